@@ -1,4 +1,4 @@
-//! What an event is.
+//! Events: the written form, the stored form and their fingerprints.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
@@ -7,61 +7,61 @@ use sha2::{Digest as _, Sha256};
 use crate::EventId;
 use crate::params::{EventParams, canonical_json};
 
-/// Who the events of the platform itself are by.
+/// Author of events that the platform emits.
 pub const PLATFORM_AUTHOR: &str = "platform";
-/// What the keys of the platform's own events begin with; nobody else's may hold it.
+/// Prefix of the event keys that the platform generates; callers' keys cannot contain it.
 pub const PLATFORM_KEY_PREFIX: char = '\u{1}';
 
-/// An event to be written. It has been checked.
+/// A validated event to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
-    /// Its name.
+    /// Event name, 1 to 256 bytes.
     pub name: String,
-    /// Its params.
+    /// JSON object, at most 256 KiB.
     pub params: EventParams,
-    /// Who sends it.
+    /// Name of the sending client.
     pub author: String,
-    /// Sent again under this key, it is the same event.
+    /// Idempotency key: an event sent again under the same key is not written again.
     pub key: Option<String>,
-    /// What caused it.
+    /// The task that caused it, if any.
     pub cause: EventCause,
 }
 
-/// What caused an event.
+/// Cause of an event: a task, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EventCause {
-    /// The task.
+    /// Id of the causing task.
     pub task_id: Option<i64>,
-    /// How many tasks and events are before it in its chain.
+    /// Depth in the chain: number of tasks and events before it.
     pub depth: i16,
 }
 
 impl EventCause {
-    /// A task with this place in its chain.
+    /// Caused by a task at chain depth `depth`.
     pub fn of_task(task_id: i64, depth: i16) -> Self {
         Self { task_id: Some(task_id), depth: depth.saturating_add(1) }
     }
 }
 
-/// An event.
+/// An event as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Its id.
+    /// Event id, ascending by creation.
     pub id: EventId,
-    /// Its name.
+    /// Event name, 1 to 256 bytes.
     pub name: String,
-    /// Its params.
+    /// JSON object, at most 256 KiB.
     pub params: EventParams,
-    /// Who sent it.
+    /// Name of the sending client.
     pub author: String,
-    /// When it was created, on the database's clock.
+    /// Time of creation by the database's clock.
     pub time_created: DateTime<Utc>,
-    /// What caused it.
+    /// The task that caused it, if any.
     pub cause: EventCause,
 }
 
 impl Event {
-    /// As the API shows it.
+    /// JSON object that the API returns.
     pub fn to_json(&self) -> Value {
         let mut shown = json!({
             "_id": self.id.to_string(), "name": self.name, "params": self.params, "author": self.author,
@@ -73,7 +73,7 @@ impl Event {
         shown
     }
 
-    /// What it is, whenever it is written.
+    /// Fingerprint of an event before it has an id: content, author and cause.
     pub(crate) fn identity_fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(self.content_fingerprint());
@@ -81,7 +81,7 @@ impl Event {
         hash.finalize().into()
     }
 
-    /// What two events with one key must have in common.
+    /// Fingerprint of name and params: two events with one key must agree in it.
     pub(crate) fn content_fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(canonical_json(&Value::String(self.name.clone())));

@@ -1,4 +1,5 @@
-//! What other configs would have done with the latest events: for those who change configs and want to know before.
+//! Dry run of configs against the latest events: shows the effect of a config change before it is
+//! applied.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,20 +14,20 @@ use crate::{Event, EventId, EventParams};
 /// An event that would start other tasks than it did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventDifference {
-    /// The event.
+    /// Id of the event.
     pub id: EventId,
-    /// Its name.
+    /// Event name, 1 to 256 bytes.
     pub name: String,
-    /// Configs that would start a task, and did not.
+    /// Configs that would start a task and did not.
     pub would_start: Vec<String>,
-    /// Configs that started a task, and would not.
+    /// Configs that started a task and would not.
     pub would_not_start: Vec<String>,
 }
 
-/// What an event did: the names of the configs whose tasks it started.
+/// Per event, the names of the configs whose tasks it started.
 pub type StartedConfigs = HashMap<EventId, BTreeSet<String>>;
 
-/// The latest `count` events, the oldest first, and what they did.
+/// The latest `count` events, oldest first, and the configs they started.
 pub async fn latest_events(pool: &PgPool, count: i64) -> Result<(Vec<Event>, StartedConfigs)> {
     run_statement(pool, PgOperation::named("latest_events").expensive(), move |connection| {
         Box::pin(async move {
@@ -49,8 +50,8 @@ pub async fn latest_events(pool: &PgPool, count: i64) -> Result<(Vec<Event>, Sta
     .await
 }
 
-/// Where these configs would do otherwise. Joins are followed from the first of these events on. Configs of others, which are
-/// not among them but started tasks, are left out.
+/// Events for which `configs` would start other tasks. Joins are simulated from the first of these
+/// events on. Configs in `others` (not part of `configs`, but with started tasks) are left out.
 pub fn compare_configs(
     events: &[Event],
     started_configs: &StartedConfigs,
@@ -89,7 +90,7 @@ pub fn compare_configs(
     differences
 }
 
-/// Joins in memory.
+/// In-memory join states by join id: triggers seen, and whether it has fired.
 #[derive(Default)]
 struct JoinSimulation(HashMap<[u8; 32], (HashSet<usize>, bool)>);
 

@@ -1,25 +1,27 @@
-//! Ids of events: numbers inside, texts outside, which sort alike.
+//! Event ids: 64-bit numbers, shown as hexadecimal text with the same sort order.
 
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-/// Bits of an id below the second of its creation.
+/// Low bits of an id; the bits above hold the Unix second of creation.
 const SUBSECOND_BITS: u32 = 30;
-/// By how much an id may be older than its event's time: whoever waited for a transaction at the turn of a second.
+/// An id's second may be this much older than the event's time: a transaction that does not get the
+/// id lock at the turn of a second takes an id of the previous second.
 const CLOCK_TOLERANCE_SECONDS: i64 = 120;
 
-/// An event's id. Shown as 16 hexadecimal digits, so that texts sort as numbers do.
+/// Event id. Shown as 16 hexadecimal digits, so that text order equals numeric order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub i64);
 
 impl EventId {
-    /// From its text.
+    /// Parses the 16-digit text form; `None` if malformed.
     pub fn parse(text: &str) -> Option<Self> {
         tasks::event_id::parse_event_id(text).map(Self)
     }
 
-    /// No event that was created at `at` or later has a smaller id (unless the database's clock was put back).
+    /// Lower bound for ids of events created at `at` or later, unless the database clock was set
+    /// back.
     pub fn not_before(at: DateTime<Utc>) -> Self {
         Self(
             at.timestamp().saturating_sub(CLOCK_TOLERANCE_SECONDS).clamp(0, 1 << 32)

@@ -1,12 +1,14 @@
-//! Events that start actions, and the story of what they did and why.
+//! Events, action configs that start tasks on them, and event stories.
 //!
-//! An event is a name and params. Action configs say which tasks start on which events; they are matched in memory, by an
-//! index that every write checks to be current, and the event, what it completes and the tasks it starts are one transaction
-//! ([`mod@write`]). A [`story`] is not stored: it is worked out from the event, the tasks it started, and the configs as they were
-//! at the version that the event was matched against.
+//! An event is a name and params. Action configs say which tasks start on which events. Matching
+//! uses an in-memory index; every write checks in the database that the index version is current.
+//! The event, the joins it completes and the tasks it starts are written in one transaction
+//! ([`mod@write`]). A [`story`] is not stored: it is computed from the event, its tasks, and the
+//! configs at the version that the event was matched against.
 //!
-//! Promises: an event's ids sort in the order of creation (of two events, one of which was answered before the other was
-//! sent); one task at most for an event and a config; what matched is never lost.
+//! - Promise: event ids sort by creation order (for two events, one acknowledged before the other
+//!   was sent).
+//! - Promise: at most one task per event and config; a match is never lost.
 
 pub mod configs;
 mod event;
@@ -35,16 +37,16 @@ pub use write::{EventWriteOutcome, EventWriter};
 use configs::LiveConfigIndex;
 use write::{EventTaskOptions, RenderingNotes};
 
-/// How events work here.
+/// Settings of the event store.
 #[derive(Debug, Clone)]
 pub struct EventSettings {
-    /// The name of the events that tell of tasks' statuses.
+    /// Name of the events that report task statuses.
     pub status_event: String,
-    /// The `environment` of the statuses that this process reports.
+    /// The `environment` param in the status events of this process.
     pub environment: String,
-    /// The longest chain of events and tasks.
+    /// Maximum depth of a chain of events and tasks; deeper events start nothing.
     pub max_chain_depth: i16,
-    /// How long a join waits for its other events, and remembers that it has fired.
+    /// How long a join waits for its other events, and how long it remembers that it has fired.
     pub join_window: Duration,
 }
 
@@ -59,18 +61,18 @@ impl Default for EventSettings {
     }
 }
 
-/// Events in the control database; clones share everything.
+/// Events in the control database; cheap to clone, clones share all state.
 #[derive(Clone)]
 pub struct EventStore {
     pub(crate) pool: PgPool,
-    /// The configs, as this process knows them.
+    /// This process's cached index of the configs.
     pub config_index: LiveConfigIndex,
     pub(crate) task_options: EventTaskOptions,
     pub(crate) settings: Arc<EventSettings>,
 }
 
 impl EventStore {
-    /// Events in this database. `types`: those of the tasks that configs may start.
+    /// Event store on this database. `types`: task types that configs may start.
     pub fn new(pool: PgPool, types: Arc<[TaskType]>, settings: EventSettings) -> Self {
         let (longest_chain, join_window) = (settings.max_chain_depth, settings.join_window);
         let renderings = RenderingNotes::new(pool.clone());

@@ -1,18 +1,18 @@
-//! Params of events: what they may be, how a place in them is named, when two values are the same.
+//! Event params: limits, paths and value equality.
 
 use serde_json::{Map, Value};
 
-/// Largest params of one event, in bytes of JSON.
+/// Maximum size of an event's params, in bytes of JSON.
 pub const MAX_PARAMS_BYTES: usize = 256 << 10;
-/// Deepest nesting.
+/// Maximum nesting depth of params.
 const MAX_PARAMS_DEPTH: usize = 32;
-/// Most values in the params of one event, lists and objects and what is in them included.
+/// Maximum number of values in an event's params, nested lists, objects and their members included.
 pub const MAX_PARAMS_VALUES: usize = 10_000;
 
-/// Params of an event.
+/// Params of an event: a JSON object.
 pub type EventParams = Map<String, Value>;
 
-/// The value at `path`: a name, or names of nested objects joined by two underscores.
+/// The value at `path`: a name, or names of nested objects joined by `__`.
 pub fn value_at_path<'p>(params: &'p EventParams, path: &str) -> Option<&'p Value> {
     if let Some(value) = params.get(path) {
         return Some(value);
@@ -23,7 +23,7 @@ pub fn value_at_path<'p>(params: &'p EventParams, path: &str) -> Option<&'p Valu
     })
 }
 
-/// What no event may have in its params, because it could not be stored or shown.
+/// Checks that params can be stored and shown: no NUL, bounded depth and number of values.
 pub fn check_storable(params: &EventParams) -> Result<(), String> {
     let mut left = MAX_PARAMS_VALUES;
     params.iter().try_for_each(|(name, value)| {
@@ -32,7 +32,7 @@ pub fn check_storable(params: &EventParams) -> Result<(), String> {
     })
 }
 
-/// [`check_storable`], and the size: what an event is refused for, wherever it comes from.
+/// [`check_storable`] and the size limit: the check for events of any source.
 pub fn check_storable_and_size(params: &EventParams) -> Result<(), String> {
     check_storable(params)?;
     if params_bytes(params) > MAX_PARAMS_BYTES {
@@ -42,7 +42,7 @@ pub fn check_storable_and_size(params: &EventParams) -> Result<(), String> {
     }
 }
 
-/// `left`: how many more values there may be.
+/// `left`: remaining number of values.
 fn check_value(value: &Value, depth: usize, left: &mut usize) -> Result<(), String> {
     if depth > MAX_PARAMS_DEPTH {
         return Err(format!("must be nested at most {MAX_PARAMS_DEPTH} levels deep"));
@@ -65,12 +65,13 @@ fn check_text(text: &str) -> Result<(), String> {
     if text.contains('\0') { Err("must hold no NUL (\\u0000)".to_owned()) } else { Ok(()) }
 }
 
-/// The bytes of params as JSON.
+/// Size of the params in bytes of JSON.
 pub fn params_bytes(params: &EventParams) -> usize {
     json_bytes(params)
 }
 
-/// Takes the bytes of params as JSON out of `bytes_left`, and looks no further than they fit; whether they do.
+/// Subtracts the JSON size of the params from `bytes_left`; `false` if they do not fit. Stops
+/// serializing as soon as the budget is exceeded.
 pub(crate) fn fits_bytes_left(params: &EventParams, bytes_left: &mut usize) -> bool {
     struct ByteBudgetWriter<'r>(&'r mut usize);
     impl std::io::Write for ByteBudgetWriter<'_> {
@@ -86,7 +87,7 @@ pub(crate) fn fits_bytes_left(params: &EventParams, bytes_left: &mut usize) -> b
     serde_json::to_writer(ByteBudgetWriter(bytes_left), params).is_ok()
 }
 
-/// The bytes of a value as JSON, counted and not kept.
+/// Size of a value in bytes of JSON, counted without allocating the text.
 pub(crate) fn json_bytes(value: &impl serde::Serialize) -> usize {
     struct ByteCounter(usize);
     impl std::io::Write for ByteCounter {
@@ -99,12 +100,13 @@ pub(crate) fn json_bytes(value: &impl serde::Serialize) -> usize {
         }
     }
     let mut counted = ByteCounter(0);
-    // Neither JSON nor this writer can fail.
+    // Infallible: neither the JSON value nor this writer can fail.
     let _ = serde_json::to_writer(&mut counted, value);
     counted.0
 }
 
-/// One text for equal values: members in the order of their names, numbers by their value (1.0 and 1e0 as 1).
+/// Canonical form: equal values have equal text. Members are sorted by name, numbers are written by
+/// value (1.0 and 1e0 as 1).
 pub fn canonical_json(value: &Value) -> String {
     let mut text = String::new();
     write_canonical(value, &mut text);
@@ -132,7 +134,8 @@ fn write_canonical(value: &Value, text: &mut String) {
     }
 }
 
-/// A whole number as it is written without a power of ten: the number that is shown, not the one that the bits come to.
+/// A whole number without an exponent: digits of the float's shortest decimal form, not of its
+/// binary value.
 fn format_whole_number(float: f64) -> String {
     let shown = format!("{float:e}");
     let (mantissa, power) = shown.split_once('e').unwrap_or((&shown, "0"));
@@ -157,8 +160,8 @@ fn write_canonical_members(members: &EventParams, text: &mut String) {
     text.push('}');
 }
 
-/// Whether two values are the same: numbers by their value, members in any order. As [`canonical_json`] says it, without making the
-/// texts.
+/// Value equality: numbers by value, members in any order. Agrees with [`canonical_json`], but
+/// allocates no text for most values.
 pub fn is_same_value(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(_), Value::Number(_)) => a == b || canonical_json(a) == canonical_json(b),

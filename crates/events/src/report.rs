@@ -1,4 +1,4 @@
-//! Tasks' statuses as events.
+//! Task statuses as events.
 
 use futures::future::BoxFuture;
 use serde_json::Value;

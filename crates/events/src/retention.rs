@@ -1,4 +1,10 @@
-//! Keeping events for a while: weeks made ahead and dropped, keys, joins and old configs forgotten. A duty: one process does it.
+//! Retention of events: creates weekly partitions ahead, drops old ones, and deletes old keys,
+//! joins and configs.
+//!
+//! - Shape: weekly partitions of `events`; `event_keys`, `action_joins`, `event_renderings`,
+//!   `set_aside_events`, `action_config_history`.
+//! - Cost: bounded transactions (5,000 rows or 64 pages), so that writers do not wait long.
+//! - Promise: a duty, run by one process under a lease; every step is idempotent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,19 +12,19 @@ use std::time::Duration;
 use sqlx::PgPool;
 use store::{Error, LONG_OPERATION_TIMEOUT, Lease, PgOperation, Result, run_statement, run_tx};
 
-/// The time between looks.
+/// Interval between maintenance passes.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(600);
-/// Weeks made ahead.
+/// Weekly partitions created ahead.
 const WEEKS_AHEAD_COUNT: i32 = 4;
-/// Rows forgotten in one transaction.
+/// Rows deleted per transaction.
 const MAX_ROWS_PER_TRANSACTION: i64 = 5000;
-/// Pages of keys looked through in one transaction: some 5,000 rows.
+/// Pages of `event_keys` scanned per transaction: some 5,000 rows.
 const MAX_PAGES_PER_TRANSACTION: usize = 64;
 
-/// How long it is remembered that rendering an event was begun and did not end: somebody may have mended the cause since.
+/// How long an unfinished rendering is remembered: its cause may have been fixed since.
 const RENDERING_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// Makes the weeks of now and those ahead.
+/// Creates the partitions of the previous, the current and the coming weeks.
 pub async fn create_event_weeks(pool: &PgPool) -> Result<()> {
     run_tx(
         pool,
@@ -34,7 +40,7 @@ pub async fn create_event_weeks(pool: &PgPool) -> Result<()> {
     .await
 }
 
-/// Forgets what is older than `retention`, until the lease is lost.
+/// Deletes everything older than `retention`, until the lease is lost.
 pub async fn run_retention(pool: PgPool, retention: Duration, lease: Arc<Lease>) {
     while !lease.is_lost() {
         if let Err(error) = maintain_events(&pool, retention).await {
@@ -44,7 +50,8 @@ pub async fn run_retention(pool: PgPool, retention: Duration, lease: Arc<Lease>)
     }
 }
 
-/// Makes weeks ahead, and forgets what is older than `retention`. Each step is safe to repeat, by anybody.
+/// Creates weekly partitions and deletes everything older than `retention`. Each step is idempotent
+/// and safe to run in any process.
 pub async fn maintain_events(pool: &PgPool, retention: Duration) -> Result<()> {
     create_event_weeks(pool).await?;
     let seconds = retention.as_secs_f64();
@@ -64,7 +71,7 @@ pub async fn maintain_events(pool: &PgPool, retention: Duration) -> Result<()> {
         Ok(weeks) => weeks
             .iter()
             .for_each(|week: &String| tracing::info!(week, "events beyond the retention dropped")),
-        // Somebody reads them: the next time.
+        // A reader holds a lock on the partition: retried in the next pass.
         Err(Error::Contention(_)) => {}
         Err(error) => return Err(error),
     }
@@ -75,8 +82,8 @@ pub async fn maintain_events(pool: &PgPool, retention: Duration) -> Result<()> {
     forget_rows(pool, FORGET_CONFIGS_SQL, seconds).await
 }
 
-/// Forgets the keys of events that are gone: some pages of their table at a time, so that nobody waits for long, whatever
-/// their number; what is left when it is interrupted goes the next time.
+/// Deletes the keys of dropped events, a range of pages per transaction: the locks are short
+/// however many keys there are. After an interruption the next pass deletes the rest.
 async fn forget_event_keys(pool: &PgPool) -> Result<()> {
     let found: Option<(i64, i64)> = run_statement(
         pool,
@@ -128,7 +135,8 @@ async fn forget_rows(pool: &PgPool, statement: &'static str, seconds: f64) -> Re
     }
 }
 
-/// The first event that may be there, and the pages of all keys; nothing if no key is of an older event.
+/// The smallest event id that can still exist, and the pages of `event_keys`; no row if no key
+/// belongs to an older event.
 const FORGETTABLE_KEYS_SQL: &str = "-- forgettable_keys
 SELECT first_kept, pg_relation_size('event_keys') / current_setting('block_size')::bigint
 FROM first_kept_event_id() AS first_kept WHERE EXISTS (SELECT FROM event_keys WHERE event_id < first_kept)";
@@ -147,14 +155,14 @@ DELETE FROM event_renderings WHERE identity IN (
     SELECT identity FROM event_renderings WHERE begun_at < now() - make_interval(secs => $1) LIMIT $2
 )";
 
-/// Events' ids are in the order of their times.
+/// Deletes by id: event ids are ordered by time.
 const FORGET_SET_ASIDE_SQL: &str = "-- forget_set_aside_events
 DELETE FROM set_aside_events WHERE event_id IN (
     SELECT event_id FROM set_aside_events
     WHERE event_id < event_id_at(now() - make_interval(secs => $1) - interval '14 days') ORDER BY event_id LIMIT $2
 )";
 
-/// Configs as they were when the oldest event that is kept was written.
+/// Keeps the configs that were current when the oldest kept event was written.
 const FORGET_CONFIGS_SQL: &str = "-- forget_old_configs
 DELETE FROM action_config_history WHERE (name, since) IN (
     SELECT name, since FROM action_config_history

@@ -1,4 +1,5 @@
-//! Tasks that action configs start: enqueued in the transaction of their event, on the job queue [`ACTION_TASK_QUEUE`].
+//! Tasks started by action configs, enqueued in their event's transaction on the job queue
+//! [`ACTION_TASK_QUEUE`].
 
 use std::collections::HashMap;
 
@@ -7,34 +8,35 @@ use serde_json::Value as Json;
 use sqlx::PgConnection;
 use store::{Error, Result};
 
-/// The job queue that brings tasks of action configs to workers.
+/// Job queue of tasks that action configs start.
 pub const ACTION_TASK_QUEUE: &str = "actions";
 
-/// A task to be started. Its type and params have been checked.
+/// A validated task to be started.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActionTask {
-    /// The type of task.
+    /// Task type, such as `http_request`.
     pub task_type: String,
-    /// Its params: an object.
+    /// Task params, a JSON object.
     pub params: Json,
-    /// The config that starts it.
+    /// Name of the action config.
     pub action_config: String,
-    /// The event it is started on. One task for an event and a config, whatever is repeated.
+    /// Id of the starting event. At most one task per event and config, however often the start is
+    /// retried.
     pub event_id: i64,
-    /// All events of its join, if there is one.
+    /// Ids of all events of the join, if the config is one.
     pub join_events: Option<Vec<i64>>,
-    /// Above 0: before the others; below: after them.
+    /// Queue priority: above 0 runs earlier, below 0 later.
     pub priority: i32,
-    /// Tasks with this key run one at a time.
+    /// Tasks with equal keys run one at a time.
     pub concurrency_key: Option<String>,
-    /// Failed attempts after which it is given up.
+    /// Failed attempts before the task is given up.
     pub max_attempts: Option<i32>,
-    /// Its place in its chain.
+    /// Depth in the chain of events and tasks.
     pub depth: i16,
 }
 
-/// Starts tasks when the caller's transaction commits: one id for each that is new. Three round trips, four if there are
-/// concurrency keys.
+/// Starts tasks in the caller's transaction; returns the ids of new ones. Three round trips, four
+/// with concurrency keys.
 pub async fn start_action_tasks_in_tx(
     connection: &mut PgConnection,
     tasks: &[ActionTask],
@@ -54,7 +56,7 @@ pub async fn start_action_tasks_in_tx(
     Ok(rows.into_iter().map(|(task_id, ..)| task_id).collect())
 }
 
-/// The new ones in the order they came.
+/// New tasks in input order.
 async fn insert_action_tasks(
     connection: &mut PgConnection,
     tasks: &[ActionTask],
@@ -77,7 +79,7 @@ async fn insert_action_tasks(
         .map_err(Error::from)
 }
 
-/// The job of a task. `retries`: how often the task was retried by hand; each time it is a job of its own.
+/// Job of a task. `retries`: number of manual retries; each has a separate job.
 pub(crate) fn new_task_job(
     task_id: i64,
     retries: i32,
@@ -97,13 +99,13 @@ pub(crate) fn task_job_key(task_id: i64, retries: i32) -> String {
     format!("task/{task_id}/{retries}")
 }
 
-/// The task of a job, and how often it had been retried.
+/// Task id of a job, and the number of manual retries when it was enqueued.
 pub(crate) fn parse_job_payload(payload: &[u8]) -> Option<(i64, i32)> {
     let (task_id, retries) = std::str::from_utf8(payload).ok()?.split_once('/')?;
     Some((task_id.parse().ok()?, retries.parse().ok()?))
 }
 
-/// The queue knows four.
+/// Maps to the queue's four priorities.
 fn queue_priority(priority: i32) -> JobPriority {
     match priority {
         1.. => JobPriority::High,

@@ -1,4 +1,9 @@
-//! Attempts at tasks: begun, and ended, each in one transaction with the event that tells of it.
+//! Task attempts: begin and end.
+//!
+//! - Cost: one transaction each, together with the status event.
+//! - Promise: only the latest attempt can end a task (the attempt number is a fencing token). A
+//!   retry after commit outcome unknown reports no status twice; a repeated begin only takes
+//!   another number.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,27 +18,27 @@ use crate::report::{STATUS_RUNNING, TaskStatusReport, TaskStatusReporter, report
 /// An attempt that has begun.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct BegunAttempt {
-    /// Which attempt, from 1: only the latest can end the task.
+    /// Attempt number from 1, the fencing token: only the latest attempt can end the task.
     pub(crate) number: u32,
-    /// Which attempt since the task was last retried by hand.
+    /// Attempt number since the last manual retry.
     pub(crate) since_retry: u32,
     pub(crate) task_type: String,
     pub(crate) params: Json,
-    /// The task's own limit of failed attempts.
+    /// Limit of failed attempts set on the task.
     pub(crate) max_attempts: Option<u32>,
-    /// Its place in its chain.
+    /// Depth in the chain of events and tasks.
     pub(crate) depth: i16,
-    /// How long it has been postponed since it was last retried by hand.
+    /// Total postponement since the last manual retry.
     pub(crate) postponed: Duration,
 }
 
-/// Whether there was anything to begin.
+/// Result of beginning an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum BeginAttemptOutcome {
     Begun(BegunAttempt),
-    /// It has ended, or was retried since.
+    /// The task has ended, or was retried manually since.
     TaskEnded,
-    /// There is no such task.
+    /// No such task exists.
     UnknownTask,
 }
 
@@ -50,7 +55,8 @@ struct BegunAttemptRow {
     fresh: bool,
 }
 
-/// Begins an attempt: the attempts before it can no longer end the task. `retries`: see [`crate::task::called_for`].
+/// Begins an attempt: earlier attempts can no longer end the task. `retries`: see
+/// [`crate::task::parse_task_message`].
 pub(crate) async fn begin_attempt(
     pool: &PgPool,
     task_id: i64,
@@ -102,7 +108,7 @@ async fn begin_attempt_in_tx(
         number: row.attempts.unsigned_abs(),
         since_retry: (row.attempts - row.attempts_before).unsigned_abs(),
         task_type: row.task_type,
-        // Postgres has checked that it is JSON.
+        // Infallible: Postgres has validated the JSON.
         params: row.params.parse().unwrap_or_default(),
         max_attempts: row.max_attempts.map(i32::unsigned_abs),
         depth: row.depth,
@@ -110,35 +116,35 @@ async fn begin_attempt_in_tx(
     }))
 }
 
-/// How an attempt ends.
+/// The end of an attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct AttemptEnd {
     pub(crate) task_id: i64,
-    /// See [`crate::task::called_for`].
+    /// See [`crate::task::parse_task_message`].
     pub(crate) retries: i32,
     pub(crate) number: u32,
     pub(crate) status: TaskStatus,
     pub(crate) error: Option<String>,
     pub(crate) outcome: Option<Json>,
-    /// Whether it was only not its turn: that counts as no attempt.
+    /// Whether the attempt was deferred and does not count.
     pub(crate) is_deferred: bool,
-    /// How long somebody else has put it off.
+    /// Postponement that this attempt adds, requested by an external party.
     pub(crate) postponed: Duration,
 }
 
-/// What became of an attempt's end.
+/// Result of ending an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndAttemptOutcome {
-    /// It is stored.
+    /// The end is stored.
     Stored,
-    /// Nothing is changed: another attempt has begun since, and the task goes on. Whoever began it may have lost the task's
-    /// job or message before, so nobody may drop those.
+    /// Nothing changed: a newer attempt has begun and the task continues. Its worker may already
+    /// have lost the job or message, so neither may be deleted.
     Superseded,
-    /// Nothing is changed: the task has ended, or was retried since.
+    /// Nothing changed: the task has ended, or was retried manually since.
     TaskEnded,
 }
 
-/// Ends an attempt, if it is the latest one and the task has not ended.
+/// Ends an attempt if it is the latest and the task has not ended.
 pub(crate) async fn end_attempt(
     pool: &PgPool,
     end: AttemptEnd,
@@ -190,7 +196,7 @@ const TASK_GOES_ON_SQL: &str =
     "SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1 AND retries = $2
     AND status IN ('waiting', 'running')) -- task_goes_on";
 
-/// A repetition whose first answer was lost has been reported already.
+/// A retry after a lost answer finds `reported` set and does not report again.
 const BEGIN_ATTEMPT_SQL: &str = "-- begin_task
 WITH found AS MATERIALIZED (
     SELECT task_id, reported FROM tasks
@@ -202,7 +208,7 @@ FROM found f WHERE t.task_id = f.task_id
 RETURNING t.attempts, t.attempts_before, t.task_type, t.params::text, t.action_config, t.depth, t.max_attempts,
           t.postponed, f.reported IS DISTINCT FROM $3 AS fresh";
 
-/// A repetition whose first answer was lost finds its own end, and postpones nothing once more.
+/// A retry after a lost answer matches its stored end and adds no postponement.
 const END_ATTEMPT_SQL: &str = "-- end_task
 WITH found AS MATERIALIZED (
     SELECT task_id, reported, status FROM tasks

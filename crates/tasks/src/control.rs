@@ -1,4 +1,4 @@
-//! Cancelling and retrying tasks, at an operator's word.
+//! Cancelling and manually retrying tasks, on an operator's request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -11,22 +11,23 @@ use crate::action::{ACTION_TASK_QUEUE, new_task_job, task_job_key};
 use crate::task::new_task_message;
 use crate::{TaskStatus, TaskStore};
 
-/// The channel on which workers hear of tasks that are cancelled; the payload is the task.
+/// `NOTIFY` channel of cancellations; the payload is the task id.
 pub const CANCELLED_CHANNEL: &str = "tasks_cancelled";
 
-/// What became of a word about a task.
+/// Outcome of a cancel or retry request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskControlOutcome {
-    /// It was followed, or already had been.
+    /// Applied now, or by an earlier request.
     Applied,
-    /// There is no such task.
+    /// No such task exists.
     UnknownTask,
-    /// The task's status does not allow it.
+    /// The task's status, which does not allow the request.
     ForbiddenByStatus(String),
 }
 
 impl TaskControlOutcome {
-    /// Says no because of the task's status, which an earlier try may have made.
+    /// Whether the status forbids the request; an earlier attempt at this transaction may have set
+    /// that status.
     fn is_refused(&self) -> bool {
         matches!(self, TaskControlOutcome::ForbiddenByStatus(_))
     }
@@ -50,7 +51,8 @@ impl TaskControlRow {
 }
 
 impl TaskStore {
-    /// Cancels a task that has not ended: it is not begun any more, and what is in work is dropped at its next await.
+    /// Cancels a task that has not ended: no attempt begins any more, and a running one is dropped
+    /// at its next await.
     pub async fn cancel(&self, task_id: i64) -> Result<TaskControlOutcome> {
         run_refusable_tx(
             &self.pool,
@@ -61,10 +63,10 @@ impl TaskStore {
         .await
     }
 
-    /// Tries a task that failed or was cancelled again, with no attempts used up; one that waits for its next attempt is
-    /// due now.
+    /// Retries a failed or cancelled task with a fresh attempt count; a task waiting for its next
+    /// attempt becomes due now.
     pub async fn retry(&self, task_id: i64) -> Result<TaskControlOutcome> {
-        // What this call has made of `retries` in a try whose commit may have been answered or not.
+        // `retries` as set by an attempt at this transaction whose commit outcome may be unknown.
         let (tasks, own_retries) = (self.clone(), Arc::new(AtomicI32::new(i32::MAX)));
         run_refusable_tx(
             &self.pool,
@@ -88,7 +90,7 @@ impl TaskStore {
             return Ok(TaskControlOutcome::UnknownTask);
         };
         if row.retries >= own_retries.load(Ordering::Relaxed) {
-            // By this very call: it was committed, and only the answer was lost.
+            // Committed by an earlier attempt of this call whose answer was lost.
             return Ok(TaskControlOutcome::Applied);
         }
         let key = task_job_key(task_id, row.retries);
@@ -139,7 +141,7 @@ async fn cancel_in_tx(connection: &mut PgConnection, task_id: i64) -> Result<Tas
     .bind(CANCELLED_CHANNEL)
     .execute(&mut *connection)
     .await?;
-    // Its job finds it ended, and makes room for others with its concurrency key.
+    // The job becomes due, finds the task ended, and releases its concurrency key.
     hurry_jobs_in_tx(connection, ACTION_TASK_QUEUE, &[task_job_key(task_id, row.retries)]).await?;
     Ok(TaskControlOutcome::Applied)
 }

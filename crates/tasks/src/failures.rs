@@ -1,24 +1,24 @@
-//! What operators look at: background tasks that failed.
+//! Recent task failures, for operators.
 
 use sqlx::PgPool;
 use store::Result;
 
-/// Why tasks were given up, told once for all of a type to which the same happened.
+/// Failed tasks, grouped by type and error.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct TaskFailureRow {
-    /// Their type.
+    /// Type of the failed tasks.
     pub task_type: String,
-    /// What happened.
+    /// Error of their last attempt.
     pub error: String,
-    /// To how many tasks.
+    /// Number of failed tasks.
     pub tasks: i64,
-    /// The id of the latest of them.
+    /// Highest id of the failed tasks.
     pub latest: i64,
-    /// How long ago that ended, in seconds by the database's clock.
+    /// Seconds since the latest failure, by the database's clock.
     pub seconds_ago: f64,
 }
 
-/// At most `limit` of the last day, the latest first.
+/// At most `limit` groups of the last day, latest first.
 pub async fn recent_task_failures(pool: &PgPool, limit: i64) -> Result<Vec<TaskFailureRow>> {
     store::run_statement(pool, "recent_task_failures", move |connection| {
         Box::pin(async move {

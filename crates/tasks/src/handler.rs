@@ -1,4 +1,4 @@
-//! What a task does: handlers, registered by the type of task they carry out.
+//! Task handlers, registered by task type.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -12,18 +12,18 @@ use serde_json::Value as Json;
 
 use crate::TaskStore;
 
-/// Carries out the tasks of one type. A task may be begun again after it was carried out, in part or whole (a worker was
-/// killed, or paused for long): handlers must be idempotent.
+/// Handler of one task type. Must be idempotent: an attempt may repeat a task that was carried out
+/// partly or completely (the worker was killed, or paused for long).
 pub trait TaskHandler: Send + Sync + 'static {
-    /// The type's name, such as `ledger.partitions`.
+    /// Name of the task type, such as `ledger.partitions`.
     const TASK_TYPE: &'static str;
-    /// Params that are URLs: what templates put into them is escaped.
+    /// Params that are URLs: values that templates insert are escaped.
     const URL_PARAMS: &'static [&'static str] = &[];
-    /// What the task's `params` are read as: a struct that denies unknown fields.
+    /// Type of the task's `params`: a struct that denies unknown fields.
     type Params: DeserializeOwned + Send;
 
-    /// Does it, and answers what came of it (an object, for people). Dropped at an await when the attempt is no longer the
-    /// latest.
+    /// Runs the task; returns its outcome, a JSON object for people. Dropped at an await when the
+    /// task is cancelled or the worker loses it.
     fn run(
         &self,
         attempt: &TaskAttempt,
@@ -31,35 +31,36 @@ pub trait TaskHandler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Json, TaskAttemptError>> + Send;
 }
 
-/// Why an attempt failed.
+/// Reason for a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskAttemptError {
-    /// Another attempt may succeed.
+    /// Transient: another attempt may succeed.
     Temporary(String),
-    /// None will.
+    /// Permanent: no attempt can succeed.
     Permanent(String),
-    /// It is not its turn yet: begun again after so long. That uses up no attempt, however often.
+    /// Not runnable yet: begun again after this delay, without counting an attempt, without limit.
     Deferred(Duration, String),
-    /// Somebody else asks for it to be begun again after so long: as [`TaskAttemptError::Deferred`], but not for ever.
+    /// An external party requests a delay: like [`TaskAttemptError::Deferred`], but bounded in
+    /// total.
     Postponed(Duration, String),
 }
 
 /// One attempt at a task.
 #[derive(Clone)]
 pub struct TaskAttempt {
-    /// The task.
+    /// Id of the task.
     pub task_id: i64,
-    /// Which attempt, from 1.
+    /// Attempt number, from 1.
     pub number: u32,
-    /// The task's place in its chain of events and tasks; 0 if no event has started it.
+    /// Depth in the chain of events and tasks; 0 if no event started the task.
     pub depth: i16,
     /// For enqueueing further tasks.
     pub tasks: TaskStore,
 }
 
 impl TaskAttempt {
-    /// Notes what the task brings about elsewhere, by a kind and ids: the way back from there. Before it is done, so that
-    /// nothing is without it.
+    /// Records effects of the task elsewhere, by kind and ids, for lookup from there. Call it
+    /// before producing the effect, so that no effect lacks a record.
     pub async fn note_effects(&self, kind: &'static str, ids: Vec<String>) -> store::Result<()> {
         let task_id = self.task_id;
         store::run_statement(&self.tasks.pool, "note_task_effects", move |connection| {
@@ -77,18 +78,18 @@ impl TaskAttempt {
     }
 }
 
-/// What is known of a type of task wherever tasks are enqueued: its name, and what its `params` may be.
+/// A task type for enqueueing: its name and the validation of its `params`.
 #[derive(Debug, Clone, Copy)]
 pub struct TaskType {
-    /// Its name.
+    /// Name of the type, such as `ledger.partitions`.
     pub name: &'static str,
-    /// Params that are URLs.
+    /// Names of params that are URLs.
     pub url_params: &'static [&'static str],
     check_fn: fn(&Json) -> Result<(), FieldProblem>,
 }
 
 impl TaskType {
-    /// That of a handler.
+    /// Task type of a handler.
     pub const fn of_handler<H: TaskHandler>() -> Self {
         Self {
             name: H::TASK_TYPE,
@@ -97,7 +98,7 @@ impl TaskType {
         }
     }
 
-    /// The one of this name, or what to say to whoever gave it.
+    /// Looks up a type by name; the error lists the known types.
     pub fn find<'t>(name: &str, types: &'t [Self]) -> Result<&'t Self, String> {
         let names = || types.iter().map(|known| known.name);
         types.iter().find(|known| known.name == name).ok_or_else(|| {
@@ -107,7 +108,7 @@ impl TaskType {
         })
     }
 
-    /// What is wrong with `params`, as a field below `place`, where they are.
+    /// Validates `params`; the problem's field is below `place`.
     pub fn check_params(&self, place: &str, params: &Json) -> Result<(), FieldProblem> {
         (self.check_fn)(params).map_err(|problem| {
             let field =
@@ -135,7 +136,7 @@ fn parse_params<P: DeserializeOwned>(params: &Json) -> Result<P, FieldProblem> {
     })
 }
 
-/// An unknown field that is nearly one of several there are.
+/// Adds a suggestion to an "unknown field" error with several known fields.
 fn add_field_suggestion(reason: String) -> String {
     let Some(names) = reason.strip_prefix("unknown field `") else { return reason };
     let mut quoted = names.split('`').step_by(2);
@@ -145,7 +146,7 @@ fn add_field_suggestion(reason: String) -> String {
     format!("{reason}{near}")
 }
 
-/// A handler whose type of params is forgotten.
+/// Object-safe handler, with the params type erased.
 trait ErasedTaskHandler: Send + Sync {
     fn run<'a>(
         &'a self,
@@ -162,7 +163,7 @@ impl<H: TaskHandler> ErasedTaskHandler for H {
     ) -> BoxFuture<'a, Result<Json, TaskAttemptError>> {
         match parse_params::<H::Params>(&params) {
             Ok(params) => Box::pin(TaskHandler::run(self, attempt, params)),
-            // Checked when it was enqueued, perhaps by another version.
+            // Validated when enqueued, but perhaps by another program version.
             Err(problem) => {
                 let reason = format!("params: {} {}", problem.field, problem.reason);
                 Box::pin(std::future::ready(Err(TaskAttemptError::Permanent(reason))))
@@ -171,12 +172,12 @@ impl<H: TaskHandler> ErasedTaskHandler for H {
     }
 }
 
-/// The handlers of a worker.
+/// Handlers of a worker by task type.
 #[derive(Clone, Default)]
 pub struct TaskHandlers(HashMap<&'static str, Arc<dyn ErasedTaskHandler>>);
 
 impl TaskHandlers {
-    /// With one more.
+    /// Adds a handler for its task type.
     pub fn with_handler<H: TaskHandler>(mut self, handler: H) -> Self {
         self.0.insert(H::TASK_TYPE, Arc::new(handler));
         self
@@ -190,7 +191,7 @@ impl TaskHandlers {
     ) -> Result<Json, TaskAttemptError> {
         match self.0.get(task_type) {
             Some(handler) => handler.run(attempt, params).await,
-            // A newer program's: another worker may be that.
+            // Probably a newer version's type: a newer worker may know it.
             None => Err(TaskAttemptError::Temporary(format!(
                 "this worker knows no task type `{task_type}`"
             ))),

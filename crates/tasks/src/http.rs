@@ -23,16 +23,16 @@ use crate::{
     TaskType,
 };
 
-/// Longest key, in bytes.
+/// Maximum key length, in bytes.
 const MAX_TASK_KEY_BYTES: usize = 256;
-/// Tasks of a listing, unless the caller says otherwise, and at most.
+/// Tasks per page: default and maximum.
 const DEFAULT_TASKS_PER_PAGE: i64 = 100;
 const MAX_TASKS_PER_PAGE: i64 = 1000;
 
-/// The description of the routes.
+/// OpenAPI description of the routes.
 pub const TASKS_OPENAPI_YAML: &str = include_str!("../openapi.yaml");
 
-/// The routes.
+/// Router of all task endpoints.
 pub fn task_routes(tasks: TaskStore) -> Router {
     Router::new()
         .route("/api/v1/tasks", get(list_tasks).post(post_task))
@@ -132,7 +132,7 @@ async fn cancel_task(
     control_response(tasks, id, outcome, "only a waiting or running task can be cancelled").await
 }
 
-/// The task as it is now, or why nothing was changed.
+/// The task after the request, or the refusal.
 async fn control_response(
     tasks: TaskStore,
     id: String,
@@ -219,7 +219,7 @@ fn parse_task_filter(pairs: Vec<(String, String)>) -> Result<TaskFilter, ApiErro
     Ok(filter)
 }
 
-/// Absent are what a task does not have (yet).
+/// JSON of a task; fields without a value are absent.
 fn task_json(task: &TaskRow) -> Value {
     let json = |text: &String| text.parse::<Value>().unwrap_or_default();
     let mut shown = Map::new();

@@ -1,12 +1,14 @@
-//! Background tasks: what runs beside the fast loops, through a FIFO queue.
+//! Background tasks: work outside the order path, distributed by a FIFO queue and a job queue.
 //!
-//! A task is a row; a message, sent in the same transaction, brings it to a worker (role `tasks`). The worker begins an
-//! attempt (which numbers it), runs the handler registered for the task's type while it keeps the message from others,
-//! and ends the attempt: only the latest one can. The scheduler (a duty: one works, others stand by) enqueues a task for
-//! each tick of each schedule, in the transaction that notes the tick as done.
+//! A task is a row. A message, sent in the same transaction, brings it to a worker (role `tasks`).
+//! The worker begins an attempt, which gets a number, runs the handler for the task's type while
+//! the message stays invisible to other workers, and ends the attempt. Only the latest attempt can
+//! end the task. The scheduler (a duty: one process active, others on standby) enqueues a task for
+//! each tick of each schedule, in the transaction that marks the tick as done.
 //!
-//! Tasks that action configs start are rows of the same table; jobs of the Postgres queue [`ACTION_TASK_QUEUE`], enqueued in the
-//! transaction of their event, bring them to the same workers. They report each change of their status ([`TaskStatusReporter`]).
+//! Tasks that action configs start are rows of the same table. Jobs of the Postgres queue
+//! [`ACTION_TASK_QUEUE`], enqueued in their event's transaction, bring them to the same workers.
+//! Each change of their status is reported ([`TaskStatusReporter`]).
 
 mod action;
 mod attempt;
@@ -41,7 +43,7 @@ pub use worker::{
     run_task_worker,
 };
 
-/// The queue that brings tasks to workers.
+/// FIFO queue that brings tasks to workers.
 pub const TASK_QUEUE: &str = "tasks.fifo";
-/// The messages of tasks that were given up, each with the reason.
+/// Dead letters of tasks that were given up, each with the reason.
 pub const TASK_DEAD_LETTER_QUEUE: &str = "tasks-dead.fifo";

@@ -1,11 +1,13 @@
-//! Tasks whose message no queue takes: they fail, as nobody will ever begin them.
+//! Tasks whose message the queue rejects permanently: they fail, since no worker would ever begin
+//! them.
 
 use store::{Result, run_statement, to_storable_text};
 
 use crate::TaskStore;
 
 impl TaskStore {
-    /// Fails the task that a message is about, if that waits for it. `deduplication`: the message's. Whether it is a task's.
+    /// Fails the task of a rejected message if it waits for that message. Returns whether
+    /// `deduplication`, the message's id, names a task.
     pub async fn fail_refused_task(&self, deduplication: &str, reason: &str) -> Result<bool> {
         let Some((task_id, retries)) = parse_deduplication(deduplication) else { return Ok(false) };
         let reason = to_storable_text(reason);

@@ -1,4 +1,4 @@
-//! What tasks of action configs report of themselves: each change of status, in its transaction.
+//! Status reports of action config tasks: each change in the transaction that makes it.
 
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
@@ -6,31 +6,31 @@ use store::Result;
 
 use crate::TaskStatus;
 
-/// The task has been begun for the first time, or again after it was retried by hand.
+/// The first attempt has begun, or the first after a manual retry.
 pub const STATUS_RUNNING: &str = "RUNNING";
-/// It has succeeded.
+/// The task has succeeded.
 pub const STATUS_SUCCESS: &str = "SUCCESS";
-/// It has been given up.
+/// The task was given up.
 pub const STATUS_FAILURE: &str = "FAILURE";
 
 /// A change of a task's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskStatusReport {
-    /// The task.
+    /// Id of the task.
     pub task_id: i64,
-    /// The action config that started it.
+    /// Name of the action config that started the task.
     pub action_config: String,
     /// [`STATUS_RUNNING`], [`STATUS_SUCCESS`] or [`STATUS_FAILURE`].
     pub status: &'static str,
-    /// Why it was given up.
+    /// Why the task was given up.
     pub error: Option<String>,
-    /// The task's place in its chain.
+    /// Depth in the chain of events and tasks.
     pub depth: i16,
 }
 
-/// Tells others of changes.
+/// Receiver of status changes.
 pub trait TaskStatusReporter: Send + Sync + 'static {
-    /// Tells of one, when the caller's transaction commits.
+    /// Reports a change in the caller's transaction.
     fn report<'a>(
         &'a self,
         connection: &'a mut PgConnection,
@@ -38,7 +38,7 @@ pub trait TaskStatusReporter: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<()>>;
 }
 
-/// Tells nobody.
+/// Reporter that discards all reports.
 #[derive(Debug, Clone, Copy)]
 pub struct SilentStatusReporter;
 
@@ -52,7 +52,7 @@ impl TaskStatusReporter for SilentStatusReporter {
     }
 }
 
-/// The word for a task's end. One that is cancelled says nothing: nobody waits for it.
+/// Reported status of an end; `None` for a cancelled task.
 pub(crate) fn reported_end_status(status: TaskStatus) -> Option<&'static str> {
     match status {
         TaskStatus::Succeeded => Some(STATUS_SUCCESS),

@@ -1,6 +1,7 @@
-//! The attempts that this process has in work, so that cancelled ones can be dropped.
+//! Running attempts of this process, for cancellation.
 //!
-//! `NOTIFY` wakes, a look every two seconds decides; nothing is asked while nothing is in work.
+//! `NOTIFY` signals a cancellation; polling every 2 s covers lost notifications. Nothing is queried
+//! while no attempt runs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +15,11 @@ use crate::control::CANCELLED_CHANNEL;
 
 const CANCELLED_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What is in work; clones share it.
+/// Registry of running attempts by task id and attempt number; clones share it.
 #[derive(Clone, Default)]
 pub struct RunningAttempts(Arc<Mutex<HashMap<(i64, u32), CancellationToken>>>);
 
-/// An attempt in work, until this is dropped.
+/// Registration of a running attempt, until dropped.
 pub(crate) struct RunningAttemptGuard {
     running: RunningAttempts,
     attempt: (i64, u32),
@@ -32,7 +33,7 @@ impl Drop for RunningAttemptGuard {
 }
 
 impl RunningAttempts {
-    /// Starts listening for tasks that are cancelled; `notifications` must listen on [`CANCELLED_CHANNEL`].
+    /// Starts listening for cancellations; `notifications` must listen on [`CANCELLED_CHANNEL`].
     pub fn start(pool: PgPool, notifications: &PgNotificationHub, stop: CancellationToken) -> Self {
         let running = Self::default();
         let (watched, mut subscriber) = (

@@ -1,4 +1,8 @@
-//! Tasks in the control database: enqueued, looked at, begun, ended, forgotten.
+//! Tasks in the control database: enqueue, read, and the FIFO messages about them.
+//!
+//! - Shape: one row of `tasks` per task; a message in the same transaction.
+//! - Cost: two round trips per enqueue.
+//! - Promise: enqueueing with a key or tick is idempotent, also after commit outcome unknown.
 
 use std::sync::Arc;
 
@@ -11,70 +15,70 @@ use uuid::Uuid;
 
 use crate::{TASK_QUEUE, TaskType};
 
-/// What keys begin with that are not a caller's: nobody else's may, and none of them is shown.
+/// Prefix of generated keys; callers' keys cannot begin with it, and it is never shown.
 pub(crate) const OWN_KEY_PREFIX: char = '\u{1}';
 
-/// Enqueues tasks, and looks at them; clones share everything.
+/// Task store; clones share state.
 #[derive(Clone)]
 pub struct TaskStore {
     pub(crate) pool: PgPool,
-    /// On which the leases of a worker are renewed.
+    /// Pool on which a worker renews its leases.
     pub(crate) lease_pool: PgPool,
-    /// The types of task there are.
+    /// Task types that may be enqueued.
     pub types: Arc<[TaskType]>,
     sender: Arc<dyn FifoTxSender>,
 }
 
-/// A task to be enqueued. Its type and params have been checked.
+/// A validated task to be enqueued.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTask {
-    /// The type of task.
+    /// Task type, such as `http_request`.
     pub task_type: String,
-    /// Its params: an object.
+    /// Task params, a JSON object.
     pub params: Json,
-    /// Enqueued again under this key, it is the same task.
+    /// Idempotency key: enqueueing again under the same key finds the same task.
     pub key: Option<String>,
-    /// The tick that it is for.
+    /// Schedule tick that the task is for.
     pub tick: Option<ScheduleTick>,
 }
 
 /// A tick of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleTick {
-    /// The schedule's name.
+    /// Name of the schedule.
     pub schedule: String,
-    /// When it was to run.
+    /// Scheduled time of the tick.
     pub at: DateTime<Utc>,
 }
 
-/// What became of a [`NewTask`].
+/// Outcome of enqueueing a [`NewTask`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskEnqueueOutcome {
-    /// It is there now.
+    /// Id of the new task.
     Added(i64),
-    /// It was there.
+    /// Id of the task that already existed.
     Existing(i64),
-    /// Its key is that of a task with other content; nothing was changed.
+    /// Id of a task that has the key with other content; nothing was changed.
     KeyConflict(i64),
 }
 
-/// Where a task stands.
+/// Status of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskStatus {
-    /// Waits to be begun, or to be tried again.
+    /// Waiting for its first or next attempt.
     Waiting,
-    /// A worker has it.
+    /// An attempt is running.
     Running,
-    /// Done.
+    /// Ended with an outcome.
     Succeeded,
-    /// Given up.
+    /// Given up after failed attempts.
     Failed,
-    /// Not wanted any more.
+    /// Cancelled by an operator.
     Cancelled,
 }
 
 impl TaskStatus {
-    /// All there are.
+    /// All statuses, ended ones last.
     pub const ALL: [Self; 5] = [
         TaskStatus::Waiting,
         TaskStatus::Running,
@@ -83,7 +87,7 @@ impl TaskStatus {
         TaskStatus::Cancelled,
     ];
 
-    /// The word.
+    /// Name in the database and the API.
     pub fn name(self) -> &'static str {
         match self {
             TaskStatus::Waiting => "waiting",
@@ -95,81 +99,82 @@ impl TaskStatus {
     }
 }
 
-/// A task as it stands.
+/// A task as stored.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct TaskRow {
-    /// Its id.
+    /// Task id, ascending by creation.
     pub task_id: i64,
-    /// Its type.
+    /// Task type, such as `http_request`.
     pub task_type: String,
-    /// Its params: a JSON object.
+    /// Params, as JSON object text.
     pub params: String,
-    /// Its key, if it has one.
+    /// Idempotency key, possibly generated.
     pub task_key: Option<String>,
-    /// The schedule, if it is for a tick.
+    /// Name of the schedule, if the task is for a tick.
     pub schedule: Option<String>,
-    /// The tick, if it is for one.
+    /// Scheduled time, if the task is for a tick.
     pub tick: Option<DateTime<Utc>>,
-    /// A word of [`TaskStatus`].
+    /// Name of a [`TaskStatus`].
     pub status: String,
-    /// Attempts begun.
+    /// Attempts begun, without deferred ones.
     pub attempts: i32,
-    /// Why the latest attempt failed.
+    /// Why the latest attempt failed or was deferred.
     pub error: Option<String>,
-    /// What came of it: a JSON object.
+    /// Outcome of a success, as JSON object text.
     pub outcome: Option<String>,
-    /// When it was enqueued.
+    /// Time when it was enqueued.
     pub created_at: DateTime<Utc>,
-    /// When it was first begun.
+    /// Time when its first attempt began.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// Time when it ended.
     pub ended_at: Option<DateTime<Utc>>,
-    /// The action config that started it.
+    /// Action config that started the task.
     pub action_config: Option<String>,
-    /// The event it was started on.
+    /// Event that started the task.
     pub event_id: Option<i64>,
-    /// All events of its join.
+    /// All events of the join, if any.
     pub join_events: Option<Vec<i64>>,
-    /// Which goes first.
+    /// Queue priority: above 0 runs earlier, below 0 later.
     pub priority: i32,
-    /// Tasks with this key run one at a time.
+    /// Tasks with equal keys run one at a time.
     pub concurrency_key: Option<String>,
-    /// Failed attempts after which it is given up, if it says so itself.
+    /// Failed attempts before it is given up; `None`: the worker's default.
     pub max_attempts: Option<i32>,
 }
 
-/// Which tasks to list.
+/// Filter of a task listing; `None`: any.
 #[derive(Debug, Clone, Default)]
 pub struct TaskFilter {
-    /// Only in this state.
+    /// Tasks with this status.
     pub status: Option<TaskStatus>,
-    /// Only of this type.
+    /// Tasks of this type.
     pub task_type: Option<String>,
-    /// Only with smaller ids.
+    /// Tasks with smaller ids: the cursor of keyset pagination.
     pub before: Option<i64>,
-    /// Only of this action config.
+    /// Tasks of this action config.
     pub action_config: Option<String>,
-    /// Only started on this event.
+    /// Tasks started by this event.
     pub event_id: Option<i64>,
-    /// Only those that have this effect, by its kind and id, such as (`order`, `17`).
+    /// Tasks with this effect, by kind and id, such as (`order`, `17`).
     pub effect: Option<(&'static str, String)>,
-    /// At most so many.
+    /// Maximum number of tasks returned.
     pub limit: i64,
 }
 
 impl TaskStore {
-    /// Tasks in the control database behind `pool`, of these types; `sender` brings them to the queue [`TASK_QUEUE`].
+    /// Task store in the control database behind `pool`; `sender` sends to the queue
+    /// [`TASK_QUEUE`].
     pub fn new(pool: PgPool, types: Arc<[TaskType]>, sender: Arc<dyn FifoTxSender>) -> Self {
         Self { lease_pool: pool.clone(), pool, types, sender }
     }
 
-    /// Lets a worker renew its leases on a connection that nothing else waits for.
+    /// Renews a worker's leases on a separate pool, so that nothing delays them.
     pub fn with_lease_pool(self, leases: PgPool) -> Self {
         Self { lease_pool: leases, ..self }
     }
 
-    /// Enqueues a task. One without a key gets a key of this call's own before the first try: repeated because the answer of
-    /// the commit was lost, the call finds its task.
+    /// Enqueues a task. Without a key, the call generates one before the first attempt: a retry
+    /// after a lost commit answer then finds the task.
     pub async fn enqueue(&self, mut new: NewTask) -> Result<TaskEnqueueOutcome> {
         let own = new.key.is_none() && new.tick.is_none();
         if own && !mutant("task_without_a_key_of_its_own") {
@@ -181,14 +186,14 @@ impl TaskStore {
             Box::pin(async move { tasks.enqueue_in_tx(connection, &new).await })
         });
         Ok(match enqueued.await? {
-            // By this very call.
+            // Added by an earlier attempt of this call.
             TaskEnqueueOutcome::Existing(id) if own => TaskEnqueueOutcome::Added(id),
             enqueued => enqueued,
         })
     }
 
-    /// Enqueues a task when the caller's transaction commits. Two round trips. Without a key or tick, repeating the transaction
-    /// after a lost answer makes another task.
+    /// Enqueues a task in the caller's transaction. Two round trips. Without a key or tick, a retry
+    /// of the transaction after a lost answer adds another task.
     pub async fn enqueue_in_tx(
         &self,
         connection: &mut PgConnection,
@@ -227,12 +232,12 @@ impl TaskStore {
         .bind(tick)
         .fetch_optional(connection)
         .await?;
-        // Forgotten just now: repeated, it is added.
+        // Deleted by retention in between: a retry of the transaction adds it.
         let (id, task_type, params) =
             existing.ok_or_else(|| Error::KeyRace("tasks_by_key".to_owned()))?;
         let same = task_type == new.task_type
             && params.parse::<Json>().is_ok_and(|params| params == new.params);
-        // What a tick's task is to do may have changed since; it has its task.
+        // The schedule may have changed since; the tick keeps its task.
         Ok(if same || new.tick.is_some() {
             TaskEnqueueOutcome::Existing(id)
         } else {
@@ -248,7 +253,7 @@ impl TaskStore {
         self.sender.send_in_tx(connection, TASK_QUEUE, &[message]).await.map(drop)
     }
 
-    /// A task.
+    /// Reads a task; `None` if it does not exist.
     pub async fn get(&self, task_id: i64) -> Result<Option<TaskRow>> {
         run_statement(&self.pool, "get_task", move |connection| {
             Box::pin(async move {
@@ -259,7 +264,7 @@ impl TaskStore {
         .await
     }
 
-    /// Tasks, the newest first.
+    /// Lists tasks, newest first.
     pub async fn list(&self, filter: TaskFilter) -> Result<Vec<TaskRow>> {
         run_statement(&self.pool, PgOperation::named("list_tasks").expensive(), move |connection| {
             let filter = filter.clone();
@@ -281,8 +286,8 @@ impl TaskStore {
     }
 }
 
-/// Ticks of one schedule come one after another; other tasks do not wait for each other. `retries`: how often it was retried by
-/// hand.
+/// Ticks of one schedule share a message group and run in order; other tasks run independently.
+/// `retries`: number of manual retries.
 pub(crate) fn new_task_message(
     task_id: i64,
     task_type: &str,
@@ -303,7 +308,7 @@ pub(crate) fn new_task_message(
     }
 }
 
-/// The task that a message is about, and how often it had been retried by hand when the message was sent.
+/// Task id of a message, and the number of manual retries when it was sent.
 pub(crate) fn parse_task_message(body: &str) -> Option<(i64, i32)> {
     let body = body.parse::<Json>().ok()?;
     let retries = body.get("retries").and_then(Json::as_i64).unwrap_or(0);

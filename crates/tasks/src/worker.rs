@@ -1,7 +1,7 @@
-//! Workers: bring tasks from their queues to their handlers, and end their attempts.
+//! Task workers: bring tasks from their queues to their handlers and end the attempts.
 //!
-//! Marked done only after it was done: a worker that dies in between leaves the message or job, and whoever gets it finds the
-//! task ended, or does it again.
+//! - Promise: at-least-once. A job or message is acknowledged only after the attempt's end is
+//!   stored. After a worker's death its next receiver finds the task ended, or runs it again.
 
 mod fifo;
 mod jobs;
@@ -26,21 +26,22 @@ use crate::{TaskStatus, TaskStore};
 pub use fifo::{ensure_task_queues, run_task_worker};
 pub use jobs::{ActionWorker, ActionWorkerOptions};
 
-/// A worker that is lost with its task again and again is taken for that task's doing, beyond its failed attempts.
+/// Attempts allowed beyond `max_attempts` if workers died in them: a task that keeps killing its
+/// worker is given up.
 const MAX_LOST_ATTEMPTS: u32 = 20;
-/// The longest that a task is postponed for at once because somebody asks for it, however long they would like.
+/// Maximum postponement per attempt, whatever the external party requests.
 const MAX_POSTPONEMENT: Duration = Duration::from_secs(3600);
-/// And in all: from then on such an attempt is a failed one.
+/// Maximum total postponement; beyond it, a postponed attempt counts as failed.
 const MAX_TOTAL_POSTPONEMENT: Duration = Duration::from_secs(24 * 3600);
 
-/// How workers work.
+/// Options of a task worker.
 #[derive(Debug, Clone, Copy)]
 pub struct TaskWorkerOptions {
-    /// How the queue is consumed.
+    /// Options of the FIFO queue consumer.
     pub consumer: FifoConsumerOptions,
-    /// Waits between attempts.
+    /// Backoff between failed attempts.
     pub backoff: Backoff,
-    /// Attempts after which a task is given up.
+    /// Attempts before a task is given up.
     pub max_attempts: u32,
 }
 
@@ -62,43 +63,44 @@ impl Default for TaskWorkerOptions {
     }
 }
 
-/// What attempts need.
+/// Runs attempts; clones share state.
 #[derive(Clone)]
 pub struct TaskExecutor {
-    /// The tasks.
+    /// Tasks in the control database.
     pub tasks: TaskStore,
-    /// What carries them out.
+    /// Handlers by task type.
     pub handlers: TaskHandlers,
-    /// Hears of changes.
+    /// Receives status changes in their transaction.
     pub reporter: Arc<dyn TaskStatusReporter>,
-    /// What is in work.
+    /// Running attempts of this process, for cancellation.
     pub running: RunningAttempts,
 }
 
-/// What became of an attempt.
+/// Outcome of an attempt for the queue.
 #[derive(Debug)]
 enum TaskAttemptOutcome {
-    /// The task has ended well, or is nobody's business here any more.
+    /// The task has ended, or this job or message no longer matters.
     Done,
-    /// It is to be tried again, after this long, because of this.
+    /// Failed: retry after this delay, with the reason.
     RetryAfter(Duration, String),
-    /// It was not its turn: begun again after this long, with no attempt used up.
+    /// Deferred: retry after this delay; the attempt does not count.
     Deferred(Duration, String),
-    /// Given up, because of this.
+    /// Given up, with the reason.
     Dead(String),
 }
 
-/// When a task is given up.
+/// Attempt limits of a task.
 #[derive(Debug, Clone, Copy)]
 struct AttemptLimits {
-    /// Whether this attempt may still be made, and if not, why.
+    /// Whether this attempt may run the handler.
     allowed: bool,
-    /// Whether there is none after this one.
+    /// Whether a failure of this attempt is final.
     last: bool,
 }
 
 impl TaskExecutor {
-    /// Makes one attempt at a task. `limits`: from the attempt's number since the last retry by hand, and the task's own limit.
+    /// Runs one attempt at a task. `limits`: computed from the attempt number since the last manual
+    /// retry and the task's limit.
     async fn attempt_task(
         &self,
         (task_id, retries): (i64, i32),
@@ -123,7 +125,7 @@ impl TaskExecutor {
             store::fail_point("task_begun");
             match self.run_handler(task_id, &begun).await {
                 Some(done) => done,
-                // Cancelled: that is stored already.
+                // Cancelled: the status is already stored.
                 None => return TaskAttemptOutcome::Done,
             }
         } else {
@@ -168,7 +170,7 @@ impl TaskExecutor {
         }
     }
 
-    /// What the handler says; nothing if the task is cancelled meanwhile.
+    /// Runs the handler; `None` if the task is cancelled meanwhile.
     async fn run_handler(
         &self,
         task_id: i64,
@@ -190,7 +192,7 @@ impl TaskExecutor {
     }
 }
 
-/// Puts nothing off for ever. `so_far`: how long it has been; the answer has how long it is now.
+/// Bounds postponements. `so_far`: the total before this attempt; returns what this attempt adds.
 fn limit_postponement(
     handler_result: Result<Json, TaskAttemptError>,
     so_far: Duration,
@@ -238,7 +240,7 @@ fn conclude_attempt(
             end(TaskStatus::Waiting, Some(to_storable_text(&reason)), None),
             TaskAttemptOutcome::RetryAfter(delay, reason),
         ),
-        // `limit_postponement` leaves nothing put off.
+        // `Postponed` was replaced by `limit_postponement`.
         Err(
             TaskAttemptError::Temporary(reason)
             | TaskAttemptError::Permanent(reason)

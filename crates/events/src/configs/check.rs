@@ -1,4 +1,4 @@
-//! What configs must keep to: pure.
+//! Validation of configs; pure.
 
 use reconcile::{Bundle, BundleDiagnostic, FieldPath, FieldProblem};
 use serde_json::Value;
@@ -8,23 +8,23 @@ use super::condition::MAX_IN_VALUES;
 use super::template::EventTemplateNames;
 use super::{ActionConfig, CompiledActionConfig, TriggerCondition, params_check, template};
 
-/// The schema of the configs' files.
+/// Schema of action config files.
 pub const ACTION_CONFIG_SCHEMA: &str = "/events/action-config-1.yml";
 
-/// Most events that a config waits for.
+/// Maximum triggers of a config.
 const MAX_TRIGGERS: usize = 16;
-/// Longest names of events and keys, and paths of params, in bytes.
+/// Maximum length of event names, keys and param paths, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 256;
-/// Largest config, in bytes of JSON.
+/// Maximum config size, in bytes of JSON.
 pub(crate) const MAX_CONFIG_BYTES: usize = 64 << 10;
-/// Most templates of a config.
+/// Maximum templates of a config.
 const MAX_TEMPLATES: usize = 1000;
-/// What the patterns of one config may take together, in bytes of their compiled form.
+/// Maximum compiled size of one config's patterns, in bytes.
 const MAX_CONFIG_PATTERN_BYTES: usize = 1 << 20;
-/// What those of all configs may take together.
+/// Maximum compiled size of all configs' patterns, in bytes.
 pub(crate) const MAX_ALL_PATTERN_BYTES: usize = 64 << 20;
 
-/// Looks at all configs of a bundle; `types` are the types of task there are.
+/// Checks all configs of a bundle; `types` are the known task types.
 pub fn check_configs(bundle: &Bundle, types: &[TaskType]) -> Vec<BundleDiagnostic> {
     let mut wrong = bundle.duplicate_names(ACTION_CONFIG_SCHEMA);
     let mut patterns = 0;
@@ -43,20 +43,19 @@ pub fn check_configs(bundle: &Bundle, types: &[TaskType]) -> Vec<BundleDiagnosti
     wrong
 }
 
-/// What is wrong with a config.
+/// Problems of a config.
 pub fn config_problems(config: &ActionConfig, types: &[TaskType]) -> Vec<FieldProblem> {
     check_config(config, types, 0).problems
 }
 
-/// What was found in a config.
+/// Result of a config check.
 pub(crate) struct ActionConfigCheck {
-    /// What is wrong with it.
     pub(crate) problems: Vec<FieldProblem>,
-    /// About what its patterns take, in bytes.
+    /// Approximate compiled size of its patterns, in bytes.
     pattern_bytes: usize,
 }
 
-/// What is wrong with a config, where the patterns of others take `other_pattern_bytes` bytes.
+/// Checks a config, given the compiled size of all other configs' patterns.
 pub(crate) fn check_config(
     config: &ActionConfig,
     types: &[TaskType],
@@ -64,7 +63,7 @@ pub(crate) fn check_config(
 ) -> ActionConfigCheck {
     let size = config.to_json().to_string().len();
     if size > MAX_CONFIG_BYTES {
-        // Nothing of it is looked at.
+        // Oversized: nothing else is checked.
         let reason = format!("has {size} bytes as JSON: a config has at most {}", MAX_CONFIG_BYTES);
         return ActionConfigCheck {
             problems: vec![FieldProblem::new("action", reason)],
@@ -118,7 +117,7 @@ pub(crate) fn check_config(
     ActionConfigCheck { problems: wrong, pattern_bytes: patterns }
 }
 
-/// What its conditions have too much of.
+/// Conditions that exceed a limit.
 fn limit_problems(
     config: &CompiledActionConfig,
     other_pattern_bytes: usize,
@@ -184,7 +183,7 @@ fn check_action(config: &ActionConfig, types: &[TaskType]) -> Vec<FieldProblem> 
     }
     match TaskType::find(&action.task, types) {
         Err(reason) => wrong.push(FieldProblem::new("action.task", reason)),
-        // What templates give is checked once more when they have given it.
+        // Rendered params are validated again when the task is created.
         Ok(known) if wrong.len() == before => {
             wrong.extend(params_check::find_params_problem(known, "action.params", &params));
         }
@@ -193,7 +192,7 @@ fn check_action(config: &ActionConfig, types: &[TaskType]) -> Vec<FieldProblem> 
     wrong
 }
 
-/// How many templates there are in a value; what is wrong with them goes to `problems`.
+/// Counts the templates in a value; their problems go to `wrong`.
 fn check_templates(
     value: &Value,
     field: &FieldPath,
@@ -222,7 +221,7 @@ fn check_templates(
     }
 }
 
-/// What a name of an event, a key or an author must be.
+/// Rule for names of events, keys and authors.
 pub(crate) fn check_identifier(text: &str) -> Result<(), String> {
     let plain =
         !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control);

@@ -1,4 +1,4 @@
-//! A config as it is matched: its conditions parsed, its join named.
+//! Compiled configs: parsed conditions and join identity.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -6,23 +6,23 @@ use sha2::{Digest as _, Sha256};
 use super::{ActionConfig, TriggerCondition, template};
 use crate::params::{EventParams, canonical_json, value_at_path};
 
-/// A config that can be held against events.
+/// A config ready for matching.
 #[derive(Debug, Clone)]
 pub struct CompiledActionConfig {
-    /// The config.
+    /// The config as written.
     pub definition: ActionConfig,
-    /// Its triggers' conditions, by the paths of the params.
+    /// Conditions of each trigger, with their param paths.
     pub triggers: Vec<Vec<(String, TriggerCondition)>>,
-    /// About what its patterns take, in bytes.
+    /// Approximate compiled size of its patterns, in bytes.
     pub pattern_bytes: usize,
-    /// The params of its action, in bytes of JSON.
+    /// Size of the action's params, in bytes of JSON.
     pub params_bytes: usize,
-    /// Whether its action has any template.
+    /// Whether its action contains templates.
     pub has_templates: bool,
 }
 
 impl CompiledActionConfig {
-    /// From a config, or the path of what is wrong in it and why.
+    /// Compiles a config; the error is a field path and a reason.
     pub fn new(config: ActionConfig) -> Result<Self, (String, String)> {
         let mut triggers: Vec<Vec<(String, TriggerCondition)>> =
             Vec::with_capacity(config.on.len());
@@ -48,7 +48,7 @@ impl CompiledActionConfig {
         })
     }
 
-    /// Whether an event of this trigger's name pulls it.
+    /// Whether an event with the trigger's name meets its conditions.
     pub fn is_trigger_met(&self, trigger: usize, params: &EventParams) -> bool {
         let conditions = self.triggers.get(trigger).into_iter().flatten();
         conditions
@@ -56,7 +56,7 @@ impl CompiledActionConfig {
             .all(|(path, condition)| condition.is_met(value_at_path(params, path)))
     }
 
-    /// Why an event of this trigger's name does not pull it; nothing if it does.
+    /// Why an event with the trigger's name does not meet it; `None` if it does.
     pub fn unmet_reason(&self, trigger: usize, params: &EventParams) -> Option<String> {
         self.triggers.get(trigger)?.iter().find_map(|(path, condition)| {
             condition
@@ -65,14 +65,14 @@ impl CompiledActionConfig {
         })
     }
 
-    /// The values in which the events of its join must be equal, or the param that is missing.
+    /// Join values of an event, or the path of a missing param.
     pub fn join_values(&self, params: &EventParams) -> Result<Vec<Value>, String> {
         let value =
             |path: &String| value_at_path(params, path).cloned().ok_or_else(|| path.clone());
         self.definition.join.iter().map(value).collect()
     }
 
-    /// The join of these values: another one as soon as triggers or join change.
+    /// Id of the join with these values; changes whenever triggers or join paths change.
     pub fn join_id(&self, values: &[Value]) -> [u8; 32] {
         let config = &self.definition;
         let on = serde_json::to_value(&config.on).unwrap_or_default();

@@ -8,47 +8,47 @@ use serde_json::Value;
 
 use crate::params::{canonical_json, is_same_value};
 
-/// Longest pattern, in bytes.
+/// Maximum pattern length, in bytes.
 const MAX_PATTERN_BYTES: usize = 1000;
-/// Sizes of compiled patterns that are told apart, in bytes, as powers of two; the last one is the largest there may be.
+/// Size classes of compiled patterns, as powers of two of bytes; the last is the maximum.
 const PATTERN_SIZE_POWERS: RangeInclusive<u32> = 10..=20;
-/// What a pattern may keep of what it has worked out, in bytes: less is slower, and still linear.
+/// Lazy-DFA cache per pattern, in bytes: a smaller one is slower, but still linear.
 const PATTERN_CACHE_BYTES: usize = 128 << 10;
-/// Longest text that a pattern is looked for in, in bytes: the slowest patterns there may be take half a second for it.
+/// Maximum text length for regex matching, in bytes: the slowest patterns need half a second.
 const MAX_MATCHED_TEXT_BYTES: usize = 64 << 10;
-/// Most values of an `in`.
+/// Maximum values of an `in`.
 pub(super) const MAX_IN_VALUES: usize = 1000;
-/// Longest value in a reason, in characters.
+/// Maximum length of a value in a reason, in characters.
 const MAX_SHOWN_CHARS: usize = 200;
 
-/// What a param must be.
+/// Condition on a param.
 #[derive(Debug, Clone)]
 pub enum TriggerCondition {
-    /// This.
+    /// Equal to this value.
     Equals(Value),
-    /// One of these.
+    /// Equal to one of these values.
     In(ValueSet),
-    /// A text (or number) in which this is found, in time linear in its length.
+    /// Text or number that contains a match; matched in linear time.
     Regex(ParamPattern),
-    /// There, or not there.
+    /// Present (`true`) or absent (`false`).
     Exists(bool),
 }
 
-/// Values, found by their canonical form.
+/// Set of values, looked up by canonical form.
 #[derive(Debug, Clone)]
 pub struct ValueSet {
-    /// As they were written.
+    /// The values as configured.
     values: Vec<Value>,
     canonical_values: HashSet<String>,
-    /// The longest canonical form, in bytes.
+    /// Longest canonical form, in bytes.
     longest_bytes: usize,
 }
 
-/// A compiled pattern.
+/// A compiled regex with its size.
 #[derive(Debug, Clone)]
 pub struct ParamPattern {
     regex: Regex,
-    /// About what it takes, in bytes.
+    /// Approximate compiled size in bytes.
     pub(super) compiled_bytes: usize,
 }
 
@@ -59,20 +59,19 @@ impl ValueSet {
         Self { values: values.to_vec(), canonical_values: canonical, longest_bytes: longest }
     }
 
-    /// A text is never longer than its canonical form: one that is too long is not looked at.
+    /// Text longer than every canonical form cannot match and is not canonicalized.
     fn contains(&self, value: &Value) -> bool {
         let too_long = value.as_str().is_some_and(|text| text.len() > self.longest_bytes);
         !too_long && self.canonical_values.contains(&canonical_json(value))
     }
 
-    /// How many values there are.
     pub(super) fn len(&self) -> usize {
         self.values.len()
     }
 }
 
 impl ParamPattern {
-    /// Compiles a pattern, or says what is wrong with it. Its size is the smallest limit within which it compiles.
+    /// Compiles a pattern; its size is the smallest size limit within which it compiles.
     fn new(pattern: &str) -> Result<Self, String> {
         let mut wrong = String::new();
         for size in PATTERN_SIZE_POWERS.map(|power| 1 << power) {
@@ -98,7 +97,7 @@ impl ParamPattern {
 }
 
 impl TriggerCondition {
-    /// From its JSON, or what is wrong with it.
+    /// Parses a condition from its JSON form.
     pub fn parse(value: &Value) -> Result<Self, String> {
         const CONDITION_HELP: &str =
             "must be a value, or one of {in: [...]}, {regex: ...}, {exists: true}";
@@ -124,7 +123,7 @@ impl TriggerCondition {
         }
     }
 
-    /// Whether `actual` meets it.
+    /// Whether `actual` meets the condition.
     pub fn is_met(&self, actual: Option<&Value>) -> bool {
         match (self, actual) {
             (Self::Exists(wanted), actual) => actual.is_some() == *wanted,
@@ -139,7 +138,7 @@ impl TriggerCondition {
         }
     }
 
-    /// Why `actual` does not meet it; nothing if it does.
+    /// Why `actual` does not meet the condition; `None` if it does.
     pub fn failure_reason(&self, actual: Option<&Value>) -> Option<String> {
         (!self.is_met(actual)).then(|| {
             let actual_value = actual;
@@ -150,7 +149,7 @@ impl TriggerCondition {
         })
     }
 
-    /// About what its pattern takes, in bytes, if it has one.
+    /// Approximate compiled size of the pattern in bytes; 0 without a pattern.
     pub(super) fn pattern_bytes(&self) -> usize {
         if let Self::Regex(pattern) = self { pattern.compiled_bytes } else { 0 }
     }
@@ -218,7 +217,7 @@ mod tests {
         assert!(size("^2026-") <= 4 << 10);
         assert!(size("[a-z]{500}") > size("[a-z]{20}"));
         assert!(size(r"\w{10}") >= 64 << 10);
-        // Nothing is taken for more than twice of what it is.
+        // Size estimates are at most twice the compiled size.
         let sizes: HashSet<usize> =
             (1..40).map(|n| size(&format!("[a-z]{{{}}}", n * 20))).collect();
         assert!([4, 8, 16, 32].iter().all(|kib| sizes.contains(&(kib << 10))), "{sizes:?}");

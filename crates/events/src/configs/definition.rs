@@ -1,60 +1,60 @@
-//! An action config, as in its file.
+//! Definition of an action config, as in a bundle file.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use serving::body::or_default;
 
-/// Says which task starts on which events.
+/// Which task starts on which events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActionConfig {
-    /// Its name; not the task's: several configs may start one type of task differently.
+    /// Config name, unique; several configs may start one task type.
     pub name: String,
-    /// For people.
+    /// Free text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Whose it is.
+    /// Author of the config; the owner's name if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// Whether it starts anything.
+    /// Whether the config starts tasks; `null` counts as `true`.
     #[serde(default = "default_true", deserialize_with = "null_as_true")]
     pub enabled: bool,
-    /// The events that it starts on: all of them, if there are several.
+    /// Triggers; with more than one the config is a join and waits for all.
     pub on: Vec<ConfigTrigger>,
-    /// The params in which several events must be equal.
+    /// Params in which the events of a join must be equal.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub join: Vec<String>,
-    /// What it starts.
+    /// The task to start.
     pub action: ConfigAction,
 }
 
-/// An event that a config waits for.
+/// Trigger: an event name and conditions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigTrigger {
-    /// The event's name.
+    /// Event name to match.
     pub event: String,
-    /// What its params must be: values, or conditions (`in`, `regex`, `exists`).
+    /// Conditions by param path: a value, or `in`, `regex`, `exists`.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Map::is_empty")]
     pub params: Map<String, Value>,
 }
 
-/// What a config starts.
+/// Task started by a config.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigAction {
-    /// The type of task.
+    /// Task type, such as `http_request`.
     pub task: String,
-    /// The task's params; texts in them are templates.
+    /// Task params; strings in them are templates.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Map::is_empty")]
     pub params: Map<String, Value>,
-    /// Failed attempts after which it is given up.
+    /// Failed attempts before the task is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// Above 0: before the others; below: after them.
+    /// Queue priority: above 0 runs earlier, below 0 later.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "is_zero")]
     pub priority: i32,
-    /// Tasks with this key run one at a time; a template.
+    /// Template; tasks with equal keys run one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_key: Option<String>,
 }
@@ -72,13 +72,13 @@ fn is_zero(priority: &i32) -> bool {
 }
 
 impl ActionConfig {
-    /// As JSON.
+    /// JSON form, without absent fields.
     pub fn to_json(&self) -> Value {
-        // A struct of texts, numbers and maps always has a JSON form.
+        // Infallible: strings, numbers and maps always have a JSON form.
         serde_json::to_value(self).unwrap_or_default()
     }
 
-    /// Whether it waits for several events.
+    /// Whether the config waits for several events.
     pub fn is_join(&self) -> bool {
         self.on.len() > 1
     }

@@ -1,4 +1,4 @@
-//! All configs, compiled, found by an event's name and one of its values: what configs about other events there are costs
+//! Index of all compiled configs by event name and one param value: configs of other events cost
 //! nothing.
 
 use std::collections::{HashMap, HashSet};
@@ -7,37 +7,37 @@ use std::sync::Arc;
 use super::{CompiledActionConfig, TriggerCondition};
 use crate::params::{EventParams, canonical_json, value_at_path};
 
-/// The configs at one version.
+/// Immutable index of the configs at one version.
 #[derive(Debug, Clone, Default)]
 pub struct ActionConfigIndex {
-    /// Since when it is so.
+    /// Config version of this index.
     pub version: i64,
     configs: HashMap<Arc<str>, Arc<CompiledActionConfig>>,
     by_event: HashMap<Arc<str>, Arc<EventTriggers>>,
-    /// About what all patterns take, in bytes.
+    /// Approximate compiled size of all patterns, in bytes.
     pattern_bytes: usize,
 }
 
-/// The triggers about one name.
+/// Triggers on one event name.
 #[derive(Debug, Default)]
 struct EventTriggers {
-    /// By the path of a param that they want to be equal to something, and that.
+    /// Triggers with an equality condition: by param path, then by canonical value.
     by_value: HashMap<String, HashMap<String, Vec<TriggerRef>>>,
-    /// Those that want nothing to be equal.
+    /// Triggers without an equality condition.
     others: Vec<TriggerRef>,
-    /// Whether any of them looks for a pattern.
+    /// Whether any trigger has a regex condition.
     has_patterns: bool,
 }
 
-/// A trigger of a config.
+/// A config and a trigger index in it.
 type TriggerRef = (Arc<CompiledActionConfig>, usize);
 
-/// A config, and which of its triggers an event pulls.
+/// A config, and the indexes of its triggers that an event meets.
 pub type MatchedConfig = (Arc<CompiledActionConfig>, Vec<usize>);
 
 impl ActionConfigIndex {
-    /// With these configs changed, each once, and those without one deleted. What it costs depends on the configs about the same
-    /// events, but for a copy of two maps of references.
+    /// A new index with these configs replaced (each once), or deleted where `None`. Cost:
+    /// proportional to the configs on the affected events, plus a copy of two maps of `Arc`s.
     pub fn with_changes(
         &self,
         version: i64,
@@ -64,7 +64,7 @@ impl ActionConfigIndex {
         next
     }
 
-    /// What is about an event: the triggers of configs that have not changed, and the new ones.
+    /// Rebuilds the triggers of one event name: those of unchanged configs, and the new ones.
     fn rebuild_event(
         &mut self,
         event: &str,
@@ -81,32 +81,32 @@ impl ActionConfigIndex {
         }
     }
 
-    /// How many configs there are.
+    /// Number of configs, disabled ones included.
     pub fn len(&self) -> usize {
         self.configs.len()
     }
 
-    /// Whether there are none.
+    /// Whether the index has no configs.
     pub fn is_empty(&self) -> bool {
         self.configs.is_empty()
     }
 
-    /// About what the patterns of all configs but this one take, in bytes.
+    /// Approximate compiled size of all other configs' patterns, in bytes.
     pub fn other_pattern_bytes(&self, name: &str) -> usize {
         self.pattern_bytes - self.configs.get(name).map_or(0, |config| config.pattern_bytes)
     }
 
-    /// Whether any config is about events of this name.
+    /// Whether any enabled config has a trigger on this event name.
     pub fn has_triggers_for(&self, event: &str) -> bool {
         self.by_event.contains_key(event)
     }
 
-    /// Whether matching an event of this name may take long: a pattern is looked for in its params.
+    /// Whether matching this event name may be slow, because of regex conditions.
     pub fn has_patterns_for(&self, event: &str) -> bool {
         self.by_event.get(event).is_some_and(|of_event| of_event.has_patterns)
     }
 
-    /// The configs that an event pulls triggers of, by name.
+    /// Configs with a trigger that the event meets, in name order.
     pub fn match_event(&self, event: &str, params: &EventParams) -> Vec<MatchedConfig> {
         let Some(of_event) = self.by_event.get(event) else { return Vec::new() };
         let met = |(config, trigger): &&TriggerRef| config.is_trigger_met(*trigger, params);
@@ -127,7 +127,7 @@ impl ActionConfigIndex {
 }
 
 impl EventTriggers {
-    /// Each trigger lies at the param in which the triggers differ most.
+    /// Each trigger is indexed by the param in which the triggers have the most distinct values.
     fn new(places: Vec<TriggerRef>) -> Self {
         let mut values: HashMap<&str, HashSet<String>> = HashMap::new();
         for (path, value) in places.iter().flat_map(equality_conditions) {

@@ -1,4 +1,4 @@
-//! The integration `action-configs`: the bundle's configs, into the control database.
+//! Integration `action-configs`: reconciles the bundle's configs with the control database.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,30 +22,30 @@ use super::stored::{
 };
 use super::{ACTION_CONFIG_KIND, ActionConfig, ActionConfigSteps, StoredActionConfig};
 
-/// The integration's name.
+/// Name of the integration.
 pub const ACTION_CONFIGS_INTEGRATION: &str = "action-configs";
 
-/// Brings the configs into the control database.
+/// Reconciler of action configs.
 pub struct ActionConfigReconciler {
-    /// The control database.
+    /// Pool of the control database.
     pub pool: PgPool,
 }
 
-/// How it is run.
+/// Arguments of a run.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActionConfigArguments {
-    /// Only the configs that are, or are to be, this author's.
+    /// Limits the run to configs whose stored or desired author is this one.
     #[serde(default)]
     author: Option<String>,
 }
 
-/// The configs in the control database: all of them, or an author's.
+/// Stored configs: all, or one author's.
 pub struct ActionConfigTable {
     author: Option<String>,
 }
 
-/// The configs of a bundle, by name.
+/// Parses a bundle's configs, sorted by name.
 pub fn parse_configs(bundle: &Bundle) -> std::result::Result<Vec<ActionConfig>, BundleDiagnostic> {
     let all: std::result::Result<Vec<ActionConfig>, _> =
         bundle.documents_of_schema(ACTION_CONFIG_SCHEMA).map(BundleDocument::parse).collect();
@@ -55,7 +55,7 @@ pub fn parse_configs(bundle: &Bundle) -> std::result::Result<Vec<ActionConfig>, 
     })
 }
 
-/// What brings all configs to the wanted ones. One that names no author is whoever's who brings it in.
+/// Desired set of all configs. A config without author gets the owner's name as author.
 pub fn desired_config_set(
     desired: Vec<ActionConfig>,
     terms: OwnershipOptions,
@@ -79,7 +79,7 @@ fn desired_set_of_author(
     }
 }
 
-/// Brings the stored configs to the wanted ones, in one transaction, and says what was done.
+/// Reconciles the stored configs with `desired` in one transaction; returns the plan.
 pub async fn sync_configs(
     pool: &PgPool,
     desired: Vec<ActionConfig>,
@@ -97,7 +97,7 @@ pub async fn sync_configs(
     {
         Ok((_, steps)) => Ok(steps),
         Err(ReconcileError::Store(error)) => Err(error),
-        // Nothing has to be approved.
+        // Unreachable: the default approval accepts every plan.
         Err(_) => Err(store::Error::Abandoned),
     }
 }
@@ -167,7 +167,7 @@ impl Reconciler for ActionConfigReconciler {
 }
 
 impl ActionConfig {
-    /// With an author: whoever brings it in, if it names none.
+    /// Sets a missing author to the owner's name.
     fn with_default_author(mut self, owner: ObjectOwner) -> Self {
         self.author.get_or_insert_with(|| owner.name().to_owned());
         self
@@ -189,7 +189,7 @@ impl OwnedObject for ActionConfig {
         &self.name
     }
 
-    /// Each with the same members in the same order, whoever stored it.
+    /// Canonical member order, independent of the stored form.
     fn to_json(&self) -> Json {
         ActionConfig::to_json(self)
     }
@@ -225,7 +225,7 @@ impl OwnedObjectTable for ActionConfigTable {
         Box::pin(async move { Ok(Ok(read_configs(connection, None, None, None).await?)) })
     }
 
-    /// A config that goes from one author to another is both's: neither deletes it.
+    /// A config that moves from one author to another is in both parts: neither run deletes it.
     fn retain_part(
         &self,
         stored: &mut Vec<StoredActionConfig>,
@@ -259,7 +259,7 @@ impl OwnedObjectTable for ActionConfigTable {
     }
 }
 
-/// What brings these configs to the wanted ones, for who writes them in another way.
+/// Plan for callers that write the configs by other means.
 pub fn plan_configs(
     stored: &[StoredActionConfig],
     desired: &[ActionConfig],

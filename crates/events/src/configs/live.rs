@@ -1,5 +1,7 @@
-//! The index as this process knows it, kept current by `NOTIFY`, by looking every few seconds, and by whoever finds that it is
-//! behind.
+//! Cached config index of this process, invalidated by `NOTIFY`, by polling, and by writers whose
+//! version check fails.
+//!
+//! - Promise: no event is matched against an outdated index, because each write checks the version.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -12,29 +14,29 @@ use super::ActionConfigIndex;
 use super::stored::{ACTION_CONFIGS_CHANNEL, changes_since};
 use crate::write::compute_on_pool;
 
-/// How long a change may go unnoticed when its notification was lost; no event is matched against an index that is behind.
+/// Poll interval: bounds staleness after a lost notification. Writers detect a stale index anyway.
 const CONFIG_POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Changes that come together are taken in together.
+/// Delay after a notification, to coalesce changes into one refresh.
 const CHANGE_GATHER_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The index; clones share it.
+/// Shared cached index; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct LiveConfigIndex(Arc<RwLock<Arc<ActionConfigIndex>>>);
 
 impl LiveConfigIndex {
-    /// What is known now.
+    /// The cached index; may be stale.
     pub fn current(&self) -> Arc<ActionConfigIndex> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes in what has changed.
+    /// Loads the changes since the cached version.
     pub async fn refresh(&self, connection: &mut PgConnection) -> Result<Arc<ActionConfigIndex>> {
         let known = self.current();
         let changes = changes_since(connection, known.version).await?;
         if changes.version == known.version {
             return Ok(known);
         }
-        // Patterns are compiled, and the index is built, where nobody waits for it.
+        // Compiling patterns and building the index runs on the thread pool.
         let next = Arc::new(
             compute_on_pool(move || known.with_changes(changes.version, changes.compile())).await?,
         );
@@ -55,11 +57,11 @@ impl LiveConfigIndex {
         .await
     }
 
-    /// Keeps it current for ever; `notifications` must listen on [`ACTION_CONFIGS_CHANNEL`].
+    /// Refreshes until the pool closes; `notifications` must listen on [`ACTION_CONFIGS_CHANNEL`].
     pub async fn keep_current(self, pool: PgPool, notifications: PgNotificationHub) {
         let mut subscriber =
             notifications.subscribe_channel(ACTION_CONFIGS_CHANNEL, CONFIG_POLL_INTERVAL);
-        // Nobody tells any more when the process ends.
+        // No more notifications arrive once the process shuts down.
         while !pool.is_closed() {
             if let ChannelWakeup::Notified(_) = subscriber.next().await {
                 sleep(CHANGE_GATHER_INTERVAL).await;

@@ -1,7 +1,7 @@
 //! Action configs: which task starts on which events.
 //!
-//! Their definitions, checks and templates; the index that events are matched against; the rows they are kept in, with every
-//! version there was; the integration that brings a bundle's in.
+//! Definitions, checks and templates; the index that events are matched against; the stored rows
+//! with their history; the integration that applies a bundle's configs.
 
 mod check;
 mod compiled;
@@ -32,8 +32,8 @@ pub use reconcile::owned::OwnershipOptions;
 pub use single::set_config;
 pub use stored::{ACTION_CONFIGS_CHANNEL, StoredActionConfig, read_configs};
 
-/// What kind of object a config is, in plans.
+/// Object kind of a config in plans.
 pub const ACTION_CONFIG_KIND: &str = "action_config";
 
-/// What is done to configs.
+/// Planned writes of configs.
 pub type ActionConfigSteps = reconcile::owned::PlannedObjectWrites<ActionConfig>;

@@ -1,4 +1,5 @@
-//! Params of a task some of which templates will give: what no template can make right is wrong when the config is written.
+//! Validation of task params that contain templates: reports problems that no template output can
+//! fix.
 
 use reconcile::{FieldPath, FieldProblem, FieldStep};
 use serde_json::Value;
@@ -6,8 +7,9 @@ use tasks::TaskType;
 
 use super::template::{is_template, whole_expression};
 
-/// What is wrong with `params`, whatever its templates give; `place` is where they are. Texts of templates are taken away one
-/// after the other as the type's own check stumbles over them, so that what stands beside them is looked at, too.
+/// First problem in `params` that holds for every template output; `place` is their field path.
+/// Whenever the type's check rejects a template, that field is removed and the check repeated, so
+/// that the fields beside it are checked too.
 pub(super) fn find_params_problem(
     known: &TaskType,
     place: &str,
@@ -27,7 +29,7 @@ pub(super) fn find_params_problem(
         }
         match value_at(&rest, &steps) {
             Some(Value::String(text)) if is_template(text) => {
-                // A text with a template in it is a text, whatever the template gives.
+                // Text that mixes templates and literals always renders to a string.
                 if whole_expression(text).is_none()
                     && problem.reason.starts_with("invalid type: string")
                 {
@@ -38,7 +40,7 @@ pub(super) fn find_params_problem(
                 }
                 removed.push(steps);
             }
-            // Of what a template is in or was in, only its kind is certain.
+            // For a value that contains or contained a template only its JSON kind is certain.
             found
                 if removed.iter().any(|gone| gone.starts_with(&steps))
                     || found.is_some_and(has_template) =>
@@ -50,14 +52,14 @@ pub(super) fn find_params_problem(
     }
 }
 
-/// The field that is missing, if that is what is wrong.
+/// The field name of a "missing field" error.
 fn missing_field(reason: &str) -> Option<&str> {
     reason.strip_prefix("missing field `")?.split('`').next()
 }
 
 fn is_member(gone: &[FieldStep], of: &[FieldStep], member: &str) -> bool {
     let named = |last: &FieldStep| matches!(last, FieldStep::Key(key) if key == member);
-    // The path may lead to the field itself.
+    // The path may end at the field itself.
     gone == of && gone.last().is_some_and(named)
         || gone.split_last().is_some_and(|(last, before)| before == of && named(last))
 }
@@ -69,7 +71,7 @@ fn value_at<'v>(value: &'v Value, steps: &[FieldStep]) -> Option<&'v Value> {
     })
 }
 
-/// Takes a member of an object away; `false` if it is none.
+/// Removes an object member; `false` if `steps` names none.
 fn remove_member(value: &mut Value, steps: &[FieldStep]) -> bool {
     let Some((FieldStep::Key(key), before)) = steps.split_last() else { return false };
     let object = before.iter().try_fold(value, |value, step| match step {

@@ -1,4 +1,4 @@
-//! Properties of templates and of matching, whatever configs and events are like.
+//! Property tests of templates and matching with arbitrary configs and events.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,9 +13,9 @@ use super::template::{
 use super::{ActionConfigIndex, CompiledActionConfig};
 use crate::{Event, EventCause, EventId, EventParams};
 
-/// Longest output, and what a JSON text of it may add.
+/// Maximum output size, including JSON escapes.
 const MAX_OUTPUT_BYTES: usize = 2 * (256 << 10) + 2;
-/// Far more than any template takes, on a machine that does something else.
+/// Far above any template's time, even on a busy machine.
 const RENDER_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn values() -> impl Strategy<Value = Value> {
@@ -42,7 +42,7 @@ fn params() -> impl Strategy<Value = EventParams> {
         .prop_map(|members| members.into_iter().collect::<Map<_, _>>())
 }
 
-/// A config without its name, or nothing.
+/// A config without a name; `None`: deleted.
 fn configs() -> impl Strategy<Value = Option<Value>> {
     let on = vec(
         ("[ef]", params()).prop_map(|(event, params)| json!({"event": event, "params": params})),
@@ -55,7 +55,7 @@ fn configs() -> impl Strategy<Value = Option<Value>> {
     prop::option::of(config)
 }
 
-/// Templates as they are, nearly, and not at all.
+/// Templates: valid, nearly valid and arbitrary.
 fn templates() -> impl Strategy<Value = String> {
     let fragment = prop_oneof![
         "\\PC{0,5}",
@@ -169,11 +169,11 @@ proptest! {
     ) {
         let (mut index, mut all) = (ActionConfigIndex::default(), BTreeMap::new());
         for (version, changes) in rounds.into_iter().enumerate() {
-            // Each once; some are changed again by a later round, some deleted.
+            // Each name once; a later round may change or delete it.
             let changes: BTreeMap<usize, Option<Value>> = changes.into_iter().collect();
             let changes: Vec<(String, Option<CompiledActionConfig>)> = changes.into_iter().map(|(n, config)| {
                 let name = format!("c{n}");
-                // Some params are no conditions: then there is none.
+                // Params that are no valid conditions count as a deletion.
                 let config = config.and_then(|mut config| {
                     config["name"] = name.as_str().into();
                     CompiledActionConfig::new(serde_json::from_value(config).ok()?).ok()

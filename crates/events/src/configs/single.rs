@@ -1,4 +1,4 @@
-//! One config by itself: for whoever keeps configs one at a time and not as a set.
+//! Writes of one config, for callers that manage configs one by one.
 
 use reconcile::ObjectOwner;
 use sqlx::PgPool;
@@ -9,9 +9,9 @@ use super::stored::{
     delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx, put_configs_in_tx, read_configs,
 };
 
-/// Makes the config called `name` what it is to be (`None`: gone) on behalf of `owner`, unless it belongs to somebody else
-/// than `owner` and the built-in bundle: then that is the answer, and nothing is changed. One transaction; nothing is
-/// written if it is so already.
+/// Sets the config `name` to `new` (`None`: deleted) for `owner`. Changes nothing and returns the
+/// present owner if the config belongs to neither `owner` nor the built-in bundle. One transaction,
+/// idempotent: writes nothing if the stored config equals `new`.
 pub async fn set_config(
     pool: &PgPool,
     name: String,

@@ -1,4 +1,4 @@
-//! The configs in the control database: `action_configs`, and every one as it was, `action_config_history`.
+//! Stored configs: `action_configs`, and all versions in `action_config_history`.
 
 use chrono::{DateTime, Utc};
 use reconcile::ObjectOwner;
@@ -9,24 +9,24 @@ use store::Result;
 
 use super::{ActionConfig, CompiledActionConfig};
 
-/// The channel on which changes of configs are told.
+/// `NOTIFY` channel of config changes.
 pub const ACTION_CONFIGS_CHANNEL: &str = "action_configs";
 
-/// A config, and what is known of it.
+/// A stored config with owner and time of change.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredActionConfig {
-    /// The config, with its author.
+    /// The config, author set.
     pub config: ActionConfig,
-    /// Whose it is.
+    /// Owner, such as the bundle or the API.
     pub owner: ObjectOwner,
-    /// When it was last changed.
+    /// Time of the last change.
     pub changed_at: DateTime<Utc>,
 }
 
 type ActionConfigRow = (String, Json, String, String, DateTime<Utc>);
 
-/// Configs by name: those by this author, about this event, of this name. One that this program does not understand (a newer
-/// one wrote it) is said and left out.
+/// Configs by name, filtered by author, event and name. One that this version cannot parse (written
+/// by a newer version) is logged and left out.
 pub async fn read_configs(
     connection: &mut PgConnection,
     author: Option<&str>,
@@ -67,7 +67,7 @@ fn parse_definition(name: &str, definition: Json) -> Option<ActionConfig> {
         .ok()
 }
 
-/// Keeps everybody else from changing configs until the transaction ends: what is read after this stays so.
+/// Row lock against other config writers until the transaction ends: later reads stay valid.
 pub async fn lock_configs_in_tx(connection: &mut PgConnection) -> Result<()> {
     sqlx::query("SELECT FROM action_configs_version FOR UPDATE -- hold_action_configs")
         .execute(connection)
@@ -75,7 +75,8 @@ pub async fn lock_configs_in_tx(connection: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// The next version; whoever else changes configs waits until the transaction ends. Tells everybody when it commits.
+/// Allocates the next version under a row lock held until the transaction ends, and notifies all
+/// processes on commit.
 pub async fn next_version_in_tx(connection: &mut PgConnection) -> Result<i64> {
     Ok(sqlx::query_scalar(
         "WITH told AS (SELECT pg_notify($1, ''))
@@ -86,7 +87,7 @@ pub async fn next_version_in_tx(connection: &mut PgConnection) -> Result<i64> {
     .await?)
 }
 
-/// Creates or changes configs (with their authors), each name once.
+/// Upserts configs with their authors; each name at most once.
 pub async fn put_configs_in_tx(
     connection: &mut PgConnection,
     configs: &[ActionConfig],
@@ -111,7 +112,7 @@ pub async fn put_configs_in_tx(
     Ok(())
 }
 
-/// Deletes configs.
+/// Deletes configs, and closes their history rows.
 pub async fn delete_configs_in_tx(
     connection: &mut PgConnection,
     names: &[String],
@@ -134,19 +135,19 @@ pub async fn delete_configs_in_tx(
     Ok(())
 }
 
-/// What changed after a version.
+/// Changes after a version.
 pub struct ActionConfigChanges {
-    /// The version now.
+    /// Config version after these changes.
     pub version: i64,
-    /// Configs; without one: deleted.
+    /// Changed configs by name; `None`: deleted.
     changes: Vec<(String, Option<ActionConfig>)>,
 }
 
 impl ActionConfigChanges {
-    /// The configs, compiled. Takes a while if they are many or have patterns.
+    /// Compiles the configs: slow if they are many or have patterns.
     pub fn compile(self) -> Vec<(String, Option<CompiledActionConfig>)> {
         let compiled = |(name, config): (String, Option<ActionConfig>)| {
-            // Checked when it was written, by another version.
+            // Validated when written, but perhaps by another program version.
             let compiled = config.map(CompiledActionConfig::new).transpose().unwrap_or_else(
                 |(field, reason)| {
                     let code = "CONSISTENCY_ERROR";
@@ -166,7 +167,7 @@ impl ActionConfigChanges {
     }
 }
 
-/// What changed after `version`, as of one moment.
+/// Changes after `version`, in one snapshot.
 pub async fn changes_since(
     connection: &mut PgConnection,
     version: i64,
@@ -182,7 +183,7 @@ pub async fn changes_since(
     Ok(ActionConfigChanges { version: now, changes: rows.into_iter().filter_map(change).collect() })
 }
 
-/// The configs about an event's name as they were at a version, by name.
+/// Configs with a trigger on `event` at `version`, sorted by name.
 pub async fn configs_as_of(
     connection: &mut PgConnection,
     event: &str,

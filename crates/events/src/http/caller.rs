@@ -1,4 +1,5 @@
-//! Who asks: put into a request's extensions by whoever authenticates clients; without one, everybody is anonymous and trusted.
+//! Caller identity, put into the request extensions by the authentication layer. Without
+//! authentication every caller is anonymous and trusted.
 
 use std::convert::Infallible;
 
@@ -8,16 +9,16 @@ use serving::error::{ApiError, ErrorCode};
 
 use crate::configs::check_identifier;
 
-/// An authenticated client.
+/// An authenticated API client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiCaller {
-    /// Its name.
+    /// Client name, used as the author.
     pub name: String,
-    /// Whether it may speak for others.
+    /// Whether it may name another author.
     pub admin: bool,
 }
 
-/// The caller, if clients are configured.
+/// The caller; `None` if no clients are configured.
 pub(super) struct OptionalCaller(Option<ApiCaller>);
 
 impl<S: Sync> FromRequestParts<S> for OptionalCaller {
@@ -29,7 +30,7 @@ impl<S: Sync> FromRequestParts<S> for OptionalCaller {
 }
 
 impl OptionalCaller {
-    /// The author of what is written: the caller; another one only where that is allowed.
+    /// Author of a write: the caller, or `named_author` if the caller is an admin or anonymous.
     pub(super) fn resolve_author(&self, named_author: Option<&str>) -> Result<String, ApiError> {
         if let Some(named) = named_author {
             check_identifier(named).map_err(|reason| ApiError::invalid_field("author", reason))?;

@@ -30,31 +30,31 @@ use crate::configs::{
     ActionConfig, ActionConfigIndex, MAX_CONFIG_BYTES, StoredActionConfig, check_config,
 };
 
-/// Largest body: a config, in as many bytes as it may be written with.
+/// Maximum body size: a config with generous whitespace and escapes.
 const MAX_BODY_BYTES: usize = 4 * MAX_CONFIG_BYTES;
-/// Most problems told of one config.
+/// Maximum problems reported per config.
 const MAX_REPORTED_PROBLEMS: usize = 100;
 
-/// Members of a config as it is shown that are not part of it.
+/// Response-only fields, ignored in requests.
 const READ_ONLY_FIELDS: [&str; 3] = ["$schema", "owner", "time_changed"];
 
-/// On whose behalf configs are changed.
+/// Ownership of a config write.
 #[derive(Debug, Clone, Copy)]
 struct ActionConfigWriteOptions {
     owner: ObjectOwner,
     take_over: bool,
 }
 
-/// What became of a change.
+/// Outcome of a config write.
 enum ActionConfigWriteOutcome {
     Created(StoredActionConfig),
     Changed(StoredActionConfig),
     Unchanged(StoredActionConfig),
     Deleted,
     NotFound,
-    /// There is another one of this name.
+    /// Another config has this name.
     NameTaken,
-    /// It belongs to somebody else.
+    /// The config has another owner.
     OwnedByOther(ObjectOwner),
 }
 
@@ -133,7 +133,7 @@ pub(super) async fn delete_config(
     DecodedQuery(query): DecodedQuery<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let (options, name) = (parse_write_options(query)?, name.replace('\0', "\u{fffd}"));
-    // In a try whose commit may have been answered or not.
+    // Set by an attempt whose commit outcome may be unknown.
     let deleted = Arc::new(AtomicBool::new(false));
     let done = run_tx(&state.events.pool, "delete_action_config", move |connection| {
         let (name, deleted) = (name.clone(), deleted.clone());
@@ -158,7 +158,7 @@ pub(super) async fn delete_config(
     write_response(&state, done.await.map_err(control_database_error)?).await
 }
 
-/// Clients that sync a bundle say so, and their configs are the bundle's.
+/// Clients that sync a bundle pass `owner=bundle`; their configs then belong to the bundle.
 fn parse_write_options(query: Vec<(String, String)>) -> Result<ActionConfigWriteOptions, ApiError> {
     let mut options = ActionConfigWriteOptions { owner: ObjectOwner::Api, take_over: false };
     for (name, value) in query {
@@ -182,7 +182,7 @@ fn parse_write_options(query: Vec<(String, String)>) -> Result<ActionConfigWrite
     Ok(options)
 }
 
-/// Reads a config and looks for what is wrong with it, where nobody else waits for that.
+/// Parses and validates a config on the compute pool.
 async fn parse_config(
     state: &EventApiState,
     caller: OptionalCaller,
@@ -277,7 +277,7 @@ async fn write_config_in_tx(
     Ok(new.map_or(ActionConfigWriteOutcome::NotFound, done))
 }
 
-/// A bundle changes nothing that belongs to others; people change anything.
+/// A bundle changes no config of another owner; API clients may change any.
 fn is_foreign(old: &StoredActionConfig, options: ActionConfigWriteOptions) -> bool {
     options.owner == ObjectOwner::Bundle && !options.take_over && !old.owner.yields_to_bundle()
 }
@@ -293,7 +293,7 @@ async fn write_response(
             | ActionConfigWriteOutcome::Deleted
     ) && let Err(error) = state.events.config_index.refresh_from_pool(&state.events.pool).await
     {
-        // Only sooner than it would be otherwise.
+        // Not needed for correctness: the index refreshes later anyway.
         tracing::debug!(%error, "action configs not read");
     }
     match outcome {

@@ -18,7 +18,7 @@ use crate::configs::check_identifier;
 use crate::params::{MAX_PARAMS_BYTES, check_storable};
 use crate::{EventCause, EventId, EventParams, EventWriteOutcome, NewEvent};
 
-/// Most events of a batch.
+/// Maximum events per batch request.
 const MAX_EVENTS_PER_BATCH: usize = 10_000;
 
 #[derive(Deserialize)]
@@ -86,7 +86,7 @@ fn parse_batch(body: &[u8]) -> Result<Vec<PostEventRequest>, ApiError> {
     let mut plain = serde_json::Deserializer::from_str(text);
     let inputs: Vec<PostEventRequest> = match body::objects(&mut plain) {
         Ok(inputs) => inputs,
-        // Once more, slower, to learn where.
+        // Parses again with path tracking, which is slower, to locate the error.
         Err(_) => return Err(batch_parse_error(text)),
     };
     plain
@@ -136,7 +136,7 @@ fn validate_event(
     })
 }
 
-/// Refuses params that could not be kept.
+/// Rejects params that cannot be stored.
 pub(super) fn check_params(params: &EventParams, field: &str) -> Result<(), ApiError> {
     check_storable(params).map_err(|reason| ApiError::invalid_field(field, reason))?;
     if crate::params::params_bytes(params) > MAX_PARAMS_BYTES {

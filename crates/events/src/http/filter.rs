@@ -1,4 +1,4 @@
-//! Filters of a listing: read into conditions, which are compiled to SQL.
+//! Filters of an event listing: parsed into conditions, compiled to SQL.
 
 #[cfg(test)]
 mod properties;
@@ -12,15 +12,15 @@ use crate::EventId;
 
 pub(super) use sql::query_events;
 
-/// Events of a listing, unless the caller says otherwise, and at most.
+/// Events per page: default and maximum.
 const DEFAULT_EVENTS_PER_PAGE: i64 = 100;
 const MAX_EVENTS_PER_PAGE: i64 = 1000;
-/// Filters of a query, steps of a path, values of a list.
+/// Maximum filters per query, path depth and values per list.
 const MAX_FILTERS_PER_QUERY: usize = 32;
 const MAX_PARAM_PATH_DEPTH: usize = 32;
 const MAX_VALUES_PER_FILTER: usize = 1000;
 
-/// How a value is compared.
+/// Comparison operator of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EventFilterOperator {
     Equal,
@@ -29,18 +29,18 @@ enum EventFilterOperator {
     Less,
 }
 
-/// What is compared.
+/// Left side of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum EventFilterSubject {
     Id,
     Name,
     Author,
     TimeCreated,
-    /// A place in the params.
+    /// Path into the params.
     Param(Vec<String>),
 }
 
-/// With what.
+/// Right side of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 enum EventFilterOperand {
     Ids(Vec<i64>),
@@ -55,7 +55,7 @@ struct EventFilterCondition {
     operand: EventFilterOperand,
 }
 
-/// A query.
+/// A parsed listing query.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct EventQuery {
     conditions: Vec<EventFilterCondition>,
@@ -65,7 +65,7 @@ pub(super) struct EventQuery {
     count: bool,
 }
 
-/// Reads a query; what is wrong is said with the parameter's name.
+/// Parses a query; errors name the parameter.
 pub(super) fn parse_query(pairs: Vec<(String, String)>) -> Result<EventQuery, ApiError> {
     let mut query = EventQuery {
         conditions: Vec::new(),
@@ -95,7 +95,7 @@ pub(super) fn parse_query(pairs: Vec<(String, String)>) -> Result<EventQuery, Ap
             }
             "sort" => {
                 query.sort = match value.as_str() {
-                    // The events of one transaction have one time.
+                    // Tie-breaker: events of one transaction have the same time.
                     "_id" => "event_id",
                     "-_id" => "event_id DESC",
                     "time_created" => "time_created, event_id",
@@ -163,9 +163,9 @@ fn parse_condition(name: &str, value: &str) -> Result<EventFilterCondition, ApiE
             return Err(wrong("a time is compared with __gt and __lt".to_owned()));
         }
         EventFilterSubject::TimeCreated => {
-            // A plus sign that was not encoded has become a space.
+            // A `+` that the client did not percent-encode arrives as a space.
             let time = DateTime::parse_from_rfc3339(&value.replace(' ', "+"));
-            // Its year in UTC has four digits: others could be taken, but not shown nor stored.
+            // The year in UTC must have four digits: others cannot be shown or stored.
             let time = time
                 .map(|time| time.to_utc())
                 .ok()
@@ -183,7 +183,7 @@ fn parse_condition(name: &str, value: &str) -> Result<EventFilterCondition, ApiE
     Ok(EventFilterCondition { subject, operator, operand })
 }
 
-/// The operator at the end of a name; a param may be called like one.
+/// Splits the operator suffix off a name. `params__in` is a param named `in`, not an operator.
 fn split_operator(name: &str) -> (&str, EventFilterOperator) {
     for (suffix, operator) in [
         ("__in", EventFilterOperator::In),

@@ -1,4 +1,5 @@
-//! The REST API of events, stories, configs and statuses. Handlers check, ask the rooms, and shape answers; nothing else.
+//! REST API of events, stories, configs and statuses. Handlers validate, call the store and shape
+//! responses.
 
 mod caller;
 mod configs;
@@ -15,20 +16,20 @@ use crate::{EventStore, EventWriter};
 
 pub use caller::ApiCaller;
 
-/// What the handlers need; clones share it.
+/// State of the handlers; clones share it.
 #[derive(Clone)]
 pub struct EventApiState {
-    /// The events.
+    /// Reads events, stories and configs.
     pub events: EventStore,
-    /// Writes them.
+    /// Writes events in group commits.
     pub writer: EventWriter,
 }
 
-/// The description of the routes.
+/// OpenAPI descriptions of the routes.
 pub const EVENTS_OPENAPI_YAML: [&str; 2] =
     [include_str!("../../openapi/events.yaml"), include_str!("../../openapi/configs.yaml")];
 
-/// The routes.
+/// Router of all event endpoints.
 pub fn event_routes(state: EventApiState) -> Router {
     Router::new()
         .route("/api/v1/events", get(events::list_events).post(events::post_events))
@@ -44,7 +45,7 @@ pub fn event_routes(state: EventApiState) -> Router {
         .with_state(state)
 }
 
-/// A name in an error, however long it is.
+/// A name shortened to 80 characters for an error message.
 fn shorten_name(text: &str) -> String {
     text.chars().take(80).collect()
 }

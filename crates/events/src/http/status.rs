@@ -1,4 +1,4 @@
-//! `POST /task/status`: somebody's task has a new status, which becomes an event.
+//! `POST /task/status`: writes an external task's status change as an event.
 
 use axum::Json;
 use axum::extract::FromRequest as _;

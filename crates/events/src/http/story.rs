@@ -11,7 +11,7 @@ use super::EventApiState;
 use crate::EventId;
 use crate::story::EventStory;
 
-/// What a story's id begins with; the event's id follows.
+/// Prefix of story ids; the event id follows.
 const STORY_ID_PREFIX: &str = "story-";
 
 pub(super) async fn post_story(

@@ -1,4 +1,4 @@
-//! The stored facts of a story: the tasks an event started and what came of them, and the chain before it.
+//! Stored facts of a story: the tasks an event started, their results, and the chain before it.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -6,7 +6,7 @@ use store::Result;
 
 use crate::{Event, EventId};
 
-/// Longest chain that is shown.
+/// Maximum number of chain links shown.
 const MAX_CHAIN_LENGTH: i32 = 100;
 
 /// A task that the event started.
@@ -20,9 +20,9 @@ pub(super) struct ProducedTaskRow {
     attempts: i32,
     error: Option<String>,
     outcome: Option<String>,
-    /// The events that it caused: its statuses, and those it emitted.
+    /// Events that the task caused: its statuses, and those it emitted.
     events: Vec<i64>,
-    /// What else it has brought about, as kind and id.
+    /// Other effects of the task, as `kind/id`.
     effects: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ impl ProducedTaskRow {
     }
 }
 
-/// The tasks that an event started, the first one first.
+/// Tasks that an event started, oldest first.
 pub(super) async fn read_produced_tasks(
     connection: &mut PgConnection,
     event: EventId,
@@ -46,7 +46,7 @@ pub(super) async fn read_produced_tasks(
     Ok(sqlx::query_as(PRODUCED_TASKS_SQL).bind(event.0).fetch_all(connection).await?)
 }
 
-/// An event before this one in its chain, and the task that it started.
+/// An earlier event of the chain, and the task that it started.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(super) struct EventChainLink {
     pub(super) event_id: Option<i64>,
@@ -61,7 +61,7 @@ impl EventChainLink {
     }
 }
 
-/// What is before an event in its chain, the nearest first.
+/// The chain before an event, nearest first.
 pub(super) async fn read_event_chain(
     connection: &mut PgConnection,
     event: &Event,

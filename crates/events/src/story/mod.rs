@@ -1,4 +1,7 @@
-//! Stories: what an event did, and why configs about it did nothing. Worked out when somebody asks.
+//! Event stories: the tasks an event started, and the reasons why matching configs started none.
+//! Computed on request.
+//!
+//! - Cost: one read operation of several statements; configs are evaluated on the matching threads.
 
 mod facts;
 mod reasons;
@@ -13,10 +16,10 @@ use crate::write::compute_on_pool;
 use crate::{Event, EventId, EventStore};
 use facts::{EventChainLink, ProducedTaskRow};
 
-/// What an event did, and what it did not.
+/// Story of one event.
 #[derive(Debug, Clone)]
 pub struct EventStory {
-    /// The event.
+    /// The event that the story is about.
     pub event: Event,
     produced_tasks: Vec<ProducedTaskRow>,
     not_fired: Vec<(String, String)>,
@@ -24,7 +27,7 @@ pub struct EventStory {
 }
 
 impl EventStore {
-    /// The story of an event; nothing if there is no such event (any more).
+    /// Story of an event; `None` if the event does not exist (any more).
     pub async fn read_story(&self, id: EventId) -> Result<Option<EventStory>> {
         let events = self.clone();
         run_statement(
@@ -81,7 +84,7 @@ impl EventStore {
 }
 
 impl EventStory {
-    /// As the API shows it.
+    /// JSON object that the API returns.
     pub fn to_json(&self) -> Value {
         let not_fired = self.not_fired.iter();
         let not_fired =

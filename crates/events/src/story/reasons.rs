@@ -1,4 +1,4 @@
-//! Why a config about an event started nothing on it.
+//! Reasons why a config with a trigger on an event started no task.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use crate::write::{
 };
 use crate::{Event, EventId};
 
-/// What is known of a config without asking the database.
+/// Assessment of a config without a database query.
 pub(super) enum ConfigAssessment {
     /// Why it started nothing.
     Reason(String),
-    /// It waits for several events, and this is one of them.
+    /// A join: the event met one of several triggers, and the stored join state decides.
     Join(Arc<CompiledActionConfig>),
-    /// The event is too deep in its chain.
+    /// The event exceeds the maximum chain depth.
     TooDeep,
 }
 
-/// Looks at the configs about an event, by name: as they were looked at when it was written, so that the same of them find the
-/// budget of their templates used up.
+/// Assesses the configs with a trigger on the event, in name order: the order used when the event
+/// was written, so that the template budget is exhausted at the same config.
 pub(super) fn assess_configs(
     configs: Vec<ActionConfig>,
     event: &Event,
@@ -44,7 +44,7 @@ pub(super) fn assess_configs(
     configs.into_iter().map(&mut one).collect()
 }
 
-/// `budget`: none if the event is set aside.
+/// `budget`: `None` if the event is set aside.
 fn assess_config(
     config: CompiledActionConfig,
     event: &Event,
@@ -75,7 +75,7 @@ fn assess_config(
     })
 }
 
-/// The reason, in words for a person.
+/// The reason as text for the API.
 pub(super) async fn explain_not_fired(
     connection: &mut PgConnection,
     assessment: ConfigAssessment,
@@ -159,7 +159,7 @@ async fn explain_join(
 
 const SET_ASIDE_REASON: &str = "set aside: rendering it was begun several times and never ended, the process did; nothing is started on it";
 
-/// Whether nothing is started on an event, because rendering it ends the process: then it is not rendered here, either.
+/// Whether an event is set aside because rendering crashed the process; never render it here.
 pub(super) async fn is_set_aside(connection: &mut PgConnection, event: &Event) -> Result<bool> {
     let query = sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM set_aside_events WHERE event_id = $1) -- is_set_aside",
@@ -167,7 +167,7 @@ pub(super) async fn is_set_aside(connection: &mut PgConnection, event: &Event) -
     Ok(query.bind(event.id.0).fetch_one(connection).await?)
 }
 
-/// ` (date="2026-11-25")`, or nothing if it joins by nothing.
+/// ` (date="2026-11-25")`, or empty for a join without values.
 fn format_join_values(paths: &[String], values: &[Value]) -> String {
     let pairs: Vec<String> =
         paths.iter().zip(values).map(|(path, value)| format!("{path}={value}")).collect();
@@ -197,7 +197,7 @@ fn chain_too_deep_reason(
     )
 }
 
-/// A task could start now: then it has, and is forgotten.
+/// The template error; without one the task did start, and has been deleted by retention.
 fn task_error_or_forgotten(task: std::result::Result<(), String>) -> String {
     task.err().unwrap_or_else(|| "its task has ended and been forgotten".to_owned())
 }

@@ -1,4 +1,4 @@
-//! `emit_event`: a further event.
+//! Task type `emit_event`: emits a further event.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use crate::configs::check_identifier;
 use crate::params::check_storable_and_size;
 use crate::{EventCause, EventParams, EventStore, NewEvent, PLATFORM_AUTHOR, PLATFORM_KEY_PREFIX};
 
-/// Emits events.
+/// Handler of task type `emit_event`.
 pub struct EmitEvent(pub EventStore);
 
-/// Which event.
+/// Params of `emit_event`: the event to emit.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmitEventParams {
@@ -23,7 +23,7 @@ pub struct EmitEventParams {
     event_key: Option<EventIdentifier>,
 }
 
-/// Params that an event may have, wherever it comes from.
+/// Params that pass the checks for events of any source.
 #[derive(Debug, Default, Deserialize)]
 #[serde(try_from = "EventParams")]
 struct StorableParams(EventParams);
@@ -57,7 +57,7 @@ impl TaskHandler for EmitEvent {
         attempt: &TaskAttempt,
         params: EmitEventParams,
     ) -> Result<Value, TaskAttemptError> {
-        // One event, however often the task is done.
+        // Default idempotency key: one event per task, however many attempts.
         let own_key = || format!("{PLATFORM_KEY_PREFIX}emit/{}", attempt.task_id);
         let event = NewEvent {
             name: params.name.0,

@@ -1,4 +1,4 @@
-//! What tasks of these types do: `noop`, `emit_event`, `http_request`.
+//! Handlers of the task types `noop`, `emit_event` and `http_request`.
 
 mod emit_event;
 pub mod http_request;

@@ -1,4 +1,4 @@
-//! `noop`: nothing, at once or after a while.
+//! Task type `noop`: succeeds after an optional delay.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 
-/// Does nothing.
+/// Handler of task type `noop`.
 pub struct NoopTask;
 
-/// How long, and what to remember.
+/// Params of task type `noop`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoopParams {
-    /// Takes so long.
+    /// Delay in seconds, 0 to 3600.
     #[serde(default, deserialize_with = "serving::body::or_default")]
     seconds: NoopSeconds,
-    /// Whatever one wants to see with the task.
+    /// Ignored; shown with the task.
     #[serde(default, rename = "note")]
     _note: Option<Value>,
 }

@@ -1,4 +1,4 @@
-//! Requests of concurrent callers, written together: which of their events are new is decided purely, then all is done in one
+//! Batches of requests: a pure function decides which events are new, then all are written in one
 //! transaction.
 
 use std::collections::{HashMap, HashSet};
@@ -18,13 +18,13 @@ use crate::configs::ActionConfigIndex;
 use crate::write::EventTaskOptions;
 use crate::{Event, EventId, NewEvent};
 
-/// One caller's events: all of them or none.
+/// Events of one caller, written completely or not at all.
 #[derive(Debug, Clone)]
 pub(super) struct EventBatchRequest {
     pub(super) events: Arc<[NewEvent]>,
 }
 
-/// Requests, with an id for each of their events.
+/// Requests, with an id for each event.
 pub(super) struct EventBatch {
     requests: Vec<Vec<EventBatchItem>>,
     keys: Vec<String>,
@@ -67,7 +67,7 @@ impl EventBatch {
         self.requests.iter().flatten().map(|item| &item.event)
     }
 
-    /// What its events pull, whichever of them are new.
+    /// Matches of all events, new or not.
     pub(super) async fn match_events(
         &self,
         index: &Arc<ActionConfigIndex>,
@@ -76,12 +76,12 @@ impl EventBatch {
         matching::match_events(index, self.events().cloned().collect(), options).await
     }
 
-    /// Whether there is nothing to do but to insert rows.
+    /// Whether inserting the rows suffices: no key, no match.
     pub(super) fn is_plain(&self, matches: &[EventMatch]) -> bool {
         self.keys.is_empty() && matches.is_empty()
     }
 
-    /// Inserts the rows in one statement; nothing if the index is not current.
+    /// Inserts the rows in one statement; `None` if the index is outdated.
     pub(super) async fn insert_plain_events(
         &self,
         connection: &mut PgConnection,
@@ -92,7 +92,8 @@ impl EventBatch {
         Ok(current.then(|| self.resolve_keys(Vec::new()).written))
     }
 
-    /// Writes events, keys, joins and tasks; nothing if the index is not current. `pulled`: what the index has its events pull.
+    /// Writes events, keys, joins and tasks; `None` if the index is outdated. `matches`: the
+    /// events' matches in this index.
     pub(super) async fn write_in_tx(
         &self,
         connection: &mut PgConnection,
@@ -122,7 +123,8 @@ impl EventBatch {
         Ok(Some(written))
     }
 
-    /// What was written when the answer was lost; nothing if it was not, and the ids are others' now.
+    /// Outcome of an earlier attempt whose commit outcome was unknown; `None` if that was rolled
+    /// back and the ids now belong to other events.
     pub(super) async fn written_before(
         &self,
         connection: &mut PgConnection,
@@ -132,8 +134,8 @@ impl EventBatch {
         Ok(are_events_stored(connection, &new).await?.then_some(written))
     }
 
-    /// Which events are new, given the keys that are taken. Requests are looked at one after the other: a later one meets the
-    /// keys of an earlier one, unless that one is refused.
+    /// Which events are new, given the taken keys. Requests are processed in order: a later one
+    /// sees the keys of an earlier one, unless that one conflicts.
     fn resolve_keys(&self, taken_keys: Vec<EventKeyRow>) -> ResolvedBatch<'_> {
         let mut taken: HashMap<&str, (i64, [u8; 32])> = HashMap::new();
         for (key, id, content) in &taken_keys {
@@ -155,7 +157,7 @@ impl EventBatch {
                             Some(EventWriteOutcome::Conflict { index: place, id: EventId(*id) });
                         break;
                     }
-                    // Its own id: this is a repetition.
+                    // Same id: a retry of this batch.
                     Some((id, _)) => ids.push((EventId(*id), *id == event.id.0)),
                     None => {
                         own.insert(key, (event.id.0, *content));

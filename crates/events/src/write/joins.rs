@@ -1,7 +1,13 @@
-//! Joins: which of a config's triggers have been pulled with equal values, kept in rows whose locks make concurrent events see
-//! each other. A join fires once for its values, and remembers that until it expires; one without values begins anew.
+//! Joins: config triggers met by several events with equal values.
 //!
-//! Cost: four round trips for all joins of a batch. Lock order: by join id.
+//! A join fires once per value set and remembers that until it expires; a join without values
+//! starts over after it fires.
+//!
+//! - Shape: one row of `action_joins` per config and value set; row locks serialize concurrent
+//!   events.
+//! - Cost: three round trips for all joins of a batch, plus one per 100 completed joins and those
+//!   of starting their tasks.
+//! - Lock order: by join id.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,33 +21,33 @@ use super::rows::find_event_rows;
 use super::start::start_tasks_in_tx;
 use crate::{Event, EventId};
 
-/// Completed joins whose events are read, and their tasks started, at a time.
+/// Completed joins per chunk: their events are read and their tasks started together.
 const MAX_JOINS_PER_CHUNK: usize = 100;
 
-/// Which event pulled which trigger.
+/// Event id by trigger index.
 type EventsByTrigger = BTreeMap<usize, i64>;
 
-/// A join as it is stored.
+/// Stored state of a join.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct JoinState {
     events_by_trigger: EventsByTrigger,
-    /// The event that completed it.
+    /// The event that completed the join.
     pub(crate) fired_by: Option<i64>,
 }
 
-/// An event takes part in a join.
+/// An event's part in a join.
 struct JoinPart<'p> {
     event_match: &'p EventMatch,
     join_id: [u8; 32],
 }
 
-/// A completed join: the event that did it, and all events by trigger.
+/// A completed join: the completing event, and all its events in trigger order.
 struct CompletedJoin<'p> {
     event_match: &'p EventMatch,
     event_ids: Vec<i64>,
 }
 
-/// Starts the tasks of the joins that these pulls complete; how many are new.
+/// Starts the tasks of joins that these matches complete; returns the number of new tasks.
 pub(super) async fn start_join_tasks_in_tx(
     connection: &mut PgConnection,
     matches: &[EventMatch],
@@ -73,7 +79,7 @@ pub(super) async fn start_join_tasks_in_tx(
     Ok(started)
 }
 
-/// Completed joins with their events.
+/// Loads the events of completed joins.
 async fn load_join_events(
     connection: &mut PgConnection,
     fired: &[CompletedJoin<'_>],
@@ -98,12 +104,12 @@ async fn load_join_events(
     Ok(fired.iter().filter_map(wanted).collect())
 }
 
-/// None if the event lacks a param to join by.
+/// `None` if the event lacks a join param.
 fn match_join_id(pull: &EventMatch) -> Option<[u8; 32]> {
     Some(pull.config.join_id(&pull.config.join_values(&pull.event.params).ok()?))
 }
 
-/// The join's state after an event; the completed join if the event completes it.
+/// Applies an event to the join's state; returns the join if the event completes it.
 fn apply_join_part<'p>(part: &JoinPart<'p>, state: &mut JoinState) -> Option<CompletedJoin<'p>> {
     let (pull, triggers) = (part.event_match, part.event_match.config.triggers.len());
     if state.fired_by.is_some() {
@@ -116,7 +122,7 @@ fn apply_join_part<'p>(part: &JoinPart<'p>, state: &mut JoinState) -> Option<Com
     }
     let events = state.events_by_trigger.values().copied().collect();
     if pull.config.definition.join.is_empty() {
-        // Nothing tells one time from the next: it begins anew.
+        // No values distinguish one round from the next: the join starts over.
         state.events_by_trigger.clear();
     } else {
         state.fired_by = Some(id);
@@ -124,7 +130,7 @@ fn apply_join_part<'p>(part: &JoinPart<'p>, state: &mut JoinState) -> Option<Com
     Some(CompletedJoin { event_match: pull, event_ids: events })
 }
 
-/// Makes the joins that are not there, begins those anew that have expired, and locks all.
+/// Inserts missing joins, resets expired ones, and locks all.
 async fn lock_joins(
     connection: &mut PgConnection,
     parts: &[JoinPart<'_>],
@@ -187,23 +193,23 @@ fn parse_events_by_trigger(seen: &Value) -> EventsByTrigger {
 }
 
 impl JoinState {
-    /// The triggers that nothing has pulled yet.
+    /// Indexes of triggers that no event has met yet.
     pub(crate) fn missing_triggers(&self, triggers: usize) -> Vec<usize> {
         (0..triggers).filter(|trigger| !self.events_by_trigger.contains_key(trigger)).collect()
     }
 
-    /// Whether the event is one of those seen.
+    /// Whether the event takes part in the join.
     pub(crate) fn has_event(&self, event: EventId) -> bool {
         self.events_by_trigger.values().any(|seen| *seen == event.0)
     }
 
-    /// The events seen, by trigger.
+    /// The participating events, in trigger order.
     pub(crate) fn event_ids(&self) -> Vec<i64> {
         self.events_by_trigger.values().copied().collect()
     }
 }
 
-/// What a join has seen, for those who tell stories; nothing if it has expired and been forgotten.
+/// State of a join for stories; `None` if it has expired and been deleted.
 pub(crate) async fn read_join_state(
     connection: &mut PgConnection,
     join_id: &[u8],

@@ -1,5 +1,5 @@
-//! From events and the index to what is pulled and which tasks start. What may take long is computed on threads that serve
-//! nobody else.
+//! Matching events against the config index, and rendering the tasks to start. Long computations
+//! run on a dedicated thread pool.
 
 use std::io;
 use std::result::Result as StdResult;
@@ -20,39 +20,40 @@ use crate::configs::template::{
 use crate::configs::{ActionConfigIndex, CompiledActionConfig, MatchedConfig};
 use crate::params;
 
-/// Longest concurrency key, in bytes.
+/// Maximum length of a concurrency key, in bytes.
 const MAX_CONCURRENCY_KEY_BYTES: usize = 256;
-/// As many events are matched at once, without going to another thread.
+/// Up to this many events are matched on the caller's thread.
 const MAX_INLINE_EVENTS: usize = 64;
-/// Tasks that are rendered and written at a time, about.
+/// Tasks rendered and written per chunk.
 const MAX_TASKS_PER_CHUNK: usize = 1000;
-/// The same in bytes of what templates gave.
+/// Template output per chunk, in bytes.
 const MAX_CHUNK_BYTES: usize = 4 << 20;
 
-/// For matching and rendering. Those who wait are writers of events, each of which waits for one thing at a time.
+/// Thread pool for matching and rendering. Its queue holds event writers, each of which waits for
+/// one computation at a time.
 static MATCHING_POOL: LazyLock<ComputePool> = LazyLock::new(|| ComputePool::new("events", 2, 1024));
 
-/// How events start tasks.
+/// Options for starting tasks on events.
 #[derive(Clone)]
 pub(crate) struct EventTaskOptions {
-    /// The types of task there are.
+    /// Task types that configs may start.
     pub(crate) types: Arc<[TaskType]>,
-    /// The longest chain of events and tasks; events beyond it start nothing.
+    /// Maximum depth of a chain of events and tasks; deeper events start nothing.
     pub(crate) max_chain_depth: i16,
-    /// How long a join waits for its other events, and remembers that it has fired.
+    /// How long a join waits for its other events, and how long it remembers that it has fired.
     pub(crate) join_window: Duration,
-    /// Notes of what is being rendered.
+    /// Crash notes of renderings in progress.
     pub(crate) renderings: RenderingNotes,
 }
 
 impl EventTaskOptions {
-    /// Whether an event is too deep in its chain to start anything.
+    /// Whether an event's chain is too deep to start tasks.
     pub(crate) fn is_chain_too_deep(&self, event: &Event) -> bool {
         event.cause.depth > self.max_chain_depth
     }
 }
 
-/// An event, a config, and which of its triggers the event pulls.
+/// An event, a config, and the triggers of it that the event meets.
 #[derive(Clone)]
 pub(super) struct EventMatch {
     pub(super) event: Arc<Event>,
@@ -60,8 +61,8 @@ pub(super) struct EventMatch {
     pub(super) triggers: Vec<usize>,
 }
 
-/// What events pull, in their order. Many events, large ones, and those in which patterns are looked for, are matched on a thread
-/// that serves nobody else.
+/// Matches of events, in event order. Many events, large ones and those matched by regex conditions
+/// run on the thread pool.
 pub(super) async fn match_events(
     index: &Arc<ActionConfigIndex>,
     events: Vec<Arc<Event>>,
@@ -74,7 +75,7 @@ pub(super) async fn match_events(
     compute_on_pool(move || match_events_inline(&index, &events, &terms)).await
 }
 
-/// Whether matching takes less than going to another thread and back. What no config is about is not looked at.
+/// Whether matching is cheaper than a thread switch. Events without a trigger do not count.
 fn is_quick_match(index: &ActionConfigIndex, events: &[Arc<Event>]) -> bool {
     let mut bytes_left = MAX_INLINE_BODY_BYTES;
     let mut matched = events.iter().filter(|event| index.has_triggers_for(&event.name));
@@ -107,12 +108,12 @@ fn match_events_inline(
     events.iter().flat_map(of_event).collect()
 }
 
-/// Does what takes long on the way of events.
+/// Runs a long computation of the event path on the thread pool.
 pub(crate) async fn compute_on_pool<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
     MATCHING_POOL.run(work).await.map_err(|error| match error {
-        // Tried again by whoever writes.
+        // Transient: the writer retries.
         ComputeError::Overloaded | ComputeError::TimedOut => {
             sqlx::Error::Io(io::Error::other(error)).into()
         }
@@ -120,23 +121,23 @@ pub(crate) async fn compute_on_pool<T: Send + 'static>(
     })
 }
 
-/// A task to be made of a config and an event; of a join, with all its events.
+/// A task to be rendered from a config and an event, or from all events of a join.
 pub(super) struct TaskToStart {
     pub(super) event_match: EventMatch,
     pub(super) joined: Option<Vec<Event>>,
 }
 
-/// Tasks that were made.
+/// A rendered chunk of tasks.
 pub(super) struct RenderedTasks {
     pub(super) tasks: Vec<ActionTask>,
-    /// How many of those wanted have been looked at.
+    /// Index of the next task to render.
     pub(super) done_count: usize,
-    /// What is left to the event of the last one.
+    /// Remaining template budget of the last task's event.
     pub(super) budget: EventTemplateBudget,
 }
 
-/// Tasks of `to_start` from the one at `from` on, as many as are written at a time. `budget`: what is left to the event of the one
-/// before; an event's templates share one.
+/// Renders one chunk of `to_start`, beginning at index `from`. `budget`: what remains for the event
+/// of the previous task; all templates of one event share a budget.
 pub(super) fn render_task_chunk(
     to_start: &[TaskToStart],
     from: usize,
@@ -171,7 +172,7 @@ pub(super) fn render_task_chunk(
     RenderedTasks { tasks, done_count: done, budget }
 }
 
-/// A task, or nothing and a word in the log: the event's story says it, too.
+/// Logs a task that could not be rendered. The event's story shows the same reason.
 fn log_task_error(
     task: StdResult<ActionTask, String>,
     event_match: &EventMatch,
@@ -184,7 +185,7 @@ fn log_task_error(
     .ok()
 }
 
-/// The task that a config starts on an event, or why it cannot.
+/// The task that a config starts on an event, or the reason why it cannot.
 pub(crate) fn render_task(
     config: &CompiledActionConfig,
     event: &Event,
@@ -196,7 +197,7 @@ pub(crate) fn render_task(
     render_task_in_scope(config, (event, joined), scope.as_ref(), options, budget)
 }
 
-/// A panic is a reason like others: it ends this task, not the batch.
+/// Panic containment: a panic fails this task, not the batch.
 fn render_task_in_scope(
     config: &CompiledActionConfig,
     of: (&Event, Option<&[Event]>),

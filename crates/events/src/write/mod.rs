@@ -1,10 +1,14 @@
-//! Writing events: event, match, join and enqueue in one transaction, those of concurrent calls together in one commit.
+//! Event writer: event, match, join and enqueue in one transaction, group commit for concurrent
+//! calls.
 //!
-//! Cost: events that pull no trigger and have no key are two round trips and one flush for a whole batch (ids; rows, with the
-//! check that the index is current). Any others are one transaction. Ids are given before: a repetition after a lost answer of
-//! a commit finds its own rows, and changes nothing.
-//! Matching and rendering have budgets, and threads of their own where they may take long: nobody else waits for them.
-//! Lock order: the caller's rows, event keys, joins by id, tasks, lanes, groups, jobs.
+//! - Shape: batches of requests; each request is written completely or not at all.
+//! - Cost: events without match and without key take two round trips and one WAL flush per batch
+//!   (ids; rows, with the index version check). All others take one transaction. Matching and
+//!   rendering have budgets, and run on separate threads when they may take long.
+//! - Lock order: caller's rows, event keys, tasks, lanes, groups, jobs of single-event configs;
+//!   then joins by id, and their tasks, lanes, groups, jobs.
+//! - Promise: ids are allocated before the write. A retry after commit outcome unknown finds its
+//!   rows and changes nothing.
 
 mod batch;
 mod joins;
@@ -32,34 +36,34 @@ pub(crate) use rows::{StoredEventRow, find_event_rows};
 
 use rows::{allocate_ids, allocate_ids_ahead};
 
-/// Most events in one commit, but for a single request that is larger.
+/// Maximum events per commit; a single larger request is still one commit.
 const MAX_EVENTS_PER_COMMIT: usize = 10_000;
-/// Most requests that wait.
+/// Maximum number of waiting requests.
 const MAX_WAITING_REQUESTS: usize = 8192;
-/// How often a batch is given ids.
+/// Maximum id allocations for one batch.
 const MAX_ID_ALLOCATIONS: u32 = 10;
-/// Of requests in one round; one round of several is not followed by the next one sooner.
+/// Limits count requests. The interval applies after a batch of several requests.
 const WRITE_BATCHING: BatchOptions = BatchOptions {
     max_items: MAX_WAITING_REQUESTS,
     max_shared_items: MAX_WAITING_REQUESTS,
     min_interval: Duration::from_millis(1),
 };
 
-/// What became of a request.
+/// Result of a write request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventWriteOutcome {
-    /// Each event's id, and whether it is there since now.
+    /// Each event's id, and whether this request wrote it.
     Events(Vec<(EventId, bool)>),
-    /// The event at this place has the key of one with other content: nothing was written.
+    /// The event at `index` reuses a key with other content; the request wrote nothing.
     Conflict {
-        /// The place in the request.
+        /// Index of the event in the request.
         index: usize,
-        /// The event that has the key.
+        /// The stored event that has the key.
         id: EventId,
     },
 }
 
-/// Writes what concurrent callers bring; clones share everything.
+/// Event writer for concurrent callers; clones share the coalescer.
 #[derive(Clone)]
 pub struct EventWriter(Coalescer<EventWriteRequest>);
 
@@ -69,9 +73,9 @@ struct EventWriteRequest {
 }
 
 impl EventWriter {
-    /// Starts the writing task.
+    /// Spawns the coalescer task.
     pub fn start(events: EventStore) -> Self {
-        // It writes all the time: its server process keeps plans and caches at hand.
+        // A dedicated connection: its backend keeps prepared plans and caches warm.
         let events = EventStore { pool: open_single_connection_pool(&events.pool), ..events };
         Self(Coalescer::spawn_fair(
             "write_action_events",
@@ -84,7 +88,7 @@ impl EventWriter {
         ))
     }
 
-    /// Writes all of them or none; durable when this returns.
+    /// Writes all events or none; durable when this returns.
     pub async fn write(&self, events: Vec<NewEvent>) -> Result<EventWriteOutcome> {
         let events: Arc<[NewEvent]> = events.into();
         self.0
@@ -104,14 +108,15 @@ async fn write_pending(events: &EventStore, mut pending: Vec<EventWriteRequest>)
         let later = pending.split_off(many.unwrap_or(pending.len()).max(1));
         match commit_pending(events, &pending).await {
             Ok(written) => {
-                // A caller may be gone.
+                // A cancelled caller has dropped its receiver.
                 pending
                     .into_iter()
                     .zip(written)
                     .for_each(|(asked, written)| drop(asked.reply.send(Ok(written))));
             }
             Err(error) if pending.len() > 1 && !error.is_transient() => {
-                // Something about one of them: the others must not suffer from it.
+                // A permanent error belongs to one request: each is retried alone, so that the
+                // others succeed.
                 for one in pending {
                     let alone = commit_pending(events, std::slice::from_ref(&one)).await;
                     let alone = alone.and_then(|mut written| written.pop().ok_or(Error::Abandoned));
@@ -137,7 +142,8 @@ async fn commit_pending(
         allocations += 1;
         match write_batch_with_weeks(events, &batch).await {
             Err(Error::UniqueViolation(_)) if allocations < MAX_ID_ALLOCATIONS => {
-                // There already: by us, if an answer was lost; by others, if a crash made the database give ids again.
+                // The ids exist: written by this batch (commit outcome unknown), or by others (the
+                // sequence lost steps in a crash and returned ids twice).
                 if let Some(written) = find_written_before(events, &batch).await? {
                     break written;
                 }
@@ -188,7 +194,7 @@ async fn write_batch_with_weeks(
     }
 }
 
-/// Whether there was no partition for an event.
+/// SQLSTATE 23514: no partition exists for the event.
 fn is_missing_week(error: &Error) -> bool {
     error.sqlstate().as_deref() == Some("23514")
 }
@@ -221,15 +227,16 @@ async fn write_batch(
         };
         match written {
             Some(written) => return Ok(written),
-            // A config was changed since the index was made.
+            // A config changed since the index was built.
             None => events.config_index.refresh_from_pool(&events.pool).await?,
         }
     }
 }
 
 impl EventStore {
-    /// Writes events when the caller's transaction commits: ids in their order. The caller's work must be such that repeating
-    /// the transaction after a lost answer does not come here again, or the events must have keys.
+    /// Writes events in the caller's transaction, with ids in their order. A retry of the
+    /// transaction after commit outcome unknown must not write them again, or the events must have
+    /// keys.
     pub async fn write_in_tx(
         &self,
         connection: &mut sqlx::PgConnection,
@@ -247,7 +254,7 @@ impl EventStore {
             match written.map_err(duplicate_as_raced)? {
                 Some(mut written) => match written.pop() {
                     Some(EventWriteOutcome::Events(ids)) => return Ok(ids),
-                    // Its key was another one's: the event that is there stays.
+                    // The key belongs to an event with other content, which stays unchanged.
                     Some(EventWriteOutcome::Conflict { id, .. }) => return Ok(vec![(id, false)]),
                     None => return Ok(Vec::new()),
                 },
@@ -257,7 +264,8 @@ impl EventStore {
     }
 }
 
-/// Ids that a crash made the database give again: the caller's transaction is repeated, with others.
+/// Duplicate ids (the sequence lost steps in a crash) count as a race: the caller's transaction is
+/// retried with new ids.
 fn duplicate_as_raced(error: Error) -> Error {
     match error {
         Error::UniqueViolation(constraint) => Error::KeyRace(constraint),
@@ -315,7 +323,7 @@ mod tests {
                 let batch =
                     Arc::new(allocate_batch(&events, &requests, requests.len()).await.unwrap());
                 let written = write_batch(&events, &batch).await.unwrap();
-                // Either the repetition itself says so, or it meets its own rows.
+                // The retry either finds its keys, or fails on its rows.
                 let again = match write_batch(&events, &batch).await {
                     Err(Error::UniqueViolation(_)) => {
                         find_written_before(&events, &batch).await.unwrap().unwrap()
@@ -324,7 +332,7 @@ mod tests {
                 };
                 assert_eq!(again, written);
             }
-            // Others that were given the same ids are not taken for them.
+            // Another batch that was given the same ids is told apart by its time.
             let requests = || vec![EventBatchRequest { events: new_request("plain", None).events }];
             let given = run_statement(&pool, "ids", |connection| {
                 Box::pin(allocate_ids_ahead(connection, 1))

@@ -1,11 +1,15 @@
-//! Events that end the process: a crash while an event's templates are rendered comes again at the next start, when the event is
-//! written again. So renderings are noted, outside of any transaction, and what was begun some times and never ended is set
-//! aside: the event is written, starts nothing, and its story says why.
+//! Crash notes of renderings: detects events whose templates crash the process.
 //!
-//! Processes are counted, not renderings: one that tries again, because the database failed meanwhile, has not ended.
+//! Such a crash would recur after each restart, when the event is sent again. Renderings are
+//! therefore noted outside the transaction. An event whose rendering several processes began and
+//! none finished is set aside: it is written, starts no task, and its story says why.
 //!
-//! A crash that comes again comes soon after the start; so only a young process takes notes, and afterwards they cost nothing. A
-//! batch that was begun too often is looked at event by event, each noted by itself: the others of the batch do not suffer.
+//! - The notes count processes, not renderings: a retry within one process (after a database error)
+//!   does not count.
+//! - Only a young process takes notes, because a recurring crash comes soon after the start; later
+//!   they cost nothing.
+//! - A batch that was begun too often is rendered event by event with a note for each, so that the
+//!   other events of the batch are not affected.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,35 +21,35 @@ use store::{PgOperation, Result, open_single_connection_pool, run_statement};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// What an event is, as long as it is not written.
+/// Fingerprint of an event that has no id yet.
 pub(super) type EventIdentity = [u8; 32];
 
-/// How long after its start a process takes notes.
+/// Notes are taken for this long after process start.
 const NOTE_TAKING_PERIOD: Duration = Duration::from_secs(120);
-/// A batch that was begun by more processes, and never ended, is looked at event by event.
+/// A batch begun by more processes without finishing is rendered event by event.
 const MAX_BATCH_PROCESSES: i32 = 2;
-/// An event that was begun by itself by more processes, and never ended, is set aside.
+/// An event begun alone by more processes without finishing is set aside.
 const MAX_ALONE_PROCESSES: i32 = 3;
 
-/// What a note may take: whoever takes it holds a transaction open, which the server ends when it is idle for 5 s.
+/// Timeout of a note's statement. The writer holds a transaction open meanwhile, which the server
+/// ends after 5 s idle.
 const NOTE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same with waiting for the connection, and with trying again.
+/// The same including connection wait and retries.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 
 static PROCESS_STARTED_AT: LazyLock<Instant> = LazyLock::new(Instant::now);
-/// This process.
+/// Random id of this process.
 static PROCESS_ID: LazyLock<Uuid> = LazyLock::new(Uuid::new_v4);
 
-/// Notes of what is being rendered; clones share their connection. Notes that cannot be taken are not: events are written all the
-/// same.
+/// Writer of crash notes; clones share a connection. Best effort: a failed note blocks no event.
 #[derive(Clone)]
 pub(crate) struct RenderingNotes {
     pool: PgPool,
-    /// Whoever takes notes holds a transaction open: nobody else's connection is waited for.
+    /// Dedicated connection: the caller holds a transaction open and must not wait for a pool.
     own_pool: Arc<OnceLock<PgPool>>,
 }
 
-/// Whether an event may be rendered.
+/// Permission to render an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RenderingPermission {
     Granted,
@@ -53,18 +57,18 @@ pub(super) enum RenderingPermission {
 }
 
 impl RenderingNotes {
-    /// In the control database behind `pool`.
+    /// Notes in the control database behind `pool`.
     pub(crate) fn new(pool: PgPool) -> Self {
         LazyLock::force(&PROCESS_STARTED_AT);
         Self { pool, own_pool: Arc::default() }
     }
 
-    /// Whether notes are taken.
+    /// Whether this process still takes notes.
     pub(super) fn is_active(&self) -> bool {
         PROCESS_STARTED_AT.elapsed() < NOTE_TAKING_PERIOD
     }
 
-    /// Notes that these are begun; whether they are to be looked at one by one.
+    /// Notes the start of a batch; returns whether it must be rendered event by event.
     pub(super) async fn begin_batch(&self, identities: Vec<EventIdentity>) -> bool {
         let begun = self
             .write_notes("begin_renderings", BEGIN_RENDERINGS_SQL, identities, Some(*PROCESS_ID))
@@ -72,7 +76,7 @@ impl RenderingNotes {
         begun.values().any(|begun| *begun > MAX_BATCH_PROCESSES)
     }
 
-    /// Notes that one is begun by itself, and whether it may be.
+    /// Notes the start of a single event; returns whether it may be rendered.
     pub(super) async fn begin_event(&self, identity: EventIdentity) -> RenderingPermission {
         let begun = self
             .write_notes(
@@ -86,13 +90,13 @@ impl RenderingNotes {
         if too_often { RenderingPermission::SetAside } else { RenderingPermission::Granted }
     }
 
-    /// Notes that one has ended by itself.
+    /// Notes that a single event has finished.
     pub(super) async fn end_event(&self, identity: EventIdentity) {
         self.write_notes("end_rendering_alone", END_RENDERING_ALONE_SQL, vec![identity], None)
             .await;
     }
 
-    /// Forgets those that have ended, however they did.
+    /// Deletes the notes of a finished batch, whatever its result.
     pub(super) async fn end_batch(&self, identities: Vec<EventIdentity>) {
         self.write_notes("end_renderings", END_RENDERINGS_SQL, identities, None).await;
     }
@@ -104,7 +108,7 @@ impl RenderingNotes {
         mut identities: Vec<EventIdentity>,
         begun_by: Option<Uuid>,
     ) -> HashMap<EventIdentity, i32> {
-        // In one order: those who note the same do not wait for each other in a circle.
+        // Fixed lock order: concurrent notes of the same events cannot deadlock.
         identities.sort_unstable();
         identities.dedup();
         let pool = self.own_pool.get_or_init(|| open_single_connection_pool(&self.pool));
@@ -136,8 +140,9 @@ impl RenderingNotes {
     }
 }
 
-// None waits for the disk: a process that ends takes nothing with it that the server has. When the first process began
-// stays as it is, so that the day for which it is remembered ends, however often the event is sent.
+// `synchronous_commit = off`: a process crash loses nothing that the server has received.
+// `begun_at` keeps the first process's time, so that the note expires after a day however often the
+// event is sent.
 const BEGIN_RENDERINGS_SQL: &str = "-- begin_renderings
 WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 INSERT INTO event_renderings AS r (identity, begun, begun_by)
@@ -155,7 +160,7 @@ const END_RENDERING_ALONE_SQL: &str = "-- end_rendering_alone
 WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 UPDATE event_renderings SET alone = 0, alone_by = NULL FROM quick WHERE identity = ANY ($1) RETURNING identity, alone";
 
-/// Those that were set aside stay, so that they are the next time.
+/// Notes of events set aside stay, so that they are set aside again.
 const END_RENDERINGS_SQL: &str = "-- end_renderings
 WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 DELETE FROM event_renderings USING quick WHERE identity = ANY ($1) AND alone = 0 RETURNING identity, begun";

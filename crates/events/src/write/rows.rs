@@ -1,4 +1,4 @@
-//! The rows of events and their keys.
+//! Rows of `events` and `event_keys`.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -8,10 +8,10 @@ use store::{Error, Result};
 
 use crate::{Event, EventCause, EventId};
 
-/// Ids, ascending, and the time of creation that goes with them.
+/// Ascending ids, and the creation time allocated together with them.
 pub(crate) type AllocatedEventIds = (Vec<i64>, DateTime<Utc>);
 
-/// Ids for so many events, in the caller's transaction. They are used up whatever becomes of it.
+/// Allocates ids in the caller's transaction. They are used up even after a rollback.
 pub(crate) async fn allocate_ids(
     connection: &mut PgConnection,
     count: usize,
@@ -20,9 +20,9 @@ pub(crate) async fn allocate_ids(
     Ok(query.bind(i32::try_from(count).unwrap_or(i32::MAX)).fetch_one(connection).await?)
 }
 
-/// Ids for so many events, for a transaction to come, outside of any. Does not wait for the disk: the sequence's step is in
-/// the log before the events are, so whoever waits for these has waited for it. If the database crashes in between, the ids
-/// may be given again: [`insert_events`] notices.
+/// Allocates ids for a later transaction. `synchronous_commit = off` is safe here: the WAL is
+/// ordered, so a durable event implies a durable sequence step. A crash in between may return the
+/// ids again: [`insert_events`] detects that.
 pub(super) async fn allocate_ids_ahead(
     connection: &mut PgConnection,
     count: usize,
@@ -33,8 +33,9 @@ pub(super) async fn allocate_ids_ahead(
     Ok(query.bind(i32::try_from(count).unwrap_or(i32::MAX)).fetch_one(connection).await?)
 }
 
-/// Inserts events that were matched against this version of the configs; `false`, and nothing is inserted, if the configs are
-/// not at it any more. [`store::Error::UniqueViolation`] if any is there already: see [`are_events_stored`].
+/// Inserts events that were matched at config version `version`. Inserts nothing and returns
+/// `false` if that is no longer current. [`store::Error::UniqueViolation`] if any id exists: see
+/// [`are_events_stored`].
 pub(super) async fn insert_events(
     connection: &mut PgConnection,
     events: &[&Event],
@@ -55,8 +56,8 @@ pub(super) async fn insert_events(
     Ok(current)
 }
 
-/// Whether these very events are there: they had been inserted, and only the answer was lost. Others that were given the same
-/// ids have another time.
+/// Whether exactly these events are stored, by an attempt whose commit outcome was unknown. Other
+/// events with the same ids have another time.
 pub(super) async fn are_events_stored(
     connection: &mut PgConnection,
     events: &[&Event],
@@ -72,10 +73,10 @@ pub(super) async fn are_events_stored(
     Ok(stored_count == events.len() as i64)
 }
 
-/// A key, the event that has it, and its content.
+/// Key, id of its event, content fingerprint.
 pub(super) type EventKeyRow = (String, i64, [u8; 32]);
 
-/// Those of these keys that are taken.
+/// Looks up which of these keys are taken.
 pub(super) async fn find_taken_keys(
     connection: &mut PgConnection,
     keys: &[String],
@@ -94,7 +95,8 @@ pub(super) async fn find_taken_keys(
     Ok(rows.into_iter().filter_map(key).collect())
 }
 
-/// Takes keys. Somebody who takes one of them at this very moment makes the transaction be repeated.
+/// Inserts keys. A concurrent insert of the same key is [`Error::KeyRace`]: the transaction is
+/// retried.
 pub(super) async fn take_event_keys(
     connection: &mut PgConnection,
     mut keys: Vec<EventKeyRow>,
@@ -119,7 +121,7 @@ pub(super) async fn take_event_keys(
     Ok(())
 }
 
-/// An event's row.
+/// A stored row of `events`.
 #[derive(sqlx::FromRow)]
 pub(crate) struct StoredEventRow {
     event_id: i64,
@@ -129,12 +131,11 @@ pub(crate) struct StoredEventRow {
     time_created: DateTime<Utc>,
     task_id: Option<i64>,
     depth: i16,
-    /// The version of the configs that it was matched against.
+    /// Config version that the event was matched against.
     pub(crate) config_version: i64,
 }
 
 impl StoredEventRow {
-    /// The event.
     pub(crate) fn into_event(self) -> Event {
         let params = match self.params {
             Value::Object(params) => params,
@@ -151,7 +152,7 @@ impl StoredEventRow {
     }
 }
 
-/// Events by id; those that are there.
+/// Events by id, ascending; missing ones are left out.
 pub(crate) async fn find_event_rows(
     connection: &mut PgConnection,
     ids: &[i64],

@@ -1,5 +1,5 @@
-//! From what is wanted to tasks that are started: rendered and written some at a time, so that however many they are, they take
-//! little room and others get their turn.
+//! Starting tasks: rendered and written in chunks, which bounds memory and lets other work run in
+//! between.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::matching::{self, EventTaskOptions, TaskToStart, compute_on_pool};
 use super::renderings::{EventIdentity, RenderingPermission};
 use crate::configs::template::EventTemplateBudget;
 
-/// Makes tasks and starts them; how many are new.
+/// Renders and starts tasks; returns the number of new ones.
 pub(super) async fn start_tasks_in_tx(
     connection: &mut PgConnection,
     to_start: Vec<TaskToStart>,
@@ -51,7 +51,8 @@ async fn render_and_start_tasks(
     Ok(started)
 }
 
-/// The batch has ended the process before: event by event, and those that do it by themselves not at all.
+/// For a batch that crashed processes before: renders event by event, and sets crashing events
+/// aside.
 async fn start_event_by_event(
     connection: &mut PgConnection,
     to_start: Vec<TaskToStart>,
@@ -105,7 +106,7 @@ mod tests {
         NewEvent { name, params, author, key: None, cause: EventCause::default() }
     }
 
-    /// Writes events together; whether each has started its task.
+    /// Writes events together; returns whether each has started its task.
     async fn write_and_check_started(
         events: &EventStore,
         new: Vec<NewEvent>,
@@ -122,7 +123,8 @@ mod tests {
         (all, started)
     }
 
-    /// What a process leaves behind that ended so often while it rendered the event with others, and by itself.
+    /// Notes of processes that crashed while rendering the event in a batch, and `alone` times
+    /// alone.
     async fn insert_crash_notes(pool: &PgPool, of: &NewEvent, alone: i32) {
         let NewEvent { name, params, author, cause, .. } = of.clone();
         let time_created = chrono::Utc::now();
@@ -173,7 +175,7 @@ mod tests {
             let story = events.read_story(ids[2]).await.unwrap().unwrap().to_json();
             let reason = story["not_fired"][0]["reason"].as_str().unwrap();
             assert!(reason.starts_with("set aside"), "{story}");
-            // The same again is set aside at once, and only that.
+            // The same event is set aside again immediately, and no other.
             assert_eq!(
                 write_and_check_started(&events, vec![new(3), new(5)]).await.1,
                 [false, true]

@@ -1,4 +1,5 @@
-//! Hazard: a check of one author's configs changes another's, or deletes what only goes from one to the other.
+//! Hazard: a run for one author's configs changes another author's, or deletes a config that only
+//! moves between authors.
 
 use events::configs::ActionConfigReconciler;
 use reconcile::{
@@ -63,7 +64,7 @@ fn only_the_authors_whose_configs_differ_are_run() {
             ("c1", "cy", true),
         ]);
         run(&pool, &old, false, ReconcileNarrowing::default()).await;
-        // One changes, one goes from bob to cy, one is new.
+        // c1 changes, b1 moves from bob to cy, d1 is new.
         let new = bundle(&[
             ("a1", "ann", true),
             ("a2", "ann", true),
@@ -101,7 +102,7 @@ fn a_real_run_of_one_author_leaves_the_others_alone() {
             shard: Some(author.to_owned()),
             ..ReconcileNarrowing::default()
         };
-        // b2 is bob's and goes; b1 goes to ann, and stays; a1 is none of bob's.
+        // b2 is bob's and is deleted; b1 moves to ann and stays; a1 is not in bob's shard.
         let bob = run(&pool, &new, false, of("bob")).await;
         assert_eq!(last(&bob), "Plan: 0 to create, 1 to update, 1 to delete");
         assert_eq!(stored(&pool).await, ["a1", "b1"]);

@@ -1,4 +1,4 @@
-//! Hazard: events that start tasks that emit events go on for ever.
+//! Hazard: an endless loop of events that start tasks that emit events.
 
 use events::EventSettings;
 use serde_json::json;

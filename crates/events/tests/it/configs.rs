@@ -1,4 +1,4 @@
-//! Hazard: a config that is wrong is taken, or one is changed by somebody whose it is not.
+//! Hazard: an invalid config is accepted, or a config is changed by a client that does not own it.
 
 use events::configs::{ActionConfig, OwnershipOptions, sync_configs};
 use reconcile::ObjectOwner;
@@ -106,7 +106,7 @@ fn they_are_created_replaced_listed_and_deleted() {
         config["enabled"] = false.into();
         assert_eq!(world.send("POST", "/api/v1/action_configs", &config).await.0, 409);
         assert_eq!(world.send("PUT", "/api/v1/action_configs/d", &config).await.0, 400);
-        // As it is shown, it can be put.
+        // The response body of GET is a valid PUT body.
         let mut shown = world.get("/api/v1/action_configs/c").await.1;
         shown["enabled"] = false.into();
         let (status, put) = world.send("PUT", "/api/v1/action_configs/c", &shown).await;
@@ -161,14 +161,14 @@ fn a_bundle_changes_what_is_its_own_and_says_what_it_did() {
             2,
             "nothing was changed"
         );
-        // Somebody takes one by hand, and has one of their own.
+        // A client takes over one config through the API and creates another.
         assert_eq!(world.send("PUT", "/api/v1/action_configs/a", &noop_on("a", "g")).await.0, 200);
         world.config(noop_on("own", "e")).await;
         let steps = sync_configs(&world.pool, vec![config("a", "e")], terms, false).await.unwrap();
         assert_eq!((steps.plan.refused.len(), steps.deletes), (1, vec!["b".to_owned()]));
         let event = world.event("e", json!({})).await;
         assert_eq!(world.started(&event).await.len(), 1);
-        // Over the API, on the bundle's behalf.
+        // API write on behalf of the bundle.
         let refused = world
             .send("PUT", "/api/v1/action_configs/own?owner=bundle", &noop_on("own", "x"))
             .await;

@@ -1,4 +1,4 @@
-//! Hazard: an event matched twice starts two tasks, a matched one none; a config is honoured too late.
+//! Hazard: a matched event starts two tasks or none; a config change takes effect too late.
 
 use std::collections::HashSet;
 
@@ -68,7 +68,7 @@ fn a_repeated_transaction_changes_nothing() {
         let world = World::fresh().await;
         world.config(noop_on("c", "e")).await;
         let event = world.event("e", json!({})).await;
-        // The constraint that everything else may rely on.
+        // The unique constraint that guarantees at most one task.
         let again = sqlx::query(
             "INSERT INTO tasks (task_type, params, action_config, event_id)
              SELECT task_type, params, action_config, event_id FROM tasks",
@@ -86,7 +86,7 @@ fn ids_that_a_crash_makes_the_database_give_again_lose_no_event() {
         world.config(noop_on("c", "matched")).await;
         let mut ids = HashSet::from([world.event("plain", json!({})).await]);
         for round in 0..6 {
-            // As after a crash that lost the sequence's last steps.
+            // Simulates a crash that lost the sequence's last steps.
             sqlx::query("SELECT setval('event_ids', last_value - 5) FROM event_ids")
                 .execute(&world.pool)
                 .await

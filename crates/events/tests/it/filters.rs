@@ -1,4 +1,4 @@
-//! Hazard: a filter is SQL, or an error 500, or runs for ever.
+//! Hazard: SQL injection by a filter, an error 500, or an unbounded query.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -127,7 +127,7 @@ fn numbers_are_compared_exactly_and_names_may_hold_underscores() {
         for query in ["params__a=1", "params__c__d=2", "params__h__i=3", "params__a__b=2"] {
             assert_eq!(found(query).await.len(), 0, "{query}");
         }
-        // Conditions have the same notion.
+        // Conditions compare numbers the same way.
         let on = |value: Value| json!([{"event": "e", "params": {"v": value}}]);
         for (name, value) in
             [("whole", json!(1000)), ("next", json!(9007199254740993_i64)), ("power", json!(1e16))]
@@ -285,7 +285,7 @@ fn odd_filters_are_refused_or_find_nothing() {
 fn a_query_that_looks_for_too_long_is_refused_naming_what_helps() {
     run_test(async {
         let world = World::fresh().await;
-        // Each row costs a while to look at.
+        // Each row is expensive to evaluate.
         sqlx::query(
             "INSERT INTO events (event_id, name, params, author, time_created, config_version)
              SELECT event_id_at(now()) + n, 'e', jsonb_build_object('x', repeat('y', 100000)), 'a', now(), 1
@@ -433,7 +433,7 @@ fn odd_events_are_refused_by_the_name_of_what_is_wrong() {
                 "{field}: a long message"
             );
         }
-        // Names within the params may be as long as they like, and are found by them.
+        // Param names have no length limit, and filters find them.
         let id = world.event("e", json!({long.as_str(): "x"})).await;
         let (_, found) = world.get(&format!("/api/v1/events?params__{long}=x")).await;
         assert_eq!(found["result"][0]["_id"], json!(id));

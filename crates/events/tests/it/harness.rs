@@ -1,4 +1,4 @@
-//! Events on a fresh control database, with workers that can be told what to do.
+//! Test harness: events on a fresh control database, with workers.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub const TERMS: ActionWorkerOptions = ActionWorkerOptions {
     },
 };
 
-/// What webhooks are signed with.
+/// HMAC key of webhook signatures.
 pub const SECRET: &[u8] = b"it is a secret";
 
 #[derive(Clone)]
@@ -79,12 +79,12 @@ impl World {
         Self { pool, events, tasks, notifications, routes }
     }
 
-    /// A worker that may send webhooks to these places.
+    /// A worker whose webhooks may reach these `host:port` targets.
     pub async fn worker(&self, allowed: &[String], stop: &CancellationToken) -> ActionWorker {
         self.worker_with(WebhookConnector::new(allowed.to_vec(), []), stop).await
     }
 
-    /// A worker whose webhooks go this way.
+    /// A worker whose webhooks use this connector.
     pub async fn worker_with(
         &self,
         connector: WebhookConnector,
@@ -121,7 +121,7 @@ impl World {
         self.ask(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    /// Sends an event; its id.
+    /// Sends an event; returns its id.
     pub async fn event(&self, name: &str, params: Value) -> String {
         let (status, answer) =
             self.send("POST", "/api/v1/events", &json!({"name": name, "params": params})).await;
@@ -129,7 +129,7 @@ impl World {
         answer["_id"].as_str().unwrap().to_owned()
     }
 
-    /// Creates a config, which must be new.
+    /// Creates a config; fails if it exists.
     pub async fn config(&self, config: Value) {
         let (status, answer) = self.send("POST", "/api/v1/action_configs", &config).await;
         assert_eq!(status, 201, "{answer}");
@@ -147,7 +147,7 @@ impl World {
         story["result"].clone()
     }
 
-    /// Why a config did not fire on an event.
+    /// The story's reason why a config did not fire on an event.
     pub async fn reason(&self, event: &str, config: &str) -> String {
         let story = self.story(event).await;
         let not_fired = story["not_fired"].as_array().unwrap();
@@ -162,7 +162,7 @@ impl World {
         self.get(&format!("/api/v1/tasks/{id}")).await.1
     }
 
-    /// The task, once it has this status.
+    /// Waits until the task has this status.
     pub async fn until(&self, id: i64, status: &str) -> Value {
         self.until_some(&format!("task {id} is {status}"), || async {
             Some(self.task(id).await).filter(|task| task["status"] == status)
@@ -170,7 +170,7 @@ impl World {
         .await
     }
 
-    /// The task, once it has ended.
+    /// Waits until the task has ended.
     pub async fn ended(&self, id: i64) -> Value {
         self.until_some(&format!("task {id} ends"), || async {
             let task = self.task(id).await;
@@ -179,7 +179,7 @@ impl World {
         .await
     }
 
-    /// The tasks that an event started, by config.
+    /// Config and id of each task that an event started.
     pub async fn started(&self, event: &str) -> Vec<(String, i64)> {
         let story = self.story(event).await;
         let task = |task: &Value| {
@@ -191,7 +191,7 @@ impl World {
         story["produced_tasks"].as_array().unwrap().iter().map(task).collect()
     }
 
-    /// The one task that an event started.
+    /// The single task that an event started.
     pub async fn only(&self, event: &str) -> i64 {
         let started = self.started(event).await;
         assert_eq!(started.len(), 1, "{started:?}");
@@ -217,12 +217,12 @@ impl World {
     }
 }
 
-/// A config that starts a `noop` on events of a name.
+/// A config that starts a `noop` on events named `event`.
 pub fn noop_on(name: &str, event: &str) -> Value {
     json!({"name": name, "on": [{"event": event}], "action": {"task": "noop"}})
 }
 
-/// A config that sends a webhook on events of its own name.
+/// A config that sends a webhook on events with the config's name.
 pub fn webhook(name: &str, params: Value) -> Value {
     let action = json!({"task": "http_request", "params": params, "max_attempts": 4});
     json!({"name": name, "on": [{"event": name}], "action": action})

@@ -1,4 +1,4 @@
-//! Hazard: a join fires twice, or not at all, when its events come at once, in another order, or again.
+//! Hazard: a join fires twice or never when its events arrive concurrently, reordered or repeated.
 
 use serde_json::{Value, json};
 use store::testing::run_test;
@@ -39,7 +39,7 @@ fn it_fires_once_for_its_values_in_either_order_and_tells_what_it_waits_for() {
             let reason = world.reason(&first, "matching").await;
             assert!(reason.starts_with(&format!("waiting for event {}", names[1])), "{reason}");
             assert!(reason.contains(&format!("date=\"{date}\"")), "{reason}");
-            // Twice: the later one counts.
+            // Sent twice: the later event counts.
             let again = world.event(names[0], params(&date, 2)).await;
             let other = world.event(names[0], params("2026-12-24", 3)).await;
             let last = world.event(names[1], params(&date, 4)).await;
@@ -118,7 +118,7 @@ fn both_in_one_batch_and_conditions_and_missing_params_and_expiry() {
         assert_eq!(fired(&world).await, 1, "the first event's time is over");
         world.event("soup", params("e", 2)).await;
         assert_eq!(fired(&world).await, 2);
-        // Of one that joins by nothing, each round fires.
+        // A join without values fires in each round.
         let mut rounds = join();
         rounds["name"] = "rounds".into();
         rounds["join"] = json!([]);

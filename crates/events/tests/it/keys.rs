@@ -1,4 +1,4 @@
-//! Hazard: an event that is sent twice is there twice; a batch is written in part.
+//! Hazard: an event sent twice is stored twice; a batch is written partially.
 
 use serde_json::json;
 use store::testing::run_test;
@@ -21,7 +21,7 @@ fn a_key_is_one_event_however_often_and_by_however_many() {
         for sent in sending {
             assert_eq!(sent.await.unwrap(), (200, first.clone()));
         }
-        // Written otherwise, it is the same.
+        // Another JSON spelling of the same content.
         let same =
             json!({"event_key": "k", "params": {"b": [1.0, {"c": 2}], "a": 1.0}, "name": "e"});
         assert_eq!(world.send("POST", "/api/v1/events", &same).await, (200, first.clone()));
@@ -101,7 +101,7 @@ fn ids_sort_in_the_order_of_creation_also_over_replicas_and_when_the_clock_is_pu
     run_test(async {
         let one = World::fresh().await;
         let two = World::on(one.pool.clone(), events::EventSettings::default()).await;
-        // The very first ones, by many at once: none may be of a time long past.
+        // The first events, sent concurrently: no id may be from a time long past.
         let first: Vec<_> = (0..24)
             .map(|n| {
                 let world = if n % 2 == 0 { one.clone() } else { two.clone() };

@@ -1,4 +1,4 @@
-//! Hazard: one config or one event costs so much that everybody else waits, or the process runs out of memory.
+//! Hazard: one config or event blocks all others, or exhausts memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use store::testing::run_test;
 
 use crate::harness::World;
 
-/// Many times what it takes here; what it took before is many times this.
+/// Many times the expected duration; the unfixed code took many times this.
 const BOUND: Duration = Duration::from_secs(20);
 
 #[test]
@@ -102,7 +102,7 @@ fn all_that_one_event_renders_has_one_budget_and_its_story_says_so() {
             let reason = world.reason(&event, config).await;
             assert!(reason.contains("all templates of one event"), "{reason}");
         }
-        // Another event has its own.
+        // Another event has a full budget.
         let small = world.event("e", json!({"big": "x"})).await;
         assert_eq!(world.started(&small).await.len(), 5);
     });
@@ -147,7 +147,7 @@ fn a_batch_whose_tasks_have_concurrency_keys_is_written_at_once() {
 
 #[test]
 fn events_that_start_many_tasks_stop_nobody_else() {
-    // One thread serves everybody, as on a machine with one core.
+    // One runtime thread, as on a machine with one core.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let world = World::fresh().await;
@@ -159,7 +159,7 @@ fn events_that_start_many_tasks_stop_nobody_else() {
             let on = json!([{"event": "e", "params": {"t": {"regex": "^x+$"}}}]);
             world.config(json!({"name": format!("c{n}"), "on": on, "action": action})).await;
         }
-        // Ticks beside it, and keeps the longest pause.
+        // Measures the longest scheduling delay.
         let (longest, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let ticking = tokio::spawn({
             let (longest, stop) = (longest.clone(), stop.clone());

@@ -1,6 +1,6 @@
-//! Events on a real Postgres: one file for each hazard.
+//! Integration tests of events on a real Postgres: one file per hazard.
 
-// Helpers of tests may fail loudly, too.
+// Test helpers may panic and print.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

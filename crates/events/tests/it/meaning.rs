@@ -1,5 +1,5 @@
-//! Hazard: a config that can never start anything is taken, and each event is a silent error; or one is refused for what is no
-//! template.
+//! Hazard: a config that can never start a task is accepted and each event fails silently; or a
+//! config is rejected for text that is no template.
 
 use serde_json::{Value, json};
 use store::testing::run_test;
@@ -96,7 +96,7 @@ fn whatever_event_is_taken_starts_what_is_to_start_on_it() {
         let large = json!({"name": "e", "params": {"big": "x".repeat(256 << 10)}});
         let (status, told) = world.send("POST", "/api/v1/events", &large).await;
         assert!(status == 413 && told.to_string().contains("256 KiB"), "{told}");
-        // What the platform itself emits has the same limit.
+        // Events that the platform emits have the same limit.
         let action = json!({"task": "emit_event", "params": {"name": "f", "params": {"a": "{{ event.params.big }}", "b": "{{ event.params.big }}"}}});
         world.config(json!({"name": "emits", "on": [{"event": "g"}], "action": action})).await;
         let event = world.event("g", json!({"big": "x".repeat(200 << 10)})).await;

@@ -1,4 +1,4 @@
-//! Hazard: old events are kept for ever, or young ones dropped; there is no partition for a new one.
+//! Hazard: old events are kept forever or young ones dropped; a new event has no partition.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn old_weeks_go_with_their_keys_and_nothing_else() {
     });
 }
 
-/// A week of eight weeks ago, with an event and so many keys.
+/// A partition of eight weeks ago, with one event and `keys` keys.
 async fn old_week(world: &World, keys: i32) {
     let statement = format!(
         "DO $$ DECLARE week timestamptz := date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - interval '8 weeks';
@@ -40,14 +40,15 @@ async fn old_week(world: &World, keys: i32) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&world.pool).await.unwrap();
 }
 
-/// To delete millions of keys in the transaction that drops their week keeps everybody from events for as long.
+/// Deleting millions of keys in the transaction that drops their partition would block all access
+/// to events.
 #[test]
 fn events_are_written_while_the_keys_of_a_dropped_week_are_forgotten() {
     run_test(async {
         let world = World::fresh().await;
         world.event("e", json!({})).await;
         old_week(&world, 20_000).await;
-        // Somebody is just looking at one of the keys: the deletion waits there.
+        // Another transaction locks one of the keys and blocks the deletion.
         let mut holding = world.pool.begin().await.unwrap();
         sqlx::query("SELECT FROM event_keys WHERE event_key = 'old15000' FOR UPDATE")
             .execute(&mut *holding)
@@ -69,7 +70,7 @@ fn events_are_written_while_the_keys_of_a_dropped_week_are_forgotten() {
         assert_eq!(world.count("SELECT count(*) FROM events WHERE name = 'old'").await, 0);
         let left = world.count("SELECT count(*) FROM event_keys WHERE event_key LIKE 'old%'").await;
         assert!((1..20_000).contains(&left), "what was done stays done: {left}");
-        // Interrupted; the next one goes on.
+        // Interrupted; the next pass deletes the rest.
         maintaining.abort();
         holding.rollback().await.unwrap();
         maintain_events(&world.pool, Duration::from_secs(30 * day)).await.unwrap();
@@ -85,7 +86,7 @@ fn a_week_that_only_a_clock_takes_for_old_is_kept() {
     run_test(async {
         let world = World::fresh().await;
         old_week(&world, 1).await;
-        // The newest event is eight weeks old, as it looks to a clock that is set ahead.
+        // The newest event is eight weeks old, as if the clock were set ahead.
         maintain_events(&world.pool, Duration::from_secs(30 * 24 * 3600)).await.unwrap();
         assert_eq!(world.count("SELECT count(*) FROM events WHERE name = 'old'").await, 1);
     });

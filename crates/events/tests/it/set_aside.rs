@@ -1,5 +1,6 @@
-//! Hazard: an event is set aside because the database failed, though nothing is wrong with it. (That one is set aside
-//! which ends the process each time: `write/start.rs`.) Or: it is not written, because no note of it can be taken.
+//! Hazard: an event is set aside because the database failed, although its rendering is fine; or it
+//! is not written because no note can be taken. (Events that crash the process are tested in
+//! `write/start.rs`.)
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,7 @@ fn an_event_of_which_no_note_can_be_taken_is_written_all_the_same() {
         .unwrap();
         let began = Instant::now();
         let id = world.event("e", json!({})).await;
-        // Both notes, that it begins and that it has ended; the server ends a transaction that is idle for 5 s.
+        // Two note timeouts, begin and end; the server ends a transaction that is idle for 5 s.
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         assert_eq!(world.started(&id).await.len(), 1);
         holder.rollback().await.unwrap();

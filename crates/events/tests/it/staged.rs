@@ -1,4 +1,4 @@
-//! A network of the test's own: names lead where the test says, and public addresses lead to one server.
+//! Fake network: the test controls name resolution, and every address leads to one server.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,10 +8,10 @@ use events::task_types::http_request::WebhookNetwork;
 use futures::future::BoxFuture;
 use tokio::net::TcpStream;
 
-/// A public address, which nothing is ever sent to: it is dialed here.
+/// A public address; connections to it go to the test's server.
 pub const PUBLIC: &str = "93.184.216.34";
 
-/// What a name resolves to, each time; the last answer stays.
+/// Successive DNS answers of a name; the last one repeats.
 type Answers = Vec<Vec<IpAddr>>;
 
 pub struct Staged {
@@ -21,18 +21,18 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Every address leads to this server.
+    /// A network in which every address leads to this server.
     pub fn before(server: SocketAddr) -> Arc<Self> {
         Arc::new(Self { server, names: Mutex::default(), dialed: Mutex::default() })
     }
 
-    /// A name, and its addresses: the first time it is asked for, the second time, and so on.
+    /// Registers a name with its successive DNS answers.
     pub fn name(&self, name: &str, answers: &[&[&str]]) {
         let parse = |answer: &&[&str]| answer.iter().map(|ip| ip.parse().unwrap()).collect();
         self.names.lock().unwrap().insert(name.to_owned(), answers.iter().map(parse).collect());
     }
 
-    /// The addresses that were dialed since the last look.
+    /// Addresses dialed since the last call.
     pub fn dialed(&self) -> Vec<String> {
         let dialed = std::mem::take(&mut *self.dialed.lock().unwrap());
         dialed.iter().map(|address| address.ip().to_string()).collect()

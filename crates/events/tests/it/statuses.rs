@@ -1,4 +1,5 @@
-//! Hazard: a task's status is not told, told twice, or told wrong; one that is cancelled goes on; two with one key run at once.
+//! Hazard: a task's status event is missing, duplicated or wrong; a cancelled task keeps running;
+//! two tasks with one key run concurrently.
 
 use serde_json::{Value, json};
 use store::testing::run_test;
@@ -6,14 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::World;
 
-/// A config whose `noop` takes as long as the event says.
+/// A config whose `noop` takes the event's `seconds`.
 fn slow(name: &str, more: Value) -> Value {
     let mut action = json!({"task": "noop", "params": {"seconds": "{{ event.params.seconds }}"}});
     action.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     json!({"name": name, "on": [{"event": "e"}], "action": action})
 }
 
-/// The statuses that were told of a task.
+/// The reported statuses of a task.
 async fn told(world: &World, task: i64) -> Vec<String> {
     let (_, answer) =
         world.get(&format!("/api/v1/events?name=taskEvent&params__task_id={task}&sort=_id")).await;
@@ -43,7 +44,7 @@ fn each_status_is_an_event_and_starts_what_is_next() {
 fn one_that_fails_is_tried_again_told_once_and_can_be_retried() {
     run_test(async {
         let world = World::fresh().await;
-        // Nothing listens there.
+        // A port without a listener.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let place = listener.local_addr().unwrap().to_string();
         drop(listener);
@@ -103,7 +104,7 @@ fn waiting_and_running_ones_are_cancelled() {
                 world.send("POST", &format!("/api/v1/tasks/{task}/cancel"), &json!({})).await;
             assert_eq!((status, &cancelled["status"]), (200, &json!("cancelled")), "{cancelled}");
         }
-        // The one behind them gets its turn only when the running one was really dropped.
+        // The next task of this key runs only after the running one was dropped.
         world.until(last, "succeeded").await;
         assert_eq!(told(&world, running).await, ["RUNNING"]);
         assert_eq!(told(&world, waiting).await, [""; 0]);
@@ -132,7 +133,7 @@ fn tasks_with_one_key_never_run_at_once_and_the_urgent_go_first() {
         );
         assert_eq!(overlaps.await, 0);
         worker.stop(std::time::Duration::from_secs(5)).await;
-        // In the order of urgency, once somebody works on them.
+        // Priority order, once a worker runs.
         world.send("DELETE", "/api/v1/action_configs/keyed", &json!({})).await;
         for (name, priority) in [("low", -5), ("usual", 0), ("high", 7)] {
             world.config(slow(name, json!({"priority": priority}))).await;

@@ -1,4 +1,5 @@
-//! Hazard: nobody can tell why something did not happen, or the story changes when configs do.
+//! Hazard: a story has no reason for a task that was not started, or it changes when configs
+//! change.
 
 use serde_json::{Value, json};
 use store::testing::run_test;
@@ -62,7 +63,7 @@ fn the_reason_of_every_config_that_did_not_fire() {
             }
         };
         check().await;
-        // It is the event's story: what configs are like today is another matter.
+        // Later config changes do not affect the story.
         for name in ["off", "missing", "pattern"] {
             assert_eq!(
                 world.send("DELETE", &format!("/api/v1/action_configs/{name}"), &json!({})).await.0,

@@ -1,5 +1,5 @@
-//! Hazard: what a webhook is answered is not heard: a move that loses the request counts as delivered, a server that asks for
-//! patience is asked again at once, a value of an event becomes another part of the URL.
+//! Hazard: a webhook's response is misread: a redirect that loses the request counts as delivered,
+//! `Retry-After` is ignored, or an event's value becomes another URL component.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{World, webhook};
 
-/// What was asked, and when.
+/// Time, method and URI of a request.
 type Asked = (Instant, String, String);
 
 #[derive(Clone)]
 struct Server {
     asked: mpsc::UnboundedSender<Asked>,
-    /// Answers of `/later`, the first one first; then 200.
+    /// Responses of `/later` in order; then 200.
     later: Arc<Mutex<Vec<Response>>>,
 }
 
@@ -95,7 +95,7 @@ fn what_has_moved_was_not_delivered() {
     });
 }
 
-/// Waits until a task has been put off.
+/// Waits until a task has been postponed.
 async fn put_off(world: &World, task: i64) {
     let look = async || {
         let task = world.task(task).await;
@@ -127,7 +127,7 @@ fn a_server_that_asks_for_patience_is_given_it_and_no_attempt_is_used_up() {
     run_test(async {
         let moment =
             |seconds: i64| (chrono::Utc::now() + chrono::Duration::seconds(seconds)).to_rfc2822();
-        // By the clock of a server that is an hour behind.
+        // A server whose clock is an hour behind.
         let behind = busy(503, &[("Retry-After", moment(-3598)), ("Date", moment(-3600))]);
         let answers = vec![
             busy(429, &[("Retry-After", "2".to_owned())]),
@@ -160,7 +160,7 @@ fn a_server_that_asks_for_patience_is_given_it_and_no_attempt_is_used_up() {
             }
             last = Some(at);
         }
-        // Nothing is put off for ever: what has been for a day uses up its attempts.
+        // Postponement is bounded: after a day in total, a postponed attempt counts as failed.
         world.config(webhook_once("late", &place)).await;
         let event = world.event("late", json!({})).await;
         let task = world.only(&event).await;

@@ -1,4 +1,4 @@
-//! Hazard: a server that answers without end, or slowly, or nonsense, keeps a worker or fills its memory.
+//! Hazard: an endless, slow or invalid response blocks a worker or fills its memory.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::harness::{World, webhook};
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n";
 
-/// Answers in a way of its own, by the path; how much of it was taken goes back.
+/// Misbehaving responses, selected by path.
 async fn answer(mut stream: TcpStream) {
     let mut asked = vec![0; 4096];
     let read = stream.read(&mut asked).await.unwrap();
@@ -36,7 +36,7 @@ async fn answer(mut stream: TcpStream) {
         _ => ("SSH-2.0-OpenSSH_9.6\r\n".to_owned(), String::new()),
     };
     stream.write_all(first.as_bytes()).await.unwrap();
-    // Until the client has enough of it.
+    // Writes until the client closes the connection.
     while !then.is_empty() && stream.write_all(then.as_bytes()).await.is_ok() {}
     let _ = stream.read(&mut [0; 1]).await;
 }
@@ -67,7 +67,7 @@ fn every_answer_has_its_bounds() {
             let event = world.event(path, json!({})).await;
             (world.ended(world.only(&event).await).await, began.elapsed())
         };
-        // What it says is kept as far as it is of interest, and the rest is not waited for.
+        // The beginning is kept; the rest is not awaited.
         for path in ["endless", "long"] {
             let (task, _) = ended(path).await;
             let outcome = json!({"status": 200, "body": "x".repeat(2000)});

@@ -1,5 +1,5 @@
-//! Hazard: a webhook reaches what it must not by another spelling of its address, or because a name leads elsewhere once it was
-//! checked.
+//! Hazard (SSRF): a webhook reaches a forbidden address by another spelling, or by DNS rebinding
+//! after the check.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ async fn server() -> SocketAddr {
     place
 }
 
-/// A world whose webhooks go by this network, as long as the worker is kept.
+/// A world whose webhooks use the fake network, as long as the worker is kept.
 async fn staged() -> (World, Arc<Staged>, ActionWorker) {
     let (world, staged) = (World::fresh().await, Staged::before(server().await));
     let connector = WebhookConnector::new([], []).with_network(staged.clone());
@@ -39,7 +39,7 @@ async fn staged() -> (World, Arc<Staged>, ActionWorker) {
     (world, staged, worker)
 }
 
-/// The task of a webhook to this URL, once it has ended.
+/// The task of a webhook to this URL, after it has ended.
 async fn sent(world: &World, name: &str, url: &str) -> Value {
     world.config(webhook(name, json!({"url": url}))).await;
     let event = world.event(name, json!({})).await;
@@ -55,7 +55,7 @@ fn error(task: &Value) -> &str {
 fn the_address_that_was_checked_is_the_one_that_is_connected_to() {
     run_test(async {
         let (world, staged, _worker) = staged().await;
-        // Public when it is checked, private whenever it is looked up again.
+        // Public in the first resolution, private in every later one.
         staged.name("rebound.example", &[&[PUBLIC], &["127.0.0.1"]]);
         let task = sent(&world, "rebound", "http://rebound.example/hook").await;
         assert_eq!(
@@ -77,7 +77,7 @@ fn a_name_is_checked_at_each_attempt_and_at_each_redirect() {
     run_test(async {
         let (world, staged, _worker) = staged().await;
         staged.name("hooks.example", &[&[PUBLIC]]);
-        // The first attempt is told to come again, and comes to another address.
+        // The first attempt gets a 503; the retry resolves to another address.
         staged.name("busy.example", &[&[PUBLIC], &["10.0.0.7"]]);
         let task = sent(&world, "busy", "http://busy.example/busy").await;
         assert!(error(&task).contains("10.0.0.7 is a private address"), "{task}");
@@ -86,7 +86,7 @@ fn a_name_is_checked_at_each_attempt_and_at_each_redirect() {
         let task = sent(&world, "turns", "http://turns.example/to?http://turns.example/hook").await;
         assert!(error(&task).contains("169.254.169.254 is a link-local address"), "{task}");
         assert_eq!((&task["attempts"], staged.dialed()), (&json!(1), vec![PUBLIC.to_owned()]));
-        // A name of several addresses, one of them private: none is tried.
+        // A name with several addresses, one of them private: none is tried.
         staged.name("both.example", &[&[PUBLIC, "::ffff:10.0.0.1"]]);
         for (name, url) in [
             ("both", "http://both.example/hook"),

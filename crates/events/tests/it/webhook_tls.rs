@@ -1,4 +1,4 @@
-//! Hazard: a webhook over https believes any server, or only those whose authority the whole machine trusts.
+//! Hazard: an https webhook trusts any server, or only the system's certificate authorities.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{World, webhook};
 use crate::staged::{PUBLIC, Staged};
 
-/// An authority of the test.
+/// A certificate authority of the test.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -40,7 +40,7 @@ impl Authority {
         parse_authorities(self.pem.as_bytes()).unwrap()
     }
 
-    /// A server with a certificate for this name, valid until the end of this year.
+    /// A TLS server with a certificate for this name, valid until the end of `year`.
     fn certified(&self, name: &str, year: i32) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -57,7 +57,7 @@ impl Authority {
     }
 }
 
-/// A listener behind which everything is TLS.
+/// A listener that accepts TLS only.
 struct Tls(TcpListener, TlsAcceptor);
 
 impl axum::serve::Listener for Tls {
@@ -78,7 +78,7 @@ impl axum::serve::Listener for Tls {
     }
 }
 
-/// `/hook` passes what it gets on, `/plain` leads to http.
+/// `/hook` passes the request on, `/plain` redirects to http.
 async fn server(tls: TlsAcceptor) -> (Arc<Staged>, mpsc::UnboundedReceiver<(HeaderMap, String)>) {
     let (sender, received) = mpsc::unbounded_channel();
     let hook = move |headers: HeaderMap, body: String| async move {
@@ -94,7 +94,7 @@ async fn server(tls: TlsAcceptor) -> (Arc<Staged>, mpsc::UnboundedReceiver<(Head
     (staged, received)
 }
 
-/// The task of a webhook that trusts these authorities too, once it has ended.
+/// The task of a webhook that also trusts these authorities, after it has ended.
 async fn sent(staged: &Arc<Staged>, trusted: Vec<CertificateDer<'static>>, path: &str) -> Value {
     let (world, stop) = (World::fresh().await, CancellationToken::new());
     let connector = WebhookConnector::new([], trusted).with_network(staged.clone());
@@ -127,7 +127,7 @@ fn a_server_is_known_by_an_authority_of_ones_own() {
         // printf '{"n":7}' | openssl dgst -sha256 -hmac 'it is a secret'
         assert_eq!(headers["x-signature"], SIGNATURE);
         assert_eq!(staged.dialed(), [PUBLIC]);
-        // What was said in secret is not said again in plain text.
+        // A request sent over TLS is not repeated in plain text.
         let task = sent(&staged, authority.trusted(), "/plain").await;
         assert_eq!((&task["status"], &task["attempts"]), (&json!("failed"), &json!(1)));
         assert!(

@@ -1,4 +1,4 @@
-//! Hazard: a webhook reaches what it must not (SSRF), is not signed, or is sent once too often.
+//! Hazard: a webhook reaches a forbidden address (SSRF), is unsigned, or is sent too often.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What schedules must keep to that no schema can say: pure.
+//! Validation of schedules beyond their JSON schema; pure.
 
 use reconcile::{Bundle, BundleDiagnostic, FieldProblem};
 use serde_json::Value as Json;
@@ -6,10 +6,10 @@ use serde_json::Value as Json;
 use super::{CronExpression, TaskSchedule};
 use crate::TaskType;
 
-/// The schema of the schedules' files.
+/// Schema of schedule files.
 pub const SCHEDULE_SCHEMA: &str = "/tasks/task-1.yml";
 
-/// Looks at all schedules of a bundle; `types` are the types of task there are.
+/// Checks all schedules of a bundle; `types` are the known task types.
 pub fn check_schedules(bundle: &Bundle, types: &[TaskType]) -> Vec<BundleDiagnostic> {
     let mut wrong = bundle.duplicate_names(SCHEDULE_SCHEMA);
     for document in bundle.documents_of_schema(SCHEDULE_SCHEMA) {
@@ -24,7 +24,7 @@ pub fn check_schedules(bundle: &Bundle, types: &[TaskType]) -> Vec<BundleDiagnos
     wrong
 }
 
-/// What is wrong with a schedule.
+/// Problems of a schedule.
 pub(super) fn schedule_problems(scheduled: &TaskSchedule, types: &[TaskType]) -> Vec<FieldProblem> {
     let mut wrong = Vec::new();
     if let Err(reason) = CronExpression::parse(&scheduled.schedule) {

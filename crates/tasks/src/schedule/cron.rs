@@ -3,17 +3,17 @@
 use chrono::{DateTime, Utc};
 use croner::parser::{CronParser, Seconds, Year};
 
-/// What a schedule may be, for error messages.
+/// Allowed fields, for error messages.
 pub(super) const CRON_FIELDS_HELP: &str = "minute, hour, day of month, month and day of week (UTC), such as \"5 3 * * *\"; with seconds before them, six fields";
-/// Longest expression, in bytes.
+/// Maximum expression length, in bytes.
 const MAX_CRON_BYTES: usize = 200;
 
-/// A cron expression.
+/// A parsed cron expression.
 #[derive(Debug, Clone)]
 pub struct CronExpression(croner::Cron);
 
 impl CronExpression {
-    /// Reads an expression; why it is none.
+    /// Parses an expression of five fields, or six with seconds; rejects one without any tick.
     pub fn parse(text: &str) -> Result<Self, String> {
         let parser =
             CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
@@ -35,12 +35,12 @@ impl CronExpression {
         }
     }
 
-    /// The first tick after `moment`.
+    /// First tick after `moment`.
     pub fn next(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.0.find_next_occurrence(&moment, false).ok()
     }
 
-    /// The last tick at or before `moment`.
+    /// Latest tick at or before `moment`.
     pub fn latest_tick(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.0.find_previous_occurrence(&moment, true).ok()
     }
@@ -68,7 +68,7 @@ mod tests {
             ("0 0 29 2 *", "2024-02-29T00:00:00Z", "2028-02-29T00:00:00Z"),
             ("0 0 31 * *", "2024-01-31T00:00:00Z", "2024-03-31T00:00:00Z"),
             ("30 4 * * MON-FRI", "2024-02-29T04:30:00Z", "2024-03-01T04:30:00Z"),
-            // Either the day of the month or that of the week, as cron has it.
+            // Day of month or day of week, as in cron.
             ("0 0 13 * 5", "2024-02-23T00:00:00Z", "2024-03-01T00:00:00Z"),
             ("@daily", "2024-02-29T00:00:00Z", "2024-03-01T00:00:00Z"),
         ];

@@ -1,4 +1,4 @@
-//! Which ticks are due: pure.
+//! Due ticks of a schedule; pure.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 
 use super::CronExpression;
 
-/// Longer than it takes another scheduler to step in. Of the ticks within it none is left out.
+/// Longer than the failover to another scheduler takes. No tick within this window is skipped.
 pub const HANDOVER_WINDOW: Duration = Duration::from_secs(30);
 
-/// The ticks that are due at `now`, when those up to `done_until` have their tasks: all of the last [`HANDOVER_WINDOW`]; and if
-/// there are none, the latest one, however late. What was missed before that (all schedulers were down) is made up for
-/// once.
+/// Ticks due at `now`, given that those up to `done_until` have tasks: all of the last
+/// [`HANDOVER_WINDOW`], or else the latest one, however late. After an outage of all schedulers the
+/// missed ticks are thus made up for once.
 pub fn due_ticks(
     cron: &CronExpression,
     done_until: DateTime<Utc>,
@@ -37,18 +37,18 @@ mod tests {
     #[test]
     fn truth_table() {
         let table: [(&str, &str, &str, &[&str]); 9] = [
-            // Nothing yet, exactly on time, a little late, and never twice.
+            // None due, exactly on time, slightly late, never twice.
             ("* * * * *", "11:59:30", "11:59:59", &[]),
             ("* * * * *", "11:59:30", "12:00:00", &["12:00:00"]),
             ("* * * * *", "11:59:30", "12:00:20", &["12:00:00"]),
             ("* * * * *", "12:00:00", "12:00:20", &[]),
-            // All were down: one, late; the latest one, whatever else was missed.
+            // All schedulers were down: only the latest tick, late.
             ("* * * * *", "11:59:30", "12:00:50", &["12:00:00"]),
             ("* * * * *", "09:00:00", "12:00:50", &["12:00:00"]),
             ("0 3 * * *", "02:59:00", "12:00:00", &["03:00:00"]),
-            // A hand-over loses none.
+            // A failover loses no tick.
             ("*/10 * * * * *", "11:59:40", "12:00:05", &["11:59:50", "12:00:00"]),
-            // The clock was put back.
+            // The clock was set back.
             ("* * * * *", "12:00:00", "11:30:00", &[]),
         ];
         let at = |time: &str| format!("2024-02-29T{time}Z").parse::<DateTime<Utc>>().unwrap();

@@ -1,4 +1,4 @@
-//! The integration `schedules`: the bundle's schedules, into the control database.
+//! Integration `schedules`: reconciles the bundle's schedules with the control database.
 
 use std::collections::BTreeMap;
 
@@ -21,19 +21,19 @@ use super::stored::{
 };
 use super::{StoredSchedule, TaskSchedule};
 
-/// The integration's name.
+/// Name of the integration.
 pub const SCHEDULES_INTEGRATION: &str = "schedules";
 
-/// Brings the schedules into the control database.
+/// Reconciler of task schedules.
 pub struct ScheduleReconciler {
-    /// The control database.
+    /// Pool of the control database.
     pub pool: PgPool,
 }
 
-/// The schedules in the control database.
+/// Table `task_schedules` of the control database.
 pub struct ScheduleTable;
 
-/// The schedules of a bundle, by name.
+/// Parses a bundle's schedules, sorted by name.
 pub fn parse_schedules(
     bundle: &Bundle,
 ) -> std::result::Result<Vec<TaskSchedule>, BundleDiagnostic> {
@@ -47,7 +47,7 @@ fn sort_by_name(mut all: Vec<TaskSchedule>) -> Vec<TaskSchedule> {
     all
 }
 
-/// What brings all schedules to the wanted ones.
+/// Desired set of all schedules.
 pub fn desired_schedule_set(
     desired: Vec<TaskSchedule>,
     terms: OwnershipOptions,

@@ -1,4 +1,5 @@
-//! Schedules: files of the bundle, brought into the control database, turned into tasks by the scheduler.
+//! Schedules: bundle files, reconciled into the control database and turned into tasks by the
+//! scheduler.
 
 mod check;
 mod cron;

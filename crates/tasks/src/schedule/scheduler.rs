@@ -1,7 +1,9 @@
-//! The scheduler: a task for each tick.
+//! Scheduler: enqueues a task for each due tick.
 //!
-//! One look a second while nothing is due. What is due is enqueued in the transaction that moves `done_until` from where it
-//! was read, under the duty's lease: whoever else believes to be the scheduler changes nothing.
+//! - Cost: one poll per second while nothing is due.
+//! - Promise: due ticks are enqueued in the transaction that advances the watermark `done_until`,
+//!   by compare-and-set and fenced by the duty's lease. A scheduler with an expired lease changes
+//!   nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,30 +19,30 @@ use super::stored::{SCHEDULES_CHANNEL, advance_done_until_in_tx, read_schedules}
 use super::{CronExpression, StoredSchedule, due_ticks};
 use crate::{NewTask, ScheduleTick, TaskStore, forget_old_tasks};
 
-/// How long a changed schedule may go unnoticed when its notification was lost.
+/// Poll interval: the bound on staleness after a lost notification.
 const SCHEDULE_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The time between looks for tasks to forget.
+/// Interval between retention passes.
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Enqueues scheduled tasks.
+/// Scheduler of tasks; runs as a duty.
 #[derive(Clone)]
 pub struct TaskScheduler {
-    /// Where to.
+    /// Store for the enqueued tasks.
     pub tasks: TaskStore,
     /// Must listen on [`SCHEDULES_CHANNEL`].
     pub notifications: PgNotificationHub,
-    /// Tasks that ended so long ago are forgotten.
+    /// Retention of ended tasks.
     pub retention: Duration,
 }
 
-/// The ticks of one schedule that are due.
+/// Due ticks of one schedule.
 struct DueTicks {
     stored: StoredSchedule,
     ticks: Vec<DateTime<Utc>>,
 }
 
 impl TaskScheduler {
-    /// Schedules until the lease is lost or the database does not answer.
+    /// Runs until the lease is lost or the database fails.
     pub async fn run(self, lease: Arc<Lease>) {
         let mut notifications = self.notifications.subscribe();
         let mut last_forget: Option<Instant> = None;
@@ -55,7 +57,7 @@ impl TaskScheduler {
             };
             if last_forget.is_none_or(|last| last.elapsed() > FORGET_INTERVAL) {
                 let pass = forget_old_tasks(&self.tasks.pool, self.retention).await;
-                // Until nothing is left to be forgotten, at each look.
+                // While more is left, the next pass runs in the next iteration.
                 last_forget =
                     Some(Instant::now()).filter(|_| !matches!(&pass, Ok(pass) if pass.has_more));
                 if let Err(error) = pass {
@@ -66,7 +68,7 @@ impl TaskScheduler {
         }
     }
 
-    /// Enqueues what is due; how long until something may be due again.
+    /// Enqueues due ticks; returns the wait until a tick may be due again.
     pub async fn enqueue_due_ticks(&self, lease: &Arc<Lease>) -> Result<Duration> {
         let read = store::run_statement(&self.tasks.pool, "read_schedules", |connection| {
             Box::pin(read_schedules(connection))
@@ -76,7 +78,7 @@ impl TaskScheduler {
         let mut all_due = Vec::new();
         for stored in stored {
             let Ok(cron) = CronExpression::parse(&stored.definition.schedule) else {
-                // Checked when it was written, by another version.
+                // Validated when written, but perhaps by another program version.
                 let name = stored.definition.name;
                 tracing::error!(
                     schedule = name,
@@ -107,7 +109,7 @@ impl TaskScheduler {
                 for DueTicks { stored, ticks } in all_due.iter() {
                     let name = &stored.definition.name;
                     let Some(last) = ticks.last() else { continue };
-                    // Changed or deleted since it was read: the next look decides.
+                    // Changed or deleted since it was read: left to the next poll.
                     if !advance_done_until_in_tx(connection, name, stored.done_until, *last).await?
                     {
                         continue;
@@ -133,7 +135,7 @@ fn new_tick_task(stored: &StoredSchedule, tick: DateTime<Utc>) -> NewTask {
     }
 }
 
-/// Returns when schedules have changed, or may have.
+/// Waits until schedules have changed, or may have.
 async fn wait_for_schedule_change(notifications: &mut Receiver<PgNotification>) {
     loop {
         match notifications.recv().await {

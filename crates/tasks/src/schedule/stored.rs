@@ -1,4 +1,4 @@
-//! The schedules in the control database: one row each, `task_schedules`.
+//! Stored schedules: one row of `task_schedules` each.
 
 use chrono::{DateTime, Utc};
 use reconcile::ObjectOwner;
@@ -9,22 +9,22 @@ use store::Result;
 
 use super::TaskSchedule;
 
-/// The channel on which changes of schedules are told.
+/// `NOTIFY` channel of schedule changes.
 pub const SCHEDULES_CHANNEL: &str = "task_schedules";
 
-/// A schedule, who owns it, and how far it is done.
+/// A stored schedule with owner and progress.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredSchedule {
-    /// The schedule.
+    /// The schedule as in its file.
     pub definition: TaskSchedule,
-    /// Whose it is.
+    /// Owner, such as the bundle or the API.
     pub owner: ObjectOwner,
-    /// Ticks up to this one have their tasks.
+    /// Watermark: ticks up to this time have their tasks.
     pub done_until: DateTime<Utc>,
 }
 
-/// All schedules by name, and the database's time. One that this program does not understand (a newer one wrote it) is
-/// said and left out.
+/// All schedules by name, and the database's time. One that this version cannot parse (written by a
+/// newer version) is logged and left out.
 pub async fn read_schedules(
     connection: &mut PgConnection,
 ) -> Result<(Vec<StoredSchedule>, DateTime<Utc>)> {
@@ -57,7 +57,7 @@ pub async fn read_schedules(
     Ok((stored.collect(), now))
 }
 
-/// Creates or changes a schedule. Its ticks count from now on, unless only other things about it change.
+/// Upserts a schedule. A changed cron expression moves the watermark to now; other changes keep it.
 pub(super) async fn put_schedule_in_tx(
     connection: &mut PgConnection,
     scheduled: &TaskSchedule,
@@ -78,7 +78,6 @@ pub(super) async fn put_schedule_in_tx(
     Ok(())
 }
 
-/// Deletes a schedule.
 pub(super) async fn delete_schedule_in_tx(connection: &mut PgConnection, name: &str) -> Result<()> {
     sqlx::query("DELETE FROM task_schedules WHERE name = $1 -- delete_schedule")
         .bind(name)
@@ -87,7 +86,7 @@ pub(super) async fn delete_schedule_in_tx(connection: &mut PgConnection, name: &
     Ok(())
 }
 
-/// Tells every scheduler, once the transaction is committed, that schedules have changed.
+/// Notifies all schedulers of a change, on commit.
 pub(super) async fn notify_schedules_in_tx(connection: &mut PgConnection) -> Result<()> {
     sqlx::query("SELECT pg_notify($1, '') -- tell_schedules")
         .bind(SCHEDULES_CHANNEL)
@@ -96,8 +95,8 @@ pub(super) async fn notify_schedules_in_tx(connection: &mut PgConnection) -> Res
     Ok(())
 }
 
-/// Notes that ticks up to `until` have their tasks; `false`, and nothing is changed, if somebody else has moved it since
-/// `from`.
+/// Moves the watermark from `from` to `until`; returns `false` and changes nothing if it has moved
+/// meanwhile.
 pub(super) async fn advance_done_until_in_tx(
     connection: &mut PgConnection,
     name: &str,

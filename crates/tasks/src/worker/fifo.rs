@@ -1,4 +1,4 @@
-//! Tasks that come through the FIFO queue: scheduled and posted ones.
+//! Consumer of the FIFO queue: scheduled and posted tasks.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use super::{AttemptLimits, TaskAttemptOutcome, TaskExecutor, TaskWorkerOptions};
 use crate::task::parse_task_message;
 use crate::{TASK_DEAD_LETTER_QUEUE, TASK_QUEUE};
 
-/// Makes the queues of tasks if they are not there.
+/// Creates the task queues if they do not exist.
 pub async fn ensure_task_queues(engine: &dyn FifoEngine) -> Result<FifoQueuePair, FifoError> {
-    // Workers give tasks up by themselves, with the reason: no redrive policy.
+    // No redrive policy: workers send dead letters themselves, with the reason.
     let terms = FifoQueueOptions {
         visibility_timeout: TaskWorkerOptions::default().consumer.visibility_timeout,
         dead_letters: None,
@@ -27,7 +27,8 @@ pub async fn ensure_task_queues(engine: &dyn FifoEngine) -> Result<FifoQueuePair
     })
 }
 
-/// Works on tasks until `stop`; what is in work then has its grace, and is given back after it.
+/// Consumes tasks until `stop`; then waits for running attempts up to the shutdown timeout and
+/// returns the rest.
 pub async fn run_task_worker(
     queues: FifoQueuePair,
     executor: TaskExecutor,

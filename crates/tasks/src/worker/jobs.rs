@@ -1,4 +1,4 @@
-//! Tasks that come through the job queue [`ACTION_TASK_QUEUE`]: those of action configs.
+//! Consumer of the job queue [`ACTION_TASK_QUEUE`]: tasks of action configs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use tokio::time::timeout;
 use super::{AttemptLimits, MAX_LOST_ATTEMPTS, MAX_POSTPONEMENT, TaskAttemptOutcome, TaskExecutor};
 use crate::action::{ACTION_TASK_QUEUE, parse_job_payload};
 
-/// Lanes taken over and not yet looked into.
+/// Capacity of the channel of adopted lanes.
 const MAX_ADOPTED_LANES: usize = 64;
 
-/// How workers of action tasks work.
+/// Options of an action task worker.
 #[derive(Debug, Clone, Copy)]
 pub struct ActionWorkerOptions {
-    /// Tasks in work at a time.
+    /// Maximum concurrent tasks.
     pub concurrency: usize,
-    /// Waits between attempts.
+    /// Backoff between failed attempts.
     pub backoff: Backoff,
-    /// Failed attempts after which a task is given up that does not say so itself.
+    /// Failed attempts before a task without a limit is given up.
     pub max_attempts: u32,
-    /// How long the process may be silent before others take its tasks over.
+    /// Lease of the process's lanes: after its expiry other processes take the tasks over.
     pub lease: LeaseOptions,
 }
 
@@ -45,15 +45,15 @@ impl Default for ActionWorkerOptions {
     }
 }
 
-/// A running worker.
+/// A running worker of action tasks.
 pub struct ActionWorker {
     worker: JobWorker,
     jobs: JobQueue,
 }
 
 impl ActionWorker {
-    /// Starts working on this process's tasks, and on those of processes that are gone. `notifications` must listen on
-    /// [`queue::JOB_WAKE_CHANNEL`].
+    /// Starts on this process's lanes, and on those of dead processes. `notifications` must listen
+    /// on [`queue::JOB_WAKE_CHANNEL`].
     pub async fn start(
         executor: TaskExecutor,
         notifications: &PgNotificationHub,
@@ -67,7 +67,7 @@ impl ActionWorker {
             vec![lane_class(ACTION_TASK_QUEUE)],
             adopted,
         );
-        // Jobs are all there is in a lane.
+        // A lane holds only jobs: adoption needs no further work.
         let adopt: LaneAdopter =
             Arc::new(|_, _| Box::pin(std::future::ready(Ok(AdoptionProgress::Complete))));
         let jobs = JobQueue::start(pool, ACTION_TASK_QUEUE, leases, notifications, arriving, adopt)
@@ -76,7 +76,7 @@ impl ActionWorker {
         let queue_terms = queue::JobWorkerOptions {
             concurrency: options.concurrency,
             backoff: options.backoff,
-            // Each task has its own.
+            // Limited per task instead.
             max_attempts: u32::MAX,
         };
         let worker = JobWorker::start(
@@ -87,7 +87,8 @@ impl ActionWorker {
         Ok(Self { worker, jobs })
     }
 
-    /// Claims nothing more, waits so long for what is in work, and gives everything back: others have it at once.
+    /// Stops claiming, waits `within` for running attempts, and releases all lanes, so that others
+    /// take them over immediately.
     pub async fn stop(self, within: Duration) {
         let _ = timeout(within, self.worker.stop()).await;
         let left = timeout(Duration::from_secs(2), self.jobs.release_lanes()).await;
@@ -110,7 +111,7 @@ impl JobHandler for ActionJobHandler {
         let Some(called_for) = parse_job_payload(&job.payload) else {
             return JobOutcome::Dead("VALIDATION_ERROR: the job names no task".to_owned());
         };
-        // A crash uses up no attempt.
+        // Counts failures only: a crash uses up no attempt.
         let failures = job.attempts;
         let limits = |number: u32, own_max_attempts: Option<u32>| {
             let max_attempts = own_max_attempts.unwrap_or(self.options.max_attempts);
@@ -121,7 +122,7 @@ impl JobHandler for ActionJobHandler {
         };
         let ended = tokio::select! {
             ended = self.executor.attempt_task(called_for, self.options.backoff, limits) => ended,
-            // Whoever has the lane now has the task, too.
+            // The lane's new holder has the task too.
             () = job.lane.wait_until_lost() => TaskAttemptOutcome::Done,
         };
         match ended {

@@ -1,5 +1,5 @@
-//! Hazard: a schedule whose ticks come through on one engine and are lost or doubled on the other. The suite is the same
-//! for both.
+//! Hazard: ticks work on one FIFO engine and are lost or duplicated on the other. Both run the same
+//! suite.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::harness::{QUICK, World, told};
 
 const TICKS: usize = 4;
 
-/// Ticks of the schedule, with their tasks and how those have ended.
+/// Ticks of the schedule whose tasks succeeded.
 async fn done(world: &World) -> Vec<(chrono::DateTime<chrono::Utc>, i64)> {
     let done = "SELECT tick, task_id FROM tasks WHERE schedule = 'each-second' AND status = 'succeeded' ORDER BY tick";
     sqlx::query_as(done).fetch_all(&world.pool).await.unwrap()
 }
 
-/// Two schedulers and two workers, one of which dies with its first task in work.
+/// Two schedulers and two workers, one of which dies while running its first task.
 async fn each_tick_is_done_once(world: World, stop: CancellationToken) {
     world.schedule("each-second", "* * * * * *", 0.0).await;
     let schedulers = [world.scheduler(QUICK, &stop), world.scheduler(QUICK, &stop)];

@@ -1,4 +1,4 @@
-//! Hazard: what has ended comes faster than it is forgotten, and the tables grow for ever.
+//! Hazard: tasks end faster than retention deletes them, and the tables grow forever.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn a_pass_forgets_as_many_tasks_as_there_are_with_their_dead_jobs() {
         while tasks::forget_old_tasks(&world.pool, HOUR).await.unwrap().has_more {
             passes += 1;
         }
-        // On a slow machine the budget of a pass may end before.
+        // On a slow machine a pass may exhaust its time budget.
         assert!(passes <= 3, "{passes}");
         assert_eq!((count(&world, "tasks").await, count(&world, "task_effects").await), (1, 0));
         assert_eq!(count(&world, "dead_jobs").await, 1, "that of the task that is still there");

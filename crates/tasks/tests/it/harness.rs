@@ -1,4 +1,4 @@
-//! Tasks on a fresh control database, and handlers that do as they are told.
+//! Test harness: tasks on a fresh control database, with controllable handlers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use tower::ServiceExt as _;
 
 pub const QUICK: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(600), renewal_interval: Duration::from_millis(100) };
-/// Does not renew: believes for ever that it holds its lease.
+/// Never renews: the holder believes forever that it holds its lease.
 pub const PAUSED: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(600), renewal_interval: Duration::from_secs(3600) };
 pub const TERMS: TaskWorkerOptions = TaskWorkerOptions {
@@ -68,7 +68,7 @@ impl World {
         Self::of(pool, notifications, queues, Arc::new(engine))
     }
 
-    /// With its queues at Amazon's, and a relay that sends there until the token is cancelled.
+    /// Queues on SQS, with an outbox relay until the token is cancelled.
     pub async fn on_sqs(engine: Arc<dyn FifoEngine>, stop: &CancellationToken) -> Self {
         let pool = store::testing::create_control_database().await;
         let channels = vec![OUTBOX_CHANNEL, schedule::SCHEDULES_CHANNEL, CANCELLED_CHANNEL];
@@ -112,7 +112,7 @@ impl World {
         self.ask(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    /// Posts a task that does `does`.
+    /// Posts a task whose handler does `does`; returns its id.
     pub async fn begin(&self, does: &str) -> i64 {
         let (status, answer) =
             self.post(json!({"task_type": "test.obedient", "params": {"does": does}})).await;
@@ -124,7 +124,7 @@ impl World {
         self.get(&format!("/api/v1/tasks/{id}")).await.1
     }
 
-    /// The task, once it is as wanted.
+    /// Waits until the task has this status.
     pub async fn until(&self, id: i64, status: &str) -> Value {
         loop {
             let task = self.task(id).await;
@@ -163,7 +163,7 @@ impl World {
         ))
     }
 
-    /// Puts a schedule whose ticks are done until so many seconds ago.
+    /// Inserts a schedule whose watermark is this many seconds ago.
     pub async fn schedule(&self, name: &str, cron: &str, seconds_ago: f64) {
         let definition = json!({"name": name, "schedule": cron, "task_type": "test.obedient", "params": {"does": "nothing"}});
         sqlx::query(
@@ -179,7 +179,7 @@ impl World {
     }
 }
 
-/// What the obedient handler was told to do, and lets others know.
+/// Control of the obedient handler, and its signals to the test.
 pub struct Told {
     begun: mpsc::UnboundedSender<(i64, u32)>,
     pub go_on: Semaphore,
@@ -234,7 +234,7 @@ impl TaskHandler for Obedient {
     }
 }
 
-/// Enqueues a task, once however often it runs.
+/// Handler that enqueues one child task, however often it runs.
 pub struct Parent;
 
 #[derive(Deserialize)]
@@ -260,7 +260,7 @@ impl TaskHandler for Parent {
     }
 }
 
-/// Tells the tasks of their messages that no queue takes.
+/// Fails the tasks of rejected messages.
 struct Refused(TaskStore);
 
 impl queue::fifo::FifoRefusalHandler for Refused {

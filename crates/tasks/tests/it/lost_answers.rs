@@ -1,4 +1,4 @@
-//! Hazard: the answer of a commit is lost, the work is repeated, and what was asked for once is there twice.
+//! Hazard: a commit answer is lost, the transaction is retried, and its effect is doubled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,8 @@ use tasks::{NewTask, TaskControlOutcome, TaskEnqueueOutcome, TaskStore};
 
 use crate::harness::World;
 
-/// Sends; and if it is told to, commits at once what the transaction has done, and says that the database went away.
+/// Sender that can lose a commit answer: commits the transaction immediately and reports a
+/// connection error.
 struct LosesAnswer {
     sender: Arc<dyn FifoTxSender>,
     loses: AtomicBool,
@@ -95,7 +96,7 @@ fn a_retry_that_was_followed_is_not_told_that_it_cannot_be() {
         let task = world.begin("nothing").await;
         assert_eq!(world.tasks.cancel(task).await.unwrap(), TaskControlOutcome::Applied);
         let (tasks, sender) = losing(&world);
-        // A worker is quick enough to begin it before the repetition.
+        // As if a worker began the task before the retry.
         sqlx::query(
             "CREATE FUNCTION begin_at_once() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN IF new.status = 'waiting' THEN new.status := 'running'; END IF; RETURN new; END $$",

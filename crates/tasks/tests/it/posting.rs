@@ -1,4 +1,4 @@
-//! Hazard: a task posted twice is done twice, or one that nobody can do is taken.
+//! Hazard: a task posted twice runs twice, or one that no handler can run is accepted.
 
 use serde_json::json;
 use store::testing::run_test;

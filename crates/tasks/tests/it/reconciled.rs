@@ -1,4 +1,4 @@
-//! Hazard: a schedule that is in the bundle and not in force, or in force with ticks that were before it.
+//! Hazard: a schedule of the bundle is not in force, or has ticks from before it was in force.
 
 use std::fs;
 use std::time::Duration;
@@ -83,7 +83,7 @@ fn the_bundles_schedules_are_in_force_and_their_ticks_count_from_then() {
                 .all(|task| task["schedule"] == "each-second")
         );
 
-        // Changed to something whose last tick is long past: nothing is due before its next one.
+        // The new expression's latest tick is long past: nothing is due before its next one.
         folder.put("each-second", "0 0 1 1 *");
         let changed = folder.reconcile(&world, false).await.to_string();
         assert!(changed.contains("~ update schedule each-second"), "{changed}");

@@ -1,5 +1,5 @@
-//! Hazard: several schedulers, killed and paused ones, or none at all over a tick: each tick has one task, and a missed one
-//! has it late.
+//! Hazard: several schedulers (killed or paused ones) or none at a tick: each tick has one task,
+//! and a missed tick has it late.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{PAUSED, QUICK, World};
 
-/// The ticks that have tasks, in order; no tick can have two (unique), so their number is the tasks'.
+/// Ticks with tasks, in order. A unique constraint allows one task per tick, so this also counts
+/// tasks.
 async fn ticks(world: &World, schedule: &str) -> Vec<DateTime<Utc>> {
     sqlx::query_scalar("SELECT tick FROM tasks WHERE schedule = $1 ORDER BY tick")
         .bind(schedule)
@@ -38,14 +39,15 @@ fn each_tick_has_one_task_whoever_schedules_and_however_they_die() {
     run_test(async {
         let world = World::fresh().await;
         world.schedule("each-second", "* * * * * *", 0.0).await;
-        // One that is paused for ever after its first lease, and two that take over from one another.
+        // One scheduler that is paused forever after it got its lease, and two that alternate.
         let (zombies, stop) = (CancellationToken::new(), CancellationToken::new());
         let zombie = world.scheduler(PAUSED, &zombies);
         until_ticks(&world, "each-second", 1).await;
         let living = [world.scheduler(QUICK, &stop), world.scheduler(QUICK, &stop)];
         for deaths in 1..=2 {
             until_ticks(&world, "each-second", 4 * deaths).await;
-            // As if whoever schedules now had died: its lease runs out, and what it still tries is refused.
+            // As if the active scheduler had died: its lease has a new epoch, so its writes are
+            // fenced.
             sqlx::query("UPDATE leases SET epoch = epoch + 1, owner = gen_random_uuid(), expires_at = now() + interval '600 ms'")
                 .execute(&world.pool)
                 .await
@@ -75,11 +77,11 @@ fn each_tick_has_one_task_whoever_schedules_and_however_they_die() {
 fn a_tick_missed_while_all_were_down_is_run_once_and_late() {
     run_test(async {
         let world = World::fresh().await;
-        // Noon, yesterday or today; down since two days before.
+        // Due at noon, yesterday or today; down for two days.
         world.schedule("daily", "0 12 * * *", 2.0 * 86_400.0).await;
         world.schedule("never-due", "0 0 1 1 *", 0.0).await;
         for _ in 0..3 {
-            // Starting again and again changes nothing.
+            // Repeated restarts change nothing.
             let stop = CancellationToken::new();
             let schedulers = [world.scheduler(QUICK, &stop), world.scheduler(QUICK, &stop)];
             let seen = until_ticks(&world, "daily", 1).await;
@@ -114,7 +116,7 @@ fn a_zombie_enqueues_nothing() {
         }
         stop.cancel();
         other.await.unwrap();
-        // Only the zombie is there now; it looks once a second, and is refused.
+        // Only the paused scheduler is left; it polls once a second and is fenced.
         world.schedule("each-second", "* * * * * *", 5.0).await;
         tokio::time::timeout(Duration::from_millis(2500), until_ticks(&world, "each-second", 1))
             .await
@@ -135,7 +137,7 @@ fn a_change_is_picked_up_within_a_second() {
         let changed = tokio::time::Instant::now();
         world.schedule("second", "* * * * * *", 0.0).await;
         let ticks = until_ticks(&world, "second", 1).await;
-        // Its first tick comes within a second, and is seen within another.
+        // The first tick is due within a second, and enqueued within another.
         assert!(
             changed.elapsed() < Duration::from_millis(2500),
             "{:?} {ticks:?}",

@@ -1,4 +1,5 @@
-//! Hazard: a worker that is killed, paused or meets a task that always fails; a task must end once, by its latest attempt.
+//! Hazard: a worker is killed or paused, or a task always fails. A task must end once, by its
+//! latest attempt.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -76,7 +77,7 @@ fn a_killed_workers_task_is_done_by_another() {
         dying.abort();
         let _ = dying.await;
         let living = world.worker(&obedient, &stop);
-        // Only now is nobody of the dead one left who might go on.
+        // The permits come only now: the dead worker's attempts can no longer take them.
         for _ in 0..3 {
             assert_eq!(heard.recv().await.unwrap().1, 2);
         }
@@ -122,7 +123,8 @@ fn a_paused_attempt_changes_nothing_any_more() {
         let worker = world.worker(&paused, &stop);
         let id = world.begin("wait").await;
         assert_eq!(heard.recv().await.unwrap(), (id, 1));
-        // As if the process had been stopped for longer than the time-out: another attempt has begun and ended.
+        // As if the process had been paused beyond the visibility timeout: another attempt has
+        // begun and ended.
         sqlx::query(
             "UPDATE tasks SET attempts = 2, status = 'failed', error = 'by the other', ended_at = now()",
         )
@@ -160,7 +162,7 @@ fn messages_of_others_do_not_put_off_the_look_for_cancelled_tasks() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
-        // As if what tells of it had been lost.
+        // As if the notification had been lost.
         sqlx::query("UPDATE tasks SET status = 'cancelled', ended_at = now()")
             .execute(&world.pool)
             .await

@@ -1,12 +1,13 @@
-//! Templates in actions: sandboxed, with no I/O, bounded in steps and bytes: each by itself, and all that one event renders
-//! together ([`EventTemplateBudget`]).
+//! Templates in actions: sandboxed, without I/O, bounded in steps and bytes, per template and per
+//! event ([`EventTemplateBudget`]).
 //!
-//! A text that is one `{{ expression }}` keeps the value's type; any other text is rendered. Of statements there are `if` and
-//! `for`; nothing can be assigned or multiplied, so that nothing grows but with what is written. The engine's fuel pays for
-//! every instruction and for every 64 bytes that are made or looked at, so it bounds time and memory alike. That does not hold
-//! for what a filter does before it answers: filters are a short list, and none of them takes a size.
+//! A text that is a single `{{ expression }}` keeps the value's type; any other text renders to a
+//! string. The only statements are `if` and `for`. Assignment and multiplication are forbidden, so
+//! output grows only with the template's length. The engine's fuel charges each instruction and
+//! every 64 bytes produced or read, which bounds time and memory. Fuel does not cover the inside of
+//! a filter: the filters are a short list, and none takes a size.
 //!
-//! What a value puts into a URL is escaped ([`urls`]).
+//! Values inserted into a URL are escaped ([`urls`]).
 
 mod urls;
 mod validation;
@@ -25,23 +26,24 @@ use crate::params::MAX_PARAMS_BYTES;
 use super::ConfigAction;
 pub(super) use validation::EventTemplateNames;
 
-/// Steps of one template.
+/// Maximum steps per template.
 const MAX_TEMPLATE_STEPS: u64 = 20_000;
-/// Steps of all templates that one event renders.
+/// Maximum steps of all templates that one event renders.
 const MAX_EVENT_STEPS: u64 = 200_000;
-/// What a template pays that failed within [`EARLY_FAILURE_STEPS`] steps, in steps: how many it took is not known then.
+/// Charge for a template that fails within [`EARLY_FAILURE_STEPS`] steps, whose actual steps are
+/// unknown.
 const FAILED_TEMPLATE_STEPS: u64 = 50;
-/// Steps that one may take before it fails without paying for all that it was allowed.
+/// A template that fails within this many steps does not pay its full allowance.
 const EARLY_FAILURE_STEPS: u64 = 1000;
-/// Longest template, in bytes.
+/// Maximum template length, in bytes.
 const MAX_TEMPLATE_BYTES: usize = 4096;
-/// Longest output of one template, in bytes.
+/// Maximum output of one template, in bytes.
 const MAX_OUTPUT_BYTES: usize = 256 << 10;
-/// What all templates that one event renders may give, in bytes.
+/// Maximum output of all templates that one event renders, in bytes.
 const MAX_EVENT_OUTPUT_BYTES: usize = 4 << 20;
-/// Largest events that templates look at, in bytes of JSON: all that there can be, with what an event has beside its params.
+/// Maximum event size in template scopes, in bytes of JSON: maximum params plus the other fields.
 const MAX_EVENT_BYTES: usize = MAX_PARAMS_BYTES + (16 << 10);
-/// The filters there are.
+/// Filters available to templates.
 const TEMPLATE_FILTERS: [&str; 17] = [
     "abs",
     "default",
@@ -61,14 +63,14 @@ const TEMPLATE_FILTERS: [&str; 17] = [
     "upper",
     "urlencode",
 ];
-/// The tests there are.
+/// Tests available to templates.
 const TEMPLATE_TESTS: [&str; 5] = ["defined", "undefined", "none", "string", "number"];
-/// Where the value of an expression is kept while it is rendered.
+/// Temp variable that captures the value of an expression.
 const EXPRESSION_VALUE_NAME: &str = "kept";
 
-/// For texts.
+/// Environment for rendering to text.
 static TEXT_ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(new_environment);
-/// For expressions that keep their type: what would be written is kept instead.
+/// Environment for typed expressions: the formatter captures the value instead of writing it.
 static EXPRESSION_ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = new_environment();
     environment.set_formatter(|_, state, value| {
@@ -78,14 +80,14 @@ static EXPRESSION_ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(||
     environment
 });
 
-/// For URLs.
+/// Environment for rendering URLs.
 static URL_ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = new_environment();
     environment.set_formatter(urls::write_marked_value);
     environment
 });
 
-/// For finding out whether one has failed early.
+/// Environment that detects early failures, with [`EARLY_FAILURE_STEPS`] fuel.
 static EARLY_FAILURE_ENVIRONMENT: LazyLock<Environment> = LazyLock::new(|| {
     let mut environment = new_environment();
     environment.set_fuel(Some(EARLY_FAILURE_STEPS));
@@ -121,15 +123,15 @@ fn new_environment() -> Environment<'static> {
     environment
 }
 
-/// Without the indentation that the engine's own takes: it would be written before anybody counts.
+/// `tojson` without the engine's indentation argument, whose output the fuel would not cover.
 fn tojson_filter(value: &Term) -> Result<Term, Error> {
     let text =
         filters::tojson(value, None, Kwargs::from_iter(std::iter::empty::<(String, Term)>()))?;
-    // The engine takes it for something that is escaped; in a URL, it is not.
+    // The engine marks the result as safe; in a URL it still needs escaping.
     Ok(text.as_str().map(Term::from).unwrap_or(text))
 }
 
-/// What all templates that one event renders may still cost.
+/// Remaining steps and bytes for all templates of one event.
 #[derive(Debug)]
 pub struct EventTemplateBudget {
     steps: u64,
@@ -137,17 +139,17 @@ pub struct EventTemplateBudget {
 }
 
 impl EventTemplateBudget {
-    /// That of an event.
+    /// Full budget for a new event.
     pub fn of_event() -> Self {
         Self { steps: MAX_EVENT_STEPS, bytes: MAX_EVENT_OUTPUT_BYTES }
     }
 
-    /// What has been given so far, in bytes.
+    /// Output so far, in bytes.
     pub fn spent_bytes(&self) -> usize {
         MAX_EVENT_OUTPUT_BYTES - self.bytes
     }
 
-    /// Pays for a template. When it cannot be paid for, nothing can any more.
+    /// Charges a template. A charge that exceeds the budget exhausts it.
     fn pay(&mut self, steps: u64, bytes: usize) -> Result<(), String> {
         if steps < self.steps && bytes <= self.bytes {
             (self.steps, self.bytes) = (self.steps - steps, self.bytes - bytes);
@@ -168,7 +170,7 @@ impl EventTemplateBudget {
     }
 }
 
-/// What is wrong with a text as a template of a config that has these names.
+/// Problem of a text as a template in a config with these names.
 pub(super) fn check_template(text: &str, names: &EventTemplateNames<'_>) -> Result<(), String> {
     if !is_template(text) {
         return Ok(());
@@ -185,18 +187,18 @@ fn check_length(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What a text is for.
+/// Target of a rendered text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EventTemplatePurpose {
     Text,
     Url,
 }
 
-/// What templates can see.
+/// Variables visible to templates.
 pub struct EventTemplateScope(Term);
 
 impl EventTemplateScope {
-    /// `event`, and of a join also `events`: by name (the first of a name), and by their places from 0.
+    /// `event`; for a join also `events`, by name (the first of each name) and by index from 0.
     pub fn new(event: &Event, joined: Option<&[Event]>) -> Result<Self, String> {
         let mut scope = BTreeMap::from([("event", event_term(event)?)]);
         if let Some(joined) = joined {
@@ -222,7 +224,7 @@ fn event_term(event: &Event) -> Result<Term, String> {
     Ok(Term::from(Serde(json)))
 }
 
-/// Params with every text in them rendered, at the cost of `budget`. `urls`: those that are URLs.
+/// Renders every string in `params`, charging `budget`. `urls`: names of params that are URLs.
 pub fn render_params(
     params: &Map<String, Json>,
     urls: &[&str],
@@ -241,7 +243,7 @@ pub fn render_params(
     Ok(Json::Object(rendered.collect::<Result<_, _>>()?))
 }
 
-/// `value` with every text in it rendered, at the cost of `budget`.
+/// Renders every string in `value`, charging `budget`.
 pub fn render_value(
     value: &Json,
     scope: &EventTemplateScope,
@@ -281,7 +283,7 @@ fn render_text(
         None => render_output(text, purpose, scope),
     };
     let (value, steps) = rendered.map_err(|failed| {
-        // Its own reason is said, not that of the budget: the next one says that.
+        // Reports the template's error; an exhausted budget is reported by the next template.
         let steps = if fails_early(text, scope) { failed.steps } else { MAX_TEMPLATE_STEPS };
         let _ = budget.pay(steps, 0);
         failed.reason
@@ -291,21 +293,22 @@ fn render_text(
     Ok(value)
 }
 
-/// Whether a template that fails does so within [`EARLY_FAILURE_STEPS`] steps.
+/// Whether a failing template fails within [`EARLY_FAILURE_STEPS`] steps.
 fn fails_early(text: &str, scope: &EventTemplateScope) -> bool {
     let Ok(template) = EARLY_FAILURE_ENVIRONMENT.template_from_str(text) else { return true };
     let rendered = template.render_captured_to(scope.0.clone(), io::sink());
     rendered.err().is_none_or(|error| error.kind() != ErrorKind::OutOfFuel)
 }
 
-/// Why a template gives nothing, and what it pays if it has failed early.
+/// Render error, and the steps charged if it failed early.
 struct EventTemplateFailure {
     reason: String,
     steps: u64,
 }
 
 impl EventTemplateFailure {
-    /// A param that is missing is no bomb: paid as one, a few of them would leave nothing to the configs that come later.
+    /// A missing param is not an attack: with the full charge, a few would exhaust the event's
+    /// budget.
     fn early_failure(text: &str, reason: String) -> Self {
         Self { reason, steps: FAILED_TEMPLATE_STEPS + text.len() as u64 / 64 }
     }
@@ -327,7 +330,7 @@ impl EventTemplateFailure {
     }
 }
 
-/// The value of the one expression that a template consists of, and the steps it took.
+/// Value of a template's single expression, and the steps used.
 fn evaluate_expression(
     text: &str,
     expression: &str,
@@ -355,7 +358,7 @@ fn evaluate_expression(
     Ok((value, steps_taken(rendered.state())))
 }
 
-/// A rendered text, and the steps it took.
+/// Rendered text, and the steps used.
 fn render_output(
     text: &str,
     purpose: EventTemplatePurpose,
@@ -392,17 +395,17 @@ fn steps_taken(state: &minijinja::State<'_, '_>) -> u64 {
     state.fuel_levels().map_or(MAX_TEMPLATE_STEPS, |(taken, _)| taken)
 }
 
-/// The bytes of a value as JSON, counted and not kept; a text's own.
+/// Output size: bytes of a string, JSON bytes of any other value.
 fn output_bytes(value: &Json) -> usize {
     value.as_str().map_or_else(|| crate::params::json_bytes(value), str::len)
 }
 
-/// Whether there is anything to render in a text.
+/// Whether a text contains template syntax.
 pub(super) fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%") || text.contains("{#")
 }
 
-/// Whether there is anything to render in what a config starts.
+/// Whether an action contains templates.
 pub(super) fn has_templates(action: &ConfigAction) -> bool {
     fn has_template(value: &Json) -> bool {
         match value {
@@ -416,14 +419,14 @@ pub(super) fn has_templates(action: &ConfigAction) -> bool {
         || action.concurrency_key.as_deref().is_some_and(is_template)
 }
 
-/// The expression that a text consists of.
+/// The single expression that a text consists of.
 pub(super) fn whole_expression(text: &str) -> Option<&str> {
     let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
     let plain = !["{{", "}}", "{%", "{#"].iter().any(|mark| inner.contains(mark));
     plain.then(|| inner.trim_start_matches(['-', '+']).trim_end_matches('-'))
 }
 
-/// Its words, without where in a template that has no name.
+/// Engine error text, without the location in an unnamed template.
 fn explain_error(error: &Error) -> String {
     if error.kind() == ErrorKind::OutOfFuel {
         return format!(
@@ -434,7 +437,7 @@ fn explain_error(error: &Error) -> String {
     format!("{}{detail}", error.kind())
 }
 
-/// Refuses more than [`MAX_OUTPUT_BYTES`].
+/// Writer bounded to [`MAX_OUTPUT_BYTES`].
 struct BoundedOutput(Vec<u8>);
 
 impl io::Write for BoundedOutput {

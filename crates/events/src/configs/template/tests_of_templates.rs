@@ -1,4 +1,4 @@
-//! Templates: what they give, what they refuse, what they cost.
+//! Template tests: output, rejections, costs.
 
 use serde_json::json;
 
@@ -278,7 +278,7 @@ fn what_one_event_renders_has_one_budget() {
     let reason = render_value(&many, &scope, &mut budget).unwrap_err();
     assert!(reason.contains("together"), "{reason}");
     assert!(budget.spent_bytes() <= MAX_EVENT_OUTPUT_BYTES);
-    // Nothing can be rendered any more; what is no template stays as it is.
+    // The budget is exhausted; plain text still passes.
     assert!(render_value(&json!("{{ event._id }}"), &scope, &mut budget).is_err());
     assert_eq!(render_value(&json!("plain"), &scope, &mut budget), Ok(json!("plain")));
     let few = json!(vec!["{{ event.params.big }}"; 20]);

@@ -1,36 +1,37 @@
-//! URLs that templates make: what a value puts into one is escaped for its place, so that it stays one part of it. A value at
-//! the very beginning is a URL, or the beginning of one, and stays as it is; so does what the filters `urlencode_filter` and `safe_filter` give.
+//! URL rendering: a value is escaped for its position, so that it stays one URL component.
 //!
-//! While a URL is rendered, each value stands between two NULs, which neither texts of configs nor params may hold.
+//! Unescaped are a value at the very beginning (a URL or its prefix), and results of the filters
+//! `urlencode` and `safe`. During rendering each value is enclosed in two NULs, which neither
+//! config text nor params may contain.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Output, State, Value as Term};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Around each value. What follows the first one says whether it is escaped already.
+/// Encloses each value. The tag after the first mark tells escaped from plain values.
 const VALUE_MARK: char = '\0';
 const ESCAPED_TAG: char = 's';
 const PLAIN_TAG: char = 'p';
 
-/// What stays as it is in a part of a path or query.
+/// Characters not escaped in a path or query component.
 const URL_PART_SET: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// Of a host, its port and the brackets of an IPv6 address; letters of all languages, too.
+/// Characters not escaped in a host: also port and IPv6 brackets; non-ASCII letters are kept.
 const URL_HOST_SET: &AsciiSet = &URL_PART_SET.remove(b':').remove(b'[').remove(b']');
-/// What the filter `urlencode_filter` leaves, as it does in Jinja.
+/// Characters not escaped by the filter `urlencode`, as in Jinja.
 const URLENCODE_SET: &AsciiSet = &URL_PART_SET.remove(b'/');
 
-/// Where in a URL one is.
+/// Position in a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UrlPosition {
     Beginning,
     Host,
     Path,
-    /// The query, and what follows it.
+    /// The query and everything after it.
     Query,
 }
 
-/// Writes a value with its marks.
+/// Formatter that writes a value with its marks.
 pub(super) fn write_marked_value(
     output: &mut Output<'_>,
     _: &mut State<'_, '_>,
@@ -55,7 +56,7 @@ fn value_text(value: &Term) -> Result<String, Error> {
     }
 }
 
-/// The filter `urlencode_filter`: a value, or the pairs of an object, as a part of a URL.
+/// Filter `urlencode`: percent-encodes a value, or an object's pairs as a query string.
 pub(super) fn urlencode_filter(value: &Term) -> Result<Term, Error> {
     if value.kind() != ValueKind::Map {
         return Ok(Term::from_safe_string(
@@ -75,15 +76,15 @@ pub(super) fn urlencode_filter(value: &Term) -> Result<Term, Error> {
     Ok(Term::from_safe_string(pairs.join("&")))
 }
 
-/// The filter `safe_filter`: it is a part of a URL as it stands.
+/// Filter `safe`: marks a value as escaped.
 pub(super) fn safe_filter(value: &Term) -> Term {
     Term::from_safe_string(value.to_string())
 }
 
-/// The URL that was rendered, or why it is none.
+/// Resolves the marks to the final URL, or says why it is invalid.
 pub(super) fn finish_url(rendered: &str) -> Result<String, String> {
     let mut url = String::with_capacity(rendered.len());
-    // Where values stand in it.
+    // Ranges of path values in `url`.
     let mut values = Vec::new();
     for (n, part) in rendered.split(VALUE_MARK).enumerate() {
         if n % 2 == 0 {
@@ -110,7 +111,7 @@ pub(super) fn finish_url(rendered: &str) -> Result<String, String> {
     Ok(url)
 }
 
-/// As part of a host, in which letters of all languages may be.
+/// Escapes a host component; non-ASCII letters are kept.
 fn encode_host(value: &str) -> String {
     let encoded = |c: char| {
         if c.is_ascii() {
@@ -122,7 +123,7 @@ fn encode_host(value: &str) -> String {
     value.chars().map(encoded).collect()
 }
 
-/// Where a URL ends that begins like this.
+/// Position at the end of a URL prefix.
 fn url_position(url_start: &str) -> UrlPosition {
     let Some((_, after)) = url_start.split_once("://") else { return UrlPosition::Beginning };
     match after.find(['/', '?', '#', '\\']) {
@@ -132,7 +133,7 @@ fn url_position(url_start: &str) -> UrlPosition {
     }
 }
 
-/// Whether a step of a path in which a value stands leads to where it is, or up. One that was escaped before may have several.
+/// Whether a path segment with a value in it is `.` or `..`; escaped values may span segments.
 fn has_dot_segments(url: &str, value: &std::ops::Range<usize>) -> bool {
     let ends = |c: char| matches!(c, '/' | '?' | '#' | '\\');
     let begin = url[..value.start].rfind(ends).map_or(0, |at| at + 1);

@@ -1,5 +1,5 @@
-//! What a template may say, looked at as it is parsed: which statements, operators and filters there are, and, when it is
-//! written, whether the names in it mean anything.
+//! Template validation on the syntax tree: allowed statements, operators and filters; when a config
+//! is written, also whether the names exist.
 
 use minijinja::Error;
 use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, ForLoop, Stmt};
@@ -9,25 +9,25 @@ use reconcile::{list_names, suggest_name};
 
 use super::{TEMPLATE_FILTERS, TEMPLATE_TESTS};
 
-/// What events are made of, in templates.
+/// Fields of an event in templates.
 const EVENT_FIELDS: [&str; 6] = ["_id", "name", "params", "author", "time_created", "task_id"];
 
-/// The names that templates of a config may use.
+/// Names available to a config's templates.
 #[derive(Debug, Clone, Default)]
 pub(in crate::configs) struct EventTemplateNames<'n> {
-    /// The events of its join, by trigger; a config with a single event is none.
+    /// Event names of the join by trigger; `None` for a config with a single event.
     pub(in crate::configs) join_events: Option<Vec<&'n str>>,
 }
 
-/// Why something is refused.
+/// `Err`: the reason for the rejection.
 type TemplateCheckResult = Result<(), String>;
 
-/// What is wrong with a template, in its grammar or in what would make much of little.
+/// Rejects invalid syntax, and operations that amplify output.
 pub(super) fn check_syntax(text: &str) -> TemplateCheckResult {
     walk_template(text, None)
 }
 
-/// The same, and whether all names in it mean something.
+/// Like [`check_syntax`], and checks that all names exist.
 pub(super) fn check_names(text: &str, names: &EventTemplateNames<'_>) -> TemplateCheckResult {
     walk_template(text, Some(names))
 }
@@ -40,7 +40,7 @@ fn walk_template(text: &str, names: Option<&EventTemplateNames<'_>>) -> Template
 
 struct EventTemplateChecker<'w> {
     names: Option<&'w EventTemplateNames<'w>>,
-    /// Variables of the loops around.
+    /// Loop variables in scope.
     locals: Vec<String>,
 }
 
@@ -109,7 +109,7 @@ impl EventTemplateChecker<'_> {
             }
             Expr::UnaryOp(operation) => self.check_expression(&operation.expr),
             Expr::BinOp(operation) => {
-                // It would make much of little.
+                // Amplifies output.
                 if matches!(operation.op, BinOpKind::Mul | BinOpKind::Pow) {
                     return Err("`*` is not available in the expressions of templates".to_owned());
                 }
@@ -160,7 +160,7 @@ impl EventTemplateChecker<'_> {
         })
     }
 
-    /// The only things that can be called are what a loop has.
+    /// Only methods of `loop` can be called.
     fn check_call(&mut self, call: &Call<'_>) -> TemplateCheckResult {
         let name = match &call.expr {
             Expr::GetAttr(get) => {
@@ -213,7 +213,7 @@ impl EventTemplateChecker<'_> {
         matches!(expression, Expr::Var(var) if var.id == name && !self.is_local(name))
     }
 
-    /// Whether an expression is one of the events, as far as one can see.
+    /// Whether an expression is statically known to be an event.
     fn is_event(&self, expression: &Expr<'_>) -> bool {
         match expression {
             Expr::GetAttr(get) => self.is_global(&get.expr, "events"),

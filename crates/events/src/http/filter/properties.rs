@@ -1,11 +1,11 @@
-//! Properties of filters, whatever anybody sends.
+//! Property tests of filters with arbitrary input.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{EventFilterCondition, EventFilterOperand, EventQuery, parse_query};
 
-/// Names as they are, nearly, and not at all.
+/// Filter names: valid, nearly valid and arbitrary.
 fn names() -> impl Strategy<Value = String> {
     let fragment = prop_oneof![
         Just("params__".to_owned()),
@@ -24,7 +24,7 @@ fn names() -> impl Strategy<Value = String> {
     vec(fragment, 0..6).prop_map(|fragments| fragments.concat())
 }
 
-/// The same question about nothing in particular.
+/// The same query with all values replaced by constants.
 fn blank(asked: &EventQuery) -> EventQuery {
     let text = |_: &String| "x".to_owned();
     let blank = |condition: &EventFilterCondition| {
@@ -52,7 +52,7 @@ proptest! {
     fn what_is_sent_never_becomes_part_of_the_statement(
         given in vec((names(), prop_oneof![names(), "[0-9]{1,18}", any::<String>()]), 0..5),
     ) {
-        // A refusal is as good.
+        // A rejected query passes too.
         if let Ok(asked) = parse_query(given) {
             let plain = blank(&asked);
             prop_assert_eq!(asked.select_query().into_string(), plain.select_query().into_string());

@@ -1,8 +1,8 @@
-//! Which addresses a webhook may reach: those of the public internet only.
+//! Address filter for webhooks: only public internet addresses are allowed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Why an address is refused; nothing if it is a public one.
+/// Why an address is forbidden; `None` if it is public.
 pub fn address_refusal(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => ipv4_refusal(address),
@@ -35,18 +35,19 @@ fn ipv6_refusal(address: Ipv6Addr) -> Option<&'static str> {
     match segments {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some("an unspecified address"),
         [0, 0, 0, 0, 0, 0, 0, 1] => Some("a loopback address"),
-        // IPv4-compatible and IPv4-mapped: never seen outside a host, but a system may connect to what is in them.
+        // IPv4-compatible and IPv4-mapped: never on the wire, but an OS may connect to the embedded
+        // IPv4 address.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => {
             Some(ipv4_refusal(embedded(high, low)).unwrap_or("an IPv4 address in IPv6"))
         }
-        // NAT64 and 6to4 lead to the IPv4 address in them.
+        // NAT64 and 6to4 route to the embedded IPv4 address.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => ipv4_refusal(embedded(high, low)),
         [0x2002, high, low, ..] => ipv4_refusal(embedded(high, low)),
         [0xfe80..=0xfebf, ..] => Some("a link-local address"),
         [0xfec0..=0xfeff, ..] | [0xfc00..=0xfdff, ..] => Some("a private address"),
         [0xff00..=0xffff, ..] => Some("a multicast address"),
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some("a documentation address"),
-        // Teredo, benchmarking, ORCHID and what else IANA keeps there.
+        // Teredo, benchmarking, ORCHID and other IANA special-purpose blocks.
         [0x2001, 0..=0x1ff, ..] => Some("a reserved address"),
         [0x2000..=0x3fff, ..] => None,
         _ => Some("a reserved address"),

@@ -1,5 +1,6 @@
-//! Connections of webhooks. The name is resolved here, the addresses are checked, and the connection goes to a checked address
-//! and nowhere else: what the name resolves to a moment later does not matter.
+//! Webhook connections with SSRF protection. The name is resolved once, all its addresses are
+//! checked, and the connection goes to a checked address: a later change of the DNS answer (DNS
+//! rebinding) has no effect.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -19,27 +20,27 @@ use super::addresses::address_refusal;
 use super::network::{SystemNetwork, WebhookNetwork};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Addresses of a name that are tried.
+/// Maximum addresses tried per name.
 const MAX_ADDRESSES_TRIED: usize = 4;
 
-/// Why there is no connection.
+/// Reason for a failed connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WebhookConnectError {
-    /// It is not allowed, or can never be.
+    /// Permanent: the target is forbidden or can never work.
     Refused(String),
-    /// Another time there may be one.
+    /// Transient: a retry may succeed.
     Failed(String),
 }
 
-/// A connection.
+/// An open connection to a webhook server.
 pub enum WebhookConnection {
-    /// `http:`
+    /// Plain TCP for `http:`.
     Plain(TcpStream),
-    /// `https:`
+    /// TLS stream for `https:`.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Makes connections.
+/// Connector for webhooks; clones share state.
 #[derive(Clone)]
 pub struct WebhookConnector {
     allowed_targets: Arc<HashSet<String>>,
@@ -47,19 +48,19 @@ pub struct WebhookConnector {
     network: Arc<dyn WebhookNetwork>,
 }
 
-/// Where a request goes.
+/// Target of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookTarget {
-    /// `https:`, not `http:`.
+    /// `true`: `https:`, `false`: `http:`.
     pub secure: bool,
-    /// The host as in the URL, an IPv6 address without its brackets.
+    /// Lower-case host of the URL, IPv6 addresses without brackets.
     pub host: String,
-    /// The port.
+    /// TCP port, 443 or 80 by default.
     pub port: u16,
 }
 
 impl WebhookTarget {
-    /// From a URL.
+    /// Target of an absolute URL; rejects other schemes and credentials.
     pub fn from_uri(uri: &Uri) -> Result<Self, String> {
         let secure = match uri.scheme_str() {
             Some("http") => false,
@@ -80,8 +81,8 @@ impl WebhookTarget {
 }
 
 impl WebhookConnector {
-    /// Reaches public addresses, and whatever `allowed_targets` (each `host:port`) names. Servers are known by the certificate
-    /// authorities of the machine and by those of `trusted`.
+    /// Connector to public addresses and to `allowed` targets (each `host:port`). Server
+    /// certificates are verified with the system's certificate authorities and those in `trusted`.
     pub fn new(
         allowed: impl IntoIterator<Item = String>,
         trusted: impl IntoIterator<Item = CertificateDer<'static>>,
@@ -95,12 +96,12 @@ impl WebhookConnector {
         }
     }
 
-    /// In another network than the machine's.
+    /// Replaces the network, for tests.
     pub fn with_network(self, network: Arc<dyn WebhookNetwork>) -> Self {
         Self { network, ..self }
     }
 
-    /// Connects.
+    /// Resolves, checks, and connects to the first address that works.
     pub async fn connect(
         &self,
         target: &WebhookTarget,
@@ -121,7 +122,7 @@ impl WebhookConnector {
         Err(last)
     }
 
-    /// The addresses of the host; an error if any of them must not be reached.
+    /// Addresses of the host; an error if any of them is forbidden.
     async fn resolve_allowed(
         &self,
         target: &WebhookTarget,
@@ -179,7 +180,7 @@ impl WebhookConnector {
     }
 }
 
-/// TLS with the machine's certificates and these; none if there are none.
+/// TLS with the system's and the given authorities; `None` without any.
 fn new_tls_connector(
     trusted: impl IntoIterator<Item = CertificateDer<'static>>,
 ) -> Option<TlsConnector> {
@@ -195,7 +196,7 @@ fn new_tls_connector(
     Some(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
 }
 
-/// The certificates of a PEM file; an error if there are none, or one that is no certificate of an authority.
+/// Parses a PEM file of certificate authorities; an error if it has none or an invalid one.
 pub fn parse_authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let read = read.map_err(|error| format!("is no PEM file: {error}"))?;

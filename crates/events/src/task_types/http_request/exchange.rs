@@ -1,4 +1,4 @@
-//! One request and its answer, on a connection of its own.
+//! HTTP exchange of a webhook: one request and response per connection.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connector::{WebhookConnection, WebhookTarget};
 
-/// What is read of an answer's body at most, in bytes.
+/// Maximum bytes read of a response body.
 const MAX_RESPONSE_BODY_BYTES: usize = 64 << 10;
-/// Largest head of an answer, in bytes.
+/// Maximum size of a response head, in bytes.
 const MAX_RESPONSE_HEAD_BYTES: usize = 64 << 10;
 
-/// What a server said.
+/// Response of a webhook server.
 pub(super) struct WebhookResponse {
     pub(super) status: StatusCode,
     headers: HeaderMap,
@@ -27,14 +27,15 @@ pub(super) struct WebhookResponse {
 }
 
 impl WebhookResponse {
-    /// Where it sends us, if anywhere.
+    /// The redirect target, if the response is a redirect.
     pub(super) fn location(&self) -> Option<String> {
         let moved = matches!(self.status.as_u16(), 301 | 302 | 303 | 307 | 308);
         let location = self.headers.get(header::LOCATION).filter(|_| moved)?;
         Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
     }
 
-    /// How long it wants not to be asked again, if it says so. A moment is taken by the server's own clock, if it tells it.
+    /// Delay of `Retry-After`, if present. A date is taken relative to the server's `Date`, if
+    /// present, else to the local clock.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let text =
             |name| self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
@@ -49,7 +50,7 @@ impl WebhookResponse {
     }
 }
 
-/// Asks.
+/// Sends a request and reads the response.
 pub(super) async fn send_request(
     connection: WebhookConnection,
     target: &WebhookTarget,
@@ -89,12 +90,12 @@ async fn send_on_stream<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             target.host, target.port
         ))
     };
-    // As they are written everywhere; there are servers that mind.
+    // Conventional header case: some servers reject lower case.
     let mut shaking = http1::Builder::new();
     shaking.title_case_headers(true).max_buf_size(MAX_RESPONSE_HEAD_BYTES);
     let shaking = shaking.handshake(TokioIo::new(stream));
     let (mut sender, connection) = shaking.await.map_err(|error| failed(&error))?;
-    // Ends with the sender, or when this future is dropped.
+    // Ends when the sender or this future is dropped.
     let driving = tokio::spawn(store::panics::contain_panic(connection));
     let _driving = tokio_util::task::AbortOnDropHandle::new(driving);
     let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
@@ -103,7 +104,7 @@ async fn send_on_stream<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     Ok(WebhookResponse { status: parts.status, headers: parts.headers, body })
 }
 
-/// What a webhook has to say is short; the rest of a long answer is neither kept nor waited for.
+/// Reads at most [`MAX_RESPONSE_BODY_BYTES`]; the rest of a longer body is not awaited.
 async fn read_body_start(mut body: Incoming) -> hyper::Result<Bytes> {
     let mut read = Vec::new();
     while let Some(frame) = body.frame().await {

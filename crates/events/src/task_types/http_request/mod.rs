@@ -1,9 +1,11 @@
-//! `http_request`: a webhook.
+//! Task type `http_request`: webhooks.
 //!
-//! At least once: a worker that dies between the answer and the note of it asks again, with the same `Idempotency-Key`, the
-//! task's id. 2xx is success; 408, 425, 429, 5xx and what happens to connections are tried again, and not before the time that
-//! the server names (`Retry-After`); anything else is final. 307 and 308 are followed; after 301, 302 and 303 a client would go on with a GET without the body,
-//! and what was to be said would not be: they are final, too.
+//! - Promise: at-least-once. A worker that dies between the response and its commit repeats the
+//!   request with the same `Idempotency-Key` (the task id).
+//! - 2xx is success. 408, 425, 429, 5xx and connection errors are retried, not before the server's
+//!   `Retry-After`. Everything else is final.
+//! - 307 and 308 are followed. 301, 302 and 303 are final errors: a client would continue with a
+//!   GET without the body, which loses the message.
 
 mod addresses;
 mod connector;
@@ -28,16 +30,16 @@ pub use network::{SystemNetwork, WebhookNetwork};
 pub use params::WebhookParams;
 pub use rustls::pki_types::CertificateDer;
 
-/// Redirects that are followed.
+/// Maximum number of redirects followed.
 const MAX_REDIRECTS: usize = 3;
-/// Characters of an answer that are kept.
+/// Characters of a response kept in the task's outcome.
 const MAX_KEPT_CHARS: usize = 2000;
 
-/// Sends requests.
+/// Handler of task type `http_request`.
 pub struct HttpRequest {
-    /// Makes the connections.
+    /// Opens connections to allowed addresses.
     pub connector: WebhookConnector,
-    /// What bodies are signed with.
+    /// HMAC-SHA256 key for `X-Signature`; `None`: unsigned.
     pub secret: Option<Vec<u8>>,
 }
 
@@ -73,7 +75,7 @@ impl HttpRequest {
                     format!("PERMISSION_DENIED: a redirect from https to {uri} is not followed");
                 return Err(TaskAttemptError::Permanent(reason));
             }
-            // Another server does not get what was meant for the first one.
+            // Custom headers may hold credentials and are not sent to another server.
             let mut headers = if target == first { own.clone() } else { HeaderMap::new() };
             self.sign(&mut headers, task_id, &body)?;
             if let Some(content_type) = content_type.clone().filter(|_| !body.is_empty()) {
@@ -113,7 +115,7 @@ impl HttpRequest {
     }
 }
 
-/// `sha256=` and the HMAC in hexadecimal digits.
+/// `sha256=` and the HMAC in hexadecimal.
 fn body_signature(secret: &[u8], body: &[u8]) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(body);
@@ -133,7 +135,7 @@ fn connect_task_error(error: WebhookConnectError) -> TaskAttemptError {
     }
 }
 
-/// Where a redirect leads, as RFC 3986 says.
+/// Resolves a redirect target per RFC 3986.
 fn resolve_redirect(from: &Uri, location: &str) -> Result<Uri, String> {
     let wrong = || format!("a redirect to {location:?}, which is no URL of http or https");
     let base = Url::parse(&from.to_string()).map_err(|_| wrong())?;
@@ -141,7 +143,7 @@ fn resolve_redirect(from: &Uri, location: &str) -> Result<Uri, String> {
     next.and_then(|next| next.as_str().parse().ok()).ok_or_else(wrong)
 }
 
-/// A webhook that has moved has not been delivered.
+/// A moved webhook was not delivered.
 fn moved_error(status: StatusCode, next: &Uri) -> TaskAttemptError {
     TaskAttemptError::Permanent(format!(
         "the server answered {status}: it names the address {next}, to which a request would be repeated without its method and \

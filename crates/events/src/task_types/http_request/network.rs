@@ -1,4 +1,4 @@
-//! What the connector needs of a network: given from outside, so that tests can have names and addresses of their own.
+//! Network interface of the connector: injected, so that tests control names and addresses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,20 +6,20 @@ use std::net::SocketAddr;
 use futures::future::BoxFuture;
 use tokio::net::{TcpStream, lookup_host};
 
-/// Names and connections.
+/// Name resolution and TCP connections.
 pub trait WebhookNetwork: Send + Sync + 'static {
-    /// The addresses of a host as it is at this moment. A host may be an address in any spelling.
+    /// Current addresses of a host. The host may be an IP address in any spelling.
     fn resolve<'a>(
         &'a self,
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
 
-    /// A connection to exactly this address.
+    /// Connects to exactly this address.
     fn dial(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>>;
 }
 
-/// The machine's network.
+/// Network of the operating system.
 pub struct SystemNetwork;
 
 impl WebhookNetwork for SystemNetwork {

@@ -1,4 +1,4 @@
-//! What a webhook's params may be.
+//! Params of `http_request`, validated during deserialization.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 
 use super::WebhookTarget;
 
-/// How long a request may take, redirects included, unless it says so itself; and at most.
+/// Total timeout including redirects, in seconds: default and maximum.
 const DEFAULT_TIMEOUT_SECONDS: f64 = 30.0;
 const MAX_TIMEOUT_SECONDS: f64 = 120.0;
-/// Headers that are the platform's business.
+/// Headers that the platform sets.
 const RESERVED_HEADERS: [&str; 8] = [
     "host",
     "content-length",
@@ -24,31 +24,31 @@ const RESERVED_HEADERS: [&str; 8] = [
     "x-signature",
 ];
 
-/// The request.
+/// A validated webhook request.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "WebhookParamsInput")]
 pub struct WebhookParams {
     pub(super) url: Uri,
     pub(super) method: Method,
-    /// The request's own headers.
+    /// Custom headers of the request.
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// The type of the body, if that is known.
+    /// Content type of the body, if known.
     pub(super) content_type: Option<HeaderValue>,
     pub(super) timeout: Duration,
 }
 
-/// As it is written.
+/// Raw params before validation.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WebhookParamsInput {
     url: WebhookUrl,
     #[serde(default, deserialize_with = "serving::body::or_default")]
     method: WebhookMethod,
-    /// The body, as JSON; null is JSON, too.
+    /// JSON body; a `null` is sent as JSON `null`.
     #[serde(default, deserialize_with = "deserialize_present")]
     json: Option<Value>,
-    /// The body, as it is.
+    /// Body sent as is.
     #[serde(default)]
     body: Option<String>,
     #[serde(default, deserialize_with = "serving::body::or_default")]
@@ -102,7 +102,7 @@ impl TryFrom<String> for WebhookUrl {
         if !url.username().is_empty() || url.password().is_some() {
             return Err("must not hold credentials".to_owned());
         }
-        // What is not ASCII, or a space, is encoded in it.
+        // Non-ASCII characters and spaces are percent-encoded in it.
         let uri: Uri = url.as_str().parse().map_err(|error: http::uri::InvalidUri| wrong(error))?;
         WebhookTarget::from_uri(&uri)?;
         Ok(Self(uri))
