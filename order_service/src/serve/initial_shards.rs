@@ -1,4 +1,5 @@
-//! The shards of a database for which there is no shard map: made in it by the first start, and kept from then on.
+//! Shards of a control database without a shard map: created by the first start, fixed from then
+//! on.
 
 use ::settings::SettingError;
 use futures::future::BoxFuture;
@@ -8,16 +9,18 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::database::ControlDatabase;
 use crate::settings::InitialShardSettings;
 
-/// What is made if nobody says otherwise: on one server more shards only quarter every batch, and cost connections.
+/// Default shard count: on one server more shards only split every batch and cost connections.
 const DEFAULT_SHARD_COUNT: usize = 1;
-/// Databases from before `initial_shards` have so many, in schemas or databases named `shard_s0` and so on.
+/// Shard count of databases older than the table `initial_shards`; their schemas or databases are
+/// named `shard_s0` and so on.
 const LEGACY_SHARD_COUNT: usize = 4;
 
-/// The shards that are there; if there are none, `requested` (or one) that are made now if `may_create`, or else would be. To
-/// make them the control database has to be at this version's schema. Costs three round trips.
+/// Stored shards. Without any, the `requested` ones (default one) are created if `may_create`, or
+/// else only named. Creating them needs this version's schema in the control database. Costs three
+/// round trips.
 ///
 /// # Errors
-/// [`SettingError`] if the database has another number of shards than is wanted.
+/// [`SettingError`] if the database has another number of shards than requested.
 pub(super) async fn load_or_create_shards(
     requested: Option<&InitialShardSettings>,
     database: &ControlDatabase,
@@ -52,7 +55,7 @@ fn shard_count_error(requested: &InitialShardSettings, there: usize) -> SettingE
     SettingError::Invalid { name: "initial-shards", from: requested.source.clone(), reason }
 }
 
-/// Each shard's schema (`None`: a database of its own), by range; nothing if none were ever made.
+/// Schema of each shard by range (`None`: a separate database); empty if none was ever created.
 async fn load_shard_schemas(
     connection: &mut PgConnection,
     is_embedded: bool,
@@ -72,7 +75,7 @@ async fn load_shard_schemas(
     load_legacy_schemas(connection, is_embedded).await
 }
 
-/// The shards of a database from before they were written down.
+/// Shards of a database older than the table `initial_shards`.
 async fn load_legacy_schemas(
     connection: &mut PgConnection,
     is_embedded: bool,
@@ -92,7 +95,8 @@ fn new_schema_names(count: usize) -> Vec<Option<String>> {
     (0..count).map(|n| Some(format!("s{n}"))).collect()
 }
 
-/// Makes them and writes down which there are, unless another process has been quicker.
+/// Creates the schemas and records them, under a table lock; returns the stored ones if another
+/// process was first.
 fn create_shard_schemas(
     connection: &mut PgConnection,
     count: usize,
@@ -108,7 +112,8 @@ fn create_shard_schemas(
         }
         let schemas = new_schema_names(count);
         for schema in schemas.iter().flatten() {
-            // One that is empty was made for us; one with something in it is somebody else's, and refused.
+            // An operator may have created an empty schema. CREATE SCHEMA fails for one with
+            // content, which belongs to another owner.
             if !is_empty_schema(connection, schema).await? {
                 let create = format!("CREATE SCHEMA \"{schema}\" -- create_shard_schema");
                 sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await?;
@@ -122,7 +127,7 @@ fn create_shard_schemas(
     })
 }
 
-/// Whether a schema is there with nothing in it.
+/// Whether a schema exists and has no relations and no functions.
 async fn is_empty_schema(connection: &mut PgConnection, schema: &str) -> store::Result<bool> {
     let empty = "SELECT to_regnamespace($1) IS NOT NULL
             AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace($1))
