@@ -2,7 +2,7 @@
 //! `--once`, or failed before.
 //!
 //! - Shape: one task with a schedule by due time; a bounded number of messages in flight; retries
-//!   with backoff until a deadline.
+//!   with backoff until `retry_timeout`.
 //! - Promise: at most one message per order is being retried, however many questions about it
 //!   failed.
 
@@ -214,8 +214,7 @@ impl DeliveryTask {
         self.subtract_waiting(before - kept);
     }
 
-    /// Schedules the failed callbacks for a retry, unless `retry_timeout` is over; returns how
-    /// many.
+    /// Schedules a retry of the failed callbacks until `retry_timeout`; returns how many.
     fn retry_message(&mut self, message: DeliveryMessage, failed: Vec<OrderDataCallback>) -> usize {
         let is_first = message.failed_attempts == 0;
         let work = Arc::clone(&self.context);

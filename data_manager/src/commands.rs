@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::server::{DataManagerStartError, RunningDataManager};
 use crate::settings::{DataManagerSettings, PROGRAM_SETTINGS};
 
-/// Settings shown in short help; the others are for tests and special cases.
+/// Settings listed in the help; the others are for tests and special cases.
 const COMMON_SETTINGS: [&str; 5] =
     ["order-address", "app-port", "listen", "database-url", "config"];
 

@@ -11,8 +11,7 @@ impl DeliveryCounter {
         self.0.fetch_add(more as u64, Relaxed);
     }
 
-    /// Adds, and returns the new total if it passed a power of two. Limits log lines to logarithmic
-    /// growth.
+    /// Adds; returns the new total if it passed a power of two, which keeps log lines few.
     pub(crate) fn add_and_sample(&self, more: usize) -> Option<u64> {
         let before = self.0.fetch_add(more as u64, Relaxed);
         let after = before + more as u64;

@@ -148,8 +148,7 @@ impl QuestionHandler {
             .push(DeliveryMessage { is_duplicate: true, ..self.new_message(load, delay) });
     }
 
-    /// Delivers within the question. A failed, slow or cancelled delivery continues in the
-    /// background.
+    /// Delivers within the question; a failed, slow or cancelled delivery moves to the background.
     async fn deliver_now(&self, callback: OrderDataCallback) {
         let message = self.new_message(DeliveryLoad::Single(callback), Duration::ZERO);
         let target = message.target_index;
@@ -192,8 +191,7 @@ impl QuestionHandler {
     }
 }
 
-/// Hands its message to the background when dropped, also when the question is cancelled during a
-/// call.
+/// Hands its message to the background when dropped, also by a cancelled question.
 struct UnfinishedDelivery<'a> {
     handler: &'a QuestionHandler,
     message: Option<DeliveryMessage>,

@@ -136,7 +136,7 @@ pub struct DataManagerSettings {
     pub seed: Seed,
     /// Moment of the callbacks.
     pub mode: CallbackMode,
-    /// Faults to inject.
+    /// Rates and delays of injected faults.
     pub misbehaviour: MisbehaviourSettings,
     /// Whether a callback is never sent again once accepted.
     pub once: bool,

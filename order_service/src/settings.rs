@@ -44,7 +44,7 @@ pub enum ProcessRole {
     Exporter,
     /// Enqueues scheduled tasks, or stands by.
     Scheduler,
-    /// Executes background tasks.
+    /// Executes background tasks from the queue.
     Tasks,
     /// Advances configurator runs, receives answers, and serves the integration `platform`.
     Configurator,
@@ -64,7 +64,7 @@ impl ProcessRole {
         Self::Configurator,
     ];
 
-    /// Name in `--roles`.
+    /// Name of the role in `--roles`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",

@@ -23,8 +23,8 @@ pub use secret::Secret;
 /// One setting of a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// Kebab-case name: the flag without dashes; in upper case with underscores, the suffix of the
-    /// environment variable.
+    /// Kebab-case name: the flag without dashes; in upper snake case, the environment variable's
+    /// suffix.
     pub name: &'static str,
     /// Placeholder of the value in help texts, with its unit if any; empty for a switch.
     pub value_name: &'static str,
@@ -120,7 +120,7 @@ pub enum SettingError {
     /// The value does not parse or is out of range.
     #[error("--{name} ({from}): {reason}")]
     Invalid {
-        /// Name of the setting.
+        /// Name of the invalid setting.
         name: &'static str,
         /// Source of the value.
         from: SettingSource,
@@ -190,7 +190,7 @@ impl ResolvedSettings {
         })
     }
 
-    /// Whether a switch is on.
+    /// Whether a switch is on; off by default.
     pub fn is_switched_on(&self, name: &'static str) -> Result<bool, SettingError> {
         match self.get_value(name).map(SettingValue::text) {
             None | Some("false" | "0" | "") => Ok(false),
@@ -201,8 +201,7 @@ impl ResolvedSettings {
         }
     }
 
-    /// Secret from the setting `name`, or from the file named by the setting `file_name`; both is
-    /// an error.
+    /// Secret from the setting `name`, or from the file in the setting `file_name`, but not both.
     pub fn get_secret(
         &self,
         name: &'static str,

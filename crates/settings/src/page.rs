@@ -4,8 +4,7 @@ use terminal::{TableBorders, render_table};
 
 use crate::{ProgramSettings, Setting};
 
-/// Renders all settings by group, with flag, environment variable, default and help, in at most
-/// `width` columns.
+/// Renders all settings by group: flag, environment variable, default and help, in `width` columns.
 pub fn render_settings_page(program: &ProgramSettings, width: usize) -> String {
     let ProgramSettings { name, env_prefix, groups } = program;
     let mut page = format!(

@@ -12,7 +12,7 @@ use crate::{ProgramSettings, Setting, SettingError};
 /// Source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettingSource {
-    /// A command-line flag.
+    /// A flag on the command line.
     Flag,
     /// Environment variable of this name.
     Environment(String),
@@ -37,7 +37,7 @@ impl fmt::Display for SettingSource {
 #[derive(Debug, Clone)]
 pub struct SettingValue {
     text: Secret,
-    /// Source that won.
+    /// Source that set the value.
     pub source: SettingSource,
     masked_text: String,
 }

@@ -11,7 +11,7 @@ pub(crate) const SECRET_MASK: &str = "********";
 pub struct Secret<T = String>(T);
 
 impl<T> Secret<T> {
-    /// Wraps a value.
+    /// Wraps a value, which `Debug` then masks.
     pub fn new(value: T) -> Self {
         Self(value)
     }

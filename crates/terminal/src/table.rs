@@ -13,8 +13,8 @@ pub enum TableBorders {
     Spaces,
 }
 
-/// Renders a table of at most `width` columns. Long cells wrap; all cells are escaped. An empty
-/// `header` is omitted.
+/// Renders a table of at most `width` columns. Long cells wrap. All cells are escaped. `header` may
+/// be empty.
 pub fn render_table(
     borders: TableBorders,
     header: &[String],

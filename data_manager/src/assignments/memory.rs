@@ -8,8 +8,7 @@ use proto::data_manager::get_orders_data_response::OrderData;
 use super::{OrderAssignment, OrderDataCallback, draw_order_data};
 use crate::seed::Seed;
 
-/// Bounds the pause while one map grows, which blocks the exchange: a few milliseconds at 10 M
-/// orders.
+/// Bounds the exchange's pause while one map grows: a few milliseconds at 10 M orders.
 const SHARD_COUNT: usize = 64;
 
 #[derive(Clone, Copy)]

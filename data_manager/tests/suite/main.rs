@@ -1,6 +1,6 @@
 //! Data manager against in-process order services, over real sockets; one file per hazard.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)] // the allowance for tests does not cover helpers
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)] // helpers are not `#[test]`
 
 mod asking;
 mod batch;

@@ -11,7 +11,7 @@ use tonic::{Request, Status};
 
 use super::CommandFailure;
 
-/// Timeout of a request for one order.
+/// Default timeout of a request to the service.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) type OrderGrpcClient = OrderServiceClient<Channel>;

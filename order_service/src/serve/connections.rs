@@ -19,9 +19,9 @@ const CONTROL_TASK_CONNECTION_COUNT: u32 = 8;
 /// Per shard: LISTEN for locks, event writer, sequencer, aggregator, exporter.
 const SHARD_TASK_CONNECTION_COUNT: u32 = 5;
 
-/// Minimum of `--database-connections`.
+/// Minimum of `--database-connections`: the reserved ones and 2 shared.
 pub(crate) const MIN_CONTROL_CONNECTIONS: u32 = 13;
-/// Minimum of `--shard-connections`.
+/// Minimum of `--shard-connections`: the reserved ones and 1 shared.
 pub(crate) const MIN_SHARD_CONNECTIONS: u32 = 7;
 
 /// Size of the control database's shared pool, after the reserved connections.

@@ -1,5 +1,4 @@
-//! Shards of a control database without a shard map: created by the first start, fixed from then
-//! on.
+//! Shards of a control database without a shard map: created by the first start, then fixed.
 
 use ::settings::SettingError;
 use futures::future::BoxFuture;
@@ -15,9 +14,9 @@ const DEFAULT_SHARD_COUNT: usize = 1;
 /// named `shard_s0` and so on.
 const LEGACY_SHARD_COUNT: usize = 4;
 
-/// Stored shards. Without any, the `requested` ones (default one) are created if `may_create`, or
-/// else only named. Creating them needs this version's schema in the control database. Costs three
-/// round trips.
+/// Stored shards. Without any, creates the `requested` ones (default one) if `may_create`, or else
+/// only names them. Creating needs this version's schema in the control database. Three round
+/// trips.
 ///
 /// # Errors
 /// [`SettingError`] if the database has another number of shards than requested.
@@ -95,8 +94,8 @@ fn new_schema_names(count: usize) -> Vec<Option<String>> {
     (0..count).map(|n| Some(format!("s{n}"))).collect()
 }
 
-/// Creates the schemas and records them, under a table lock; returns the stored ones if another
-/// process was first.
+/// Creates and records the schemas under a table lock. Returns the stored ones if another process
+/// was first.
 fn create_shard_schemas(
     connection: &mut PgConnection,
     count: usize,

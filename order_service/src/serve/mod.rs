@@ -41,8 +41,7 @@ use database::DatabaseAccess;
 use process::RunningProcess;
 use shutdown::{ShutdownParts, ShutdownSignal};
 
-/// Large enough for a request with too many orders to be refused by count: 10,000 orders are at
-/// most 250 KB.
+/// Large enough to refuse too many orders by count: 10,000 orders are at most 250 KB.
 const MAX_GRPC_MESSAGE_BYTES: usize = 16 << 20;
 /// File descriptors reserved for exports, queues, webhooks and the exchange.
 const RESERVED_FILE_COUNT: u64 = 256;

@@ -37,8 +37,8 @@ pub struct FifoQueueSet {
     outbox_engines: HashMap<String, Arc<dyn FifoEngine>>,
 }
 
-/// Opens the queues without connecting. `notifications` must listen on the channels of queues and
-/// of the outbox.
+/// Opens the queues without connecting. `notifications` must listen on the channels of the queues
+/// and the outbox.
 pub async fn open_fifo_queues(
     settings: &QueueEngine,
     pool: &PgPool,

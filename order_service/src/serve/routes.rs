@@ -12,7 +12,7 @@ use crate::bundle::{self, ReconcileTargets};
 
 /// State of the routes.
 pub struct HttpApiServices {
-    /// Ledger for `/v1`.
+    /// Ledger for the routes below `/v1`.
     pub ledger: Arc<Ledger>,
     /// Store of the background tasks.
     pub tasks: TaskStore,

@@ -9,7 +9,7 @@ use super::DataDir;
 /// `--export-engine` with its options.
 #[derive(Debug, Clone)]
 pub enum ExportSettings {
-    /// `none`: no export.
+    /// `none`: nothing is exported.
     None,
     /// `files`: below this data directory.
     Files(DataDir),
