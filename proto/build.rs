@@ -1,4 +1,5 @@
-//! Compiles the contracts without `protoc`: `protox` parses them, prost and tonic generate the code.
+//! Build script: compiles the contracts without `protoc`; `protox` parses, prost and tonic
+//! generate.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The three calls of the contract.
+//! gRPC service `DataManager`: the three calls of the contract.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use crate::exchange::{QuestionHandler, store_error_status};
 
-/// Orders in one question.
+/// Maximum orders in one question.
 const MAX_ORDERS_PER_QUESTION: usize = 10_000;
 
 pub(crate) struct DataManagerApi(pub(crate) Arc<QuestionHandler>);

@@ -1,8 +1,10 @@
-//! Deliveries that no question waits for by itself: delayed, after the answer, in batches, with `--once`, and all that
-//! failed. One task holds them in the order they are due, sends a bounded number at a time, and tries what failed
-//! again with backoff, until it gives up.
+//! Background delivery: callbacks that are delayed, sent after the answer, batched, sent with
+//! `--once`, or failed before.
 //!
-//! An order is tried again by one message at a time, however many questions about it failed.
+//! - Shape: one task with a schedule by due time; a bounded number of messages in flight; retries
+//!   with backoff until `retry_timeout`.
+//! - Promise: at most one message per order is being retried, however many questions about it
+//!   failed.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -24,10 +26,10 @@ use crate::exactly_once::ExactlyOnceFilter;
 use crate::message::DeliveryMessage;
 use crate::settings::DeliveryOptions;
 
-/// Messages being sent at a time.
+/// Maximum number of messages in flight.
 const MAX_MESSAGES_IN_FLIGHT: usize = 1024;
 
-/// What delivering needs, in the foreground as in the background.
+/// Dependencies of foreground and background delivery.
 pub(crate) struct DeliveryContext {
     pub(crate) assignments: AssignmentStore,
     pub(crate) services: OrderServices,
@@ -36,16 +38,17 @@ pub(crate) struct DeliveryContext {
     pub(crate) counters: Arc<DeliveryCounters>,
 }
 
-/// Hands messages to the task.
+/// Handle of the delivery task.
 pub(crate) struct BackgroundDelivery {
     queue: mpsc::UnboundedSender<DeliveryMessage>,
-    /// Callbacks handed over and not settled, which bounds the queue.
+    /// Callbacks in the unbounded channel or scheduled; bounds both.
     waiting_callbacks: Arc<AtomicUsize>,
     context: Arc<DeliveryContext>,
 }
 
 impl BackgroundDelivery {
-    /// Starts the task. When `stop` is cancelled it sends what was never tried, forgets the rest, and ends.
+    /// Starts the task. When `stop` is cancelled it sends messages that were never tried, drops
+    /// failed ones, and ends.
     pub(crate) fn start(
         context: Arc<DeliveryContext>,
         stop: CancellationToken,
@@ -66,7 +69,7 @@ impl BackgroundDelivery {
         (Self { queue, waiting_callbacks: waiting, context }, tokio::spawn(sender.run(stop)))
     }
 
-    /// Hands over a message; drops it if too many callbacks wait already.
+    /// Enqueues a message; drops it above `max_waiting_callbacks`.
     pub(crate) fn push(&self, message: DeliveryMessage) {
         let callbacks = message.len();
         let most = self.context.options.max_waiting_callbacks;
@@ -81,12 +84,12 @@ impl BackgroundDelivery {
             }
             return;
         }
-        // Gone only when the program is.
+        // The receiver ends only with the program.
         let _ = self.queue.send(message);
     }
 }
 
-/// The wait before the next try of what failed `failed_attempts` times: doubling, +-20%.
+/// Backoff after `failed_attempts` failures: doubling, with 20% jitter either way.
 pub(crate) fn retry_delay(options: &DeliveryOptions, failed_attempts: u32) -> Duration {
     let doubled =
         options.first_retry_wait.saturating_mul(1 << failed_attempts.saturating_sub(1).min(20));
@@ -95,11 +98,11 @@ pub(crate) fn retry_delay(options: &DeliveryOptions, failed_attempts: u32) -> Du
 
 struct DeliveryTask {
     incoming: mpsc::UnboundedReceiver<DeliveryMessage>,
-    /// By when they are due; the number tells those of one moment apart.
+    /// Messages by due time; the counter makes keys unique.
     scheduled: BTreeMap<(Instant, u64), DeliveryMessage>,
     schedule_count: u64,
     in_flight: FuturesUnordered<BoxFuture<'static, (DeliveryMessage, UnacceptedCallbacks)>>,
-    /// Orders whose callback failed and is to be tried again.
+    /// Orders whose callback failed and waits for a retry.
     retried_orders: HashSet<i32>,
     once: Option<ExactlyOnceFilter>,
     is_stopping: bool,
@@ -121,7 +124,7 @@ impl DeliveryTask {
             let due = self.scheduled.first_key_value().map(|((due, _), _)| *due).filter(|_| room);
             tokio::select! {
                 taken = self.incoming.recv_many(&mut fresh, MAX_MESSAGES_IN_FLIGHT), if !closed => {
-                    closed = taken == 0; // nobody is left who asks
+                    closed = taken == 0; // all senders are dropped
                     fresh.drain(..).for_each(|message| self.accept_message(message));
                 }
                 Some((message, unaccepted)) = self.in_flight.next(), if !self.in_flight.is_empty() => {
@@ -135,7 +138,8 @@ impl DeliveryTask {
 
     fn accept_message(&mut self, message: DeliveryMessage) {
         let before = message.len();
-        // It failed while its question waited: one more of an order that is being tried again is not needed.
+        // It failed within its question. An order that is already being retried needs no second
+        // message.
         let message = if message.failed_attempts > 0 {
             message.retain(|callback| self.retried_orders.insert(callback.order_id))
         } else {
@@ -152,7 +156,7 @@ impl DeliveryTask {
         self.scheduled.insert((message.due_at, self.schedule_count), message);
     }
 
-    /// These callbacks wait no longer.
+    /// Reduces the count of waiting callbacks.
     fn subtract_waiting(&self, callbacks: usize) {
         self.waiting_callbacks.fetch_sub(callbacks, Relaxed);
     }
@@ -169,7 +173,7 @@ impl DeliveryTask {
             };
             let message = first.remove();
             let before = message.len();
-            // What another message delivered meanwhile need not be tried again.
+            // Another message may have delivered the callback meanwhile.
             let is_first = message.failed_attempts == 0;
             let message = message
                 .retain(|callback| is_first || self.retried_orders.contains(&callback.order_id));
@@ -210,7 +214,7 @@ impl DeliveryTask {
         self.subtract_waiting(before - kept);
     }
 
-    /// Schedules what failed, unless it has failed for too long; how many callbacks are to be tried again.
+    /// Schedules a retry of the failed callbacks until `retry_timeout`; returns how many.
     fn retry_message(&mut self, message: DeliveryMessage, failed: Vec<OrderDataCallback>) -> usize {
         let is_first = message.failed_attempts == 0;
         let work = Arc::clone(&self.context);
@@ -239,7 +243,7 @@ impl DeliveryTask {
         }
     }
 
-    /// No more waiting: what was never tried is sent now, what failed already is forgotten.
+    /// Ends all waiting: unsent messages become due, failed ones are dropped.
     fn stop(&mut self) {
         self.is_stopping = true;
         let failed: Vec<_> =
@@ -251,7 +255,8 @@ impl DeliveryTask {
     }
 }
 
-/// One try. With `--once`, what was accepted is recorded before anything else is sent for these orders.
+/// One attempt. With `--once` accepted callbacks are recorded before the next message of these
+/// orders is sent.
 async fn attempt_delivery(
     work: Arc<DeliveryContext>,
     message: DeliveryMessage,

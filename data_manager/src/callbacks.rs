@@ -1,4 +1,5 @@
-//! Calls to the order services: single and in batches, with single calls for a service that does not know batches.
+//! gRPC calls to the order services: batches, with a fallback to single calls for services without
+//! the batch call.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,12 +18,12 @@ use crate::assignments::OrderDataCallback;
 use crate::counters::DeliveryCounters;
 use crate::message::DeliveryLoad;
 
-/// Callbacks in one batch call.
+/// Maximum callbacks in one batch call.
 pub(crate) const MAX_BATCH_CALLBACKS: usize = 1000;
-/// Single calls in flight for one batch that has to be sent so.
+/// Concurrent single calls for a batch in the fallback.
 const MAX_SINGLE_CALLS: usize = 128;
 
-/// The order services that get the callbacks.
+/// Order services that receive the callbacks.
 pub(crate) struct OrderServices {
     targets: Vec<OrderServiceTarget>,
     next_target: AtomicUsize,
@@ -32,22 +33,22 @@ pub(crate) struct OrderServices {
 struct OrderServiceTarget {
     address: String,
     client: OrderServiceClient<Channel>,
-    /// Whether it answered a batch with `UNIMPLEMENTED` since its connection was last seen to break.
+    /// Support of the batch call: `UNIMPLEMENTED` disables it until the connection breaks.
     batch_call: OptionalCall,
-    /// Whether its last answer was a failure, so that only the first of many is told.
+    /// Whether the last answer was a failure; only the first of a series is logged.
     is_failing: AtomicBool,
 }
 
-/// What a try left undelivered.
+/// Callbacks of an attempt that were not accepted.
 #[derive(Debug, Default)]
 pub(crate) struct UnacceptedCallbacks {
-    /// May succeed later.
+    /// Transient failures, to be retried.
     pub(crate) failed: Vec<OrderDataCallback>,
-    /// Will never be accepted.
+    /// Permanent refusals, never retried.
     pub(crate) refused: Vec<OrderDataCallback>,
 }
 
-/// Whether the same callback will be refused whenever it is sent.
+/// Whether a retry of the same callback would always be refused.
 pub(crate) fn is_permanent_code(code: Code) -> bool {
     use Code as C;
     matches!(
@@ -64,7 +65,7 @@ pub(crate) fn is_permanent_code(code: Code) -> bool {
 }
 
 impl OrderServices {
-    /// Order services at `addresses`; connected when first needed. Fails with the address that is none, and why.
+    /// Clients for `addresses`, connected on first use. The error names the invalid address.
     pub(crate) fn new(
         addresses: &[String],
         counters: Arc<DeliveryCounters>,
@@ -82,12 +83,12 @@ impl OrderServices {
         Ok(Self { targets, next_target: AtomicUsize::new(0), counters })
     }
 
-    /// How many there are.
+    /// Number of order services.
     pub(crate) fn len(&self) -> usize {
         self.targets.len()
     }
 
-    /// Whose turn it is, and who comes after it, for the next `callbacks`: they alternate.
+    /// Index of the first target for the next `callbacks`, round-robin.
     pub(crate) fn next(&self, callbacks: usize) -> usize {
         if self.targets.len() == 1 {
             0
@@ -96,7 +97,7 @@ impl OrderServices {
         }
     }
 
-    /// Sends a load; each call takes at most `call_timeout`.
+    /// Sends a load; each call times out after `call_timeout`.
     pub(crate) async fn send(
         &self,
         target: usize,
@@ -116,7 +117,7 @@ impl OrderServices {
         }
     }
 
-    /// Sends one callback, for at most `call_timeout`.
+    /// Sends one callback, within `call_timeout`.
     pub(crate) async fn send_single(
         &self,
         target: usize,
@@ -151,7 +152,8 @@ impl OrderServices {
         let mut client = service.client.clone();
         match call_within(call_timeout, client.send_orders_data_callback(request)).await {
             Ok(answer) => self.record_batch_answer(service, callbacks, answer.into_inner().errors),
-            // Refused as a whole: an old service, or one of them is at fault and the others need not be.
+            // The whole batch was refused: the service is old, or one callback is at fault. Single
+            // calls tell which.
             Err(status) if is_permanent_code(status.code()) => {
                 if status.code() == Code::Unimplemented && service.batch_call.mark_lacking() {
                     tracing::info!(
@@ -187,7 +189,7 @@ impl OrderServices {
         }
     }
 
-    /// The answer of a batch: what is not among the errors was accepted.
+    /// Evaluates a batch answer: callbacks without an error were accepted.
     fn record_batch_answer(
         &self,
         target: &OrderServiceTarget,
@@ -238,7 +240,7 @@ impl OrderServices {
 }
 
 impl UnacceptedCallbacks {
-    /// How many there are.
+    /// Number of unaccepted callbacks.
     pub(crate) fn len(&self) -> usize {
         self.failed.len() + self.refused.len()
     }

@@ -1,4 +1,5 @@
-//! The command line: `serve_until_signal`, `migrate_database`, `config print`; exit code 0, 1 for a failure, 2 for wrong usage.
+//! Command line: `serve`, `migrate`, `config print`, `settings`. Exit codes: 0 done, 1 failed, 2
+//! wrong usage.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -14,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use crate::server::{DataManagerStartError, RunningDataManager};
 use crate::settings::{DataManagerSettings, PROGRAM_SETTINGS};
 
-/// Settings that matter to most; the others are for tests and special cases.
+/// Settings listed in the help; the others are for tests and special cases.
 const COMMON_SETTINGS: [&str; 5] =
     ["order-address", "app-port", "listen", "database-url", "config"];
 
-/// Columns of help on a wide terminal.
+/// Maximum columns of help texts.
 const MAX_HELP_WIDTH: usize = 100;
 
 const HELP_EXAMPLES: &str = "\
@@ -34,11 +35,11 @@ Examples:
 
 All settings: data_manager help settings";
 
-/// Why the program ends with an error.
+/// Why the program failed.
 enum DataManagerFailure {
-    /// Exit code 2.
+    /// Wrong usage: exit code 2.
     Usage(String),
-    /// Exit code 1.
+    /// Any other failure: exit code 1.
     Failed(String),
 }
 
@@ -76,9 +77,9 @@ impl From<std::io::Error> for DataManagerFailure {
     }
 }
 
-/// The program, from its command line to its exit code; first of all, before there is another thread.
+/// Runs the command line. Must be called before any thread is started.
 pub fn main() -> ExitCode {
-    // SAFETY: nothing has run yet that could have started a thread.
+    // SAFETY: no thread has been started yet.
     #[allow(unsafe_code)]
     unsafe {
         store::remove_libpq_variables();
@@ -95,13 +96,13 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// One line, whatever the cause had to say.
+/// Joins a message of several lines into one.
 fn join_lines(message: &str) -> String {
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join("; ")
 }
 
-/// The definition of the command line.
+/// Definition of the command line, for clap.
 pub fn build_command() -> Command {
     let dry_run = Arg::new("dry-run")
         .long("dry-run")
@@ -187,8 +188,8 @@ fn run_command(matches: &ArgMatches) -> Result<(), DataManagerFailure> {
     for warning in resolved.warnings() {
         tracing::warn!("{warning}");
     }
-    // One thread: the exchange is faster on one than on two that hand calls to each other (43 against 68 us of CPU an
-    // order), and the work is nothing but the exchange.
+    // One thread: the exchange is the whole load, and is cheaper on one thread than on two that
+    // hand calls to each other (43 against 68 us of CPU per order).
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let settings = DataManagerSettings::from_resolved(&resolved)?;
     match name {
@@ -229,7 +230,7 @@ async fn migrate_database(
     if !dry_run {
         store::wait_until_writable(&pool, settings.startup_timeout).await?;
     }
-    // Migrations may take as long as they take.
+    // No statement timeout: migrations may take long.
     let connection = DedicatedConnection::acquire(&pool, Duration::ZERO).await;
     let mut connection =
         connection.map_err(|error| DataManagerFailure::Failed(error.to_string()))?;
@@ -257,7 +258,7 @@ async fn migrate_database(
 fn print_settings(resolved: &ResolvedSettings, as_json: bool) -> Result<(), DataManagerFailure> {
     let rows = PROGRAM_SETTINGS.settings().map(|setting| match resolved.get_value(setting.name) {
         Some(value) => (setting.name, Some(value.masked_text()), value.source.to_string()),
-        // A switch.
+        // A switch that is off.
         None if setting.value_name.is_empty() => {
             (setting.name, Some("false"), "default".to_owned())
         }
@@ -285,7 +286,7 @@ fn print_settings(resolved: &ResolvedSettings, as_json: bool) -> Result<(), Data
 
 fn allow_broken_pipe(result: std::io::Result<()>) -> Result<(), DataManagerFailure> {
     match result {
-        // Whoever reads has seen enough.
+        // The reader has closed the pipe, such as `| head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }

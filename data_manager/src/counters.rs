@@ -1,8 +1,8 @@
-//! What happened since the start, counted: told when the program stops, and what tests of misbehaviour look at.
+//! Counters since the start: logged at the stop, and read by tests.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// One count.
+/// A monotonic counter.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryCounter(AtomicU64);
 
@@ -11,7 +11,7 @@ impl DeliveryCounter {
         self.0.fetch_add(more as u64, Relaxed);
     }
 
-    /// Adds, and gives the new total when it has passed a power of two: often enough to be told, and never a flood.
+    /// Adds; returns the new total if it passed a power of two, which keeps log lines few.
     pub(crate) fn add_and_sample(&self, more: usize) -> Option<u64> {
         let before = self.0.fetch_add(more as u64, Relaxed);
         let after = before + more as u64;
@@ -23,7 +23,7 @@ impl DeliveryCounter {
     }
 }
 
-/// The counts as they grow; the fields are those of [`DeliveryCounts`].
+/// Live counters; the fields are those of [`DeliveryCounts`].
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryCounters {
     pub(crate) questions: DeliveryCounter,
@@ -37,26 +37,26 @@ pub(crate) struct DeliveryCounters {
     pub(crate) overflowed: DeliveryCounter,
 }
 
-/// What happened since the start, in orders.
+/// Snapshot of the counters, in orders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeliveryCounts {
-    /// Asked about; an order in a batch counts one.
+    /// Orders asked about, also each order of a batch.
     pub questions: u64,
-    /// Answered `UNAVAILABLE` by `--error-rate`.
+    /// Questions answered `UNAVAILABLE` by `--error-rate`.
     pub errors: u64,
     /// Callbacks not sent by `--drop-callback-rate`.
     pub dropped: u64,
-    /// Callbacks sent once more by `--duplicate-callback-rate`.
+    /// Callbacks sent twice by `--duplicate-callback-rate`.
     pub duplicated: u64,
     /// Callbacks answered `Empty`, duplicates included.
     pub accepted: u64,
-    /// Callbacks refused for good, not sent again.
+    /// Callbacks refused permanently, not retried.
     pub refused: u64,
-    /// Tries that failed and may succeed later.
+    /// Attempts that failed transiently.
     pub failed: u64,
-    /// Callbacks given up after failing for too long, or by a stop.
+    /// Callbacks dropped after `retry_timeout`, or by a stop.
     pub forgotten: u64,
-    /// Callbacks given up because too many were waiting.
+    /// Callbacks dropped because too many were waiting.
     pub overflowed: u64,
 }
 

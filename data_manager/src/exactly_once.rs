@@ -1,24 +1,25 @@
-//! `--once`: no callback is sent for an order that accepted one, and never two at a time, so that an order accepts
-//! exactly one however many questions come together.
+//! `--once` filter: at most one callback of an order is in flight, and none is sent after one was
+//! accepted. Concurrent questions therefore lead to exactly one accepted callback.
 //!
-//! Lives in the one task that sends, so needs no lock. Some 10 bytes an order.
+//! - Cost: owned by the single sending task, so no lock; some 10 bytes per order.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::assignments::OrderDataCallback;
 use crate::message::DeliveryMessage;
 
-/// What is being sent, and what was accepted since the start.
+/// Callbacks in flight, and orders delivered since the start.
 #[derive(Default)]
 pub(crate) struct ExactlyOnceFilter {
-    /// Orders of which a callback is under way, with the messages that wait for its outcome.
+    /// Orders with a callback in flight, with the messages that wait for its outcome.
     in_flight: HashMap<i32, Vec<DeliveryMessage>>,
     delivered_orders: HashSet<i32>,
 }
 
 impl ExactlyOnceFilter {
-    /// The part of `message` that may be sent now, and how many of its orders are delivered already and left out.
-    /// Orders under way are left out too, and put aside until [`ExactlyOnceFilter::settle_callbacks`].
+    /// Returns the part of `message` that may be sent now, and the number of its callbacks that are
+    /// already delivered. Callbacks of orders in flight wait until
+    /// [`ExactlyOnceFilter::settle_callbacks`].
     pub(crate) fn admit_message(
         &mut self,
         message: DeliveryMessage,
@@ -40,7 +41,8 @@ impl ExactlyOnceFilter {
         (admitted, delivered)
     }
 
-    /// A try has ended: `callbacks` were sent, those in `unaccepted` in vain. Gives back the messages that waited.
+    /// Records the outcome of an attempt: `callbacks` were sent, all but `unaccepted` were
+    /// accepted. Returns the messages that waited.
     pub(crate) fn settle_callbacks(
         &mut self,
         callbacks: &[OrderDataCallback],

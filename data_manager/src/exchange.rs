@@ -1,7 +1,9 @@
-//! A question: decide and keep the data, then see to its callback as the mode wants it.
+//! Question handling: assigns the data, then delivers the callback according to the mode.
 //!
-//! The usual case (mode `before`, a single order, no delay, without `--once`) is one call from within the question:
-//! no task, no queue. Everything else goes through `background`, where `--once` is exact because one task sends.
+//! - Cost: the usual case (mode `before`, one order, no delay, no `--once`) is one call within the
+//!   question, without a task or queue.
+//! - Promise: everything else goes through `background`, where a single task sends; this makes
+//!   `--once` exact.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,10 +20,10 @@ use crate::callbacks::{MAX_BATCH_CALLBACKS, is_permanent_code};
 use crate::message::{DeliveryLoad, DeliveryMessage};
 use crate::misbehaviour::{CallbackMode, MisbehaviourSource};
 
-/// In mode `after` a callback waits this long beside its delay, so that the answer is really out before it.
+/// Extra delay in mode `after`, so that the answer is sent before the callback.
 const AFTER_ANSWER_DELAY: Duration = Duration::from_millis(2);
 
-/// Answers questions.
+/// Handles questions of order services.
 pub(crate) struct QuestionHandler {
     pub(crate) context: Arc<DeliveryContext>,
     pub(crate) background: BackgroundDelivery,
@@ -30,7 +32,7 @@ pub(crate) struct QuestionHandler {
 }
 
 impl QuestionHandler {
-    /// One order's question, answered with one order's callback.
+    /// Answers a question about one order with one callback.
     pub(crate) async fn answer_question(&self, order_id: i32) -> Result<(), Status> {
         let counters = &self.context.counters;
         counters.questions.add(1);
@@ -63,7 +65,7 @@ impl QuestionHandler {
         Ok(())
     }
 
-    /// Many orders' question, answered with batches of callbacks. Gives the orders that are refused.
+    /// Answers a question about many orders with batches of callbacks. Returns the refused orders.
     pub(crate) async fn answer_questions(
         &self,
         order_ids: Vec<i32>,
@@ -89,7 +91,7 @@ impl QuestionHandler {
             } else if fate.is_dropped {
                 counters.dropped.add(1);
             } else {
-                // A batch is one message, held back once: by the delay of its first order.
+                // A batch is one message with one delay, that of its first order.
                 delay.get_or_insert(fate.delay);
                 callbacks.push(assignment.callback);
                 duplicates.extend(fate.is_duplicate.then_some(assignment.callback));
@@ -113,7 +115,7 @@ impl QuestionHandler {
         DeliveryMessage::new(load, self.context.services.next(1), delay)
     }
 
-    /// The callbacks dealt out to the order services in turn, in messages of bounded size.
+    /// Distributes the callbacks round-robin over the order services, in messages of bounded size.
     fn new_messages(
         &self,
         callbacks: &[OrderDataCallback],
@@ -136,7 +138,7 @@ impl QuestionHandler {
         messages
     }
 
-    /// Sends the same once more, to whoever's turn it is. Not with `--once`, whose promise is the stronger one.
+    /// Sends a duplicate, round-robin. Ignored with `--once`, which promises the opposite.
     fn send_duplicate(&self, load: DeliveryLoad, delay: Duration) {
         if self.context.once {
             return;
@@ -146,8 +148,7 @@ impl QuestionHandler {
             .push(DeliveryMessage { is_duplicate: true, ..self.new_message(load, delay) });
     }
 
-    /// Delivers from within the question. What fails, takes too long, or is cut short because whoever asked has
-    /// gone, goes on in the background.
+    /// Delivers within the question; a failed, slow or cancelled delivery moves to the background.
     async fn deliver_now(&self, callback: OrderDataCallback) {
         let message = self.new_message(DeliveryLoad::Single(callback), Duration::ZERO);
         let target = message.target_index;
@@ -163,7 +164,8 @@ impl QuestionHandler {
         }
     }
 
-    /// Lets the background deliver. In mode `before` waits until each message was tried once, within bounds.
+    /// Delivers in the background. In mode `before` waits for the first attempt of each message, up
+    /// to `delivery_timeout` after the requested delay.
     async fn deliver_in_background(
         &self,
         delay: Duration,
@@ -178,8 +180,8 @@ impl QuestionHandler {
         }
         drop(tried);
         if self.mode == CallbackMode::Before {
-            // Ends when every sender was dropped, which is when every message was tried. Whoever asks for a delay
-            // wants it, so it does not count.
+            // `recv` ends once all senders are dropped, which is after the first attempt of each
+            // message. A requested delay does not count against the timeout.
             let _ = tokio::time::timeout(
                 delay + self.context.options.delivery_timeout,
                 all_tried.recv(),
@@ -189,7 +191,7 @@ impl QuestionHandler {
     }
 }
 
-/// Hands its message to the background when dropped, which may happen in the middle of a call.
+/// Hands its message to the background when dropped, also by a cancelled question.
 struct UnfinishedDelivery<'a> {
     handler: &'a QuestionHandler,
     message: Option<DeliveryMessage>,
@@ -212,7 +214,7 @@ fn unavailable_status() -> Status {
     Status::unavailable("unavailable on request (--error-rate)")
 }
 
-/// In the words of the reference data manager.
+/// The message of the reference data manager.
 fn already_exists_status() -> Status {
     Status::unknown("already exists")
 }
@@ -221,7 +223,7 @@ fn order_error(order_id: i32, status: &Status) -> OrderError {
     OrderError { order_id, code: status.code().into(), message: status.message().to_owned() }
 }
 
-/// What could not be stored is not told.
+/// Data that was not committed is not sent.
 pub(crate) fn store_error_status(error: store::Error) -> Status {
     database_error("the database of what was given", error).into()
 }

@@ -1,14 +1,15 @@
-//! The data manager: asked about an order, it decides storage and pickup point, keeps them for ever and tells them
-//! to the order service by callback. On request it misbehaves, reproducibly.
+//! Data manager: on a question about an order it assigns storage and pickup point, stores them
+//! permanently and sends them to the order service by callback. It can inject reproducible faults
+//! on request.
 //!
-//! A question goes `api` -> `exchange` (decides, keeps, tells) -> `assignments` (memory or Postgres) and `callbacks` (the
-//! calls to the order services); what is not delivered while the question is open is left to `background`.
-//!
-//! In memory an order costs some 30 bytes for ever; with a database it costs a row. `--once` and misbehaviour cost some
-//! 10 bytes an order more each, also with a database.
-//!
-//! A callback lost by `--drop-callback-rate` is lost until the order is asked for again, with `--once` too.
-//! `--once` is exact for one process; over restarts as far as its database remembers.
+//! - Shape: `api` -> `exchange` (assigns, stores, delivers) -> `assignments` (memory or Postgres)
+//!   and `callbacks` (calls to the order services); deliveries that outlive the question are in
+//!   `background`.
+//! - Cost: some 30 bytes per order in memory, or a row in the database; `--once` and fault
+//!   injection some 10 bytes per order more each, also with a database.
+//! - Promise: a callback lost by `--drop-callback-rate` stays lost until the next question about
+//!   the order, also with `--once`. `--once` is exact within one process; across restarts as far as
+//!   deliveries were recorded in the database.
 
 mod api;
 mod assignments;

@@ -1,7 +1,8 @@
-//! The data manager's program; everything is in the library beside it, so that tests can start one in process.
+//! Binary of the data manager; the code is in the library, so that tests can run it in process.
 
-/// Messages of small calls are allocated and freed by the thousand, often on another thread than they came from: the C library's
-/// allocator took a fifth of the time of an order (docs/decisions/0007-allocator.md).
+/// Small messages are allocated and freed by the thousand, often on different threads: the C
+/// library's allocator took a third of this program's CPU time in a profile
+/// (docs/decisions/0007-allocator.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! A message to an order service: one callback, or many in one call.
+//! Message to an order service: one callback, or a batch in one call.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use crate::assignments::OrderDataCallback;
 
-/// What is sent in one call. Questions about one order are answered by `Single`, so that the exchange of single calls
-/// stays one of single calls.
+/// Content of one call. Questions about one order get `Single`, so that an order service that makes
+/// single calls also receives single calls.
 #[derive(Debug)]
 pub(crate) enum DeliveryLoad {
     Single(OrderDataCallback),
@@ -23,7 +23,7 @@ impl DeliveryLoad {
         }
     }
 
-    /// The same kind of load with these callbacks instead; `None` if there are none.
+    /// Same variant with these callbacks; `None` if there are none.
     fn with_callbacks(&self, callbacks: Vec<OrderDataCallback>) -> Option<Self> {
         match self {
             _ if callbacks.is_empty() => None,
@@ -33,21 +33,21 @@ impl DeliveryLoad {
     }
 }
 
-/// A load on its way.
+/// A load, its target and its delivery state.
 #[derive(Debug)]
 pub(crate) struct DeliveryMessage {
     pub(crate) load: DeliveryLoad,
-    /// Which order service gets it.
+    /// Index of the order service that receives it.
     pub(crate) target_index: usize,
-    /// When it is to be sent.
+    /// Moment of the next attempt.
     pub(crate) due_at: Instant,
-    /// How often it failed.
+    /// Number of failed attempts.
     pub(crate) failed_attempts: u32,
-    /// When it failed first.
+    /// Moment of the first failure.
     pub(crate) failing_since: Option<Instant>,
-    /// A duplicate: never tried again.
+    /// Whether it is a duplicate, which is never retried.
     pub(crate) is_duplicate: bool,
-    /// Dropped once the message has been tried: whoever waits for that holds the other end.
+    /// Dropped after the first attempt; the waiting question holds the receiver.
     pub(crate) first_attempt: Option<mpsc::Sender<()>>,
 }
 
@@ -70,12 +70,12 @@ impl DeliveryMessage {
         self.load.callbacks()
     }
 
-    /// How many orders it is about.
+    /// Number of callbacks in it.
     pub(crate) fn len(&self) -> usize {
         self.callbacks().len()
     }
 
-    /// This message with the callbacks that `is_kept` wants; `None` if there are none.
+    /// This message with the callbacks for which `is_kept` is true; `None` if there are none.
     pub(crate) fn retain(
         mut self,
         mut is_kept: impl FnMut(&OrderDataCallback) -> bool,
@@ -89,7 +89,7 @@ impl DeliveryMessage {
         }
     }
 
-    /// A message like this one about one of its orders.
+    /// A message like this one, for one of its callbacks.
     pub(crate) fn for_callback(&self, callback: OrderDataCallback) -> Self {
         Self {
             load: DeliveryLoad::Single(callback),
@@ -98,8 +98,8 @@ impl DeliveryMessage {
         }
     }
 
-    /// This message after a failed try: what it still has to say, to the next of `target_count` order services, when the
-    /// `wait` is over. `None` if it has nothing left to say.
+    /// Retry of this message with the undelivered `callbacks`, to the next of `target_count` order
+    /// services, after `wait`. `None` without callbacks.
     pub(crate) fn into_retry(
         self,
         callbacks: Vec<OrderDataCallback>,

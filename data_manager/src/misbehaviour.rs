@@ -1,5 +1,5 @@
-//! Misbehaviour on request: what befalls a question about an order, drawn from the seed, the order and how often it
-//! was asked for, so that a run with the same seed and questions goes the same way whatever its timing.
+//! Fault injection on request: faults of a question are drawn from the seed, the order and its
+//! question count. Runs with the same seed and questions are equal, whatever their timing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use crate::seed::{DrawPurpose, Seed};
 
-/// When the callback is sent (`--callback-mode`).
+/// Moment of the callback (`--callback-mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallbackMode {
     /// Before the question is answered.
     Before,
-    /// After the question was answered.
+    /// After the question is answered.
     After,
-    /// Beside the answer: before, during or after it.
+    /// Concurrent with the answer: before, during or after it.
     Async,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for CallbackMode {
     }
 }
 
-/// How long callbacks are held back (`--callback-delay-ms`), both ends included.
+/// Range of callback delays in milliseconds (`--callback-delay-ms`), both ends included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DelayMs(pub RangeInclusive<u32>);
 
@@ -64,16 +64,16 @@ impl FromStr for DelayMs {
     }
 }
 
-/// What is asked for.
+/// Requested faults; the default is none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MisbehaviourSettings {
-    /// How long callbacks are held back; a batch message is held back once.
+    /// Delay of callbacks; one delay per batch message.
     pub delay: DelayMs,
-    /// The part of callbacks that is lost, 0 to 1.
+    /// Fraction of callbacks that are lost, 0 to 1.
     pub drop_rate: f64,
-    /// The part of callbacks that is sent twice, 0 to 1.
+    /// Fraction of callbacks that are sent twice, 0 to 1.
     pub duplicate_rate: f64,
-    /// The part of questions answered `UNAVAILABLE`, 0 to 1.
+    /// Fraction of questions answered `UNAVAILABLE`, 0 to 1.
     pub error_rate: f64,
 }
 
@@ -83,20 +83,20 @@ impl Default for MisbehaviourSettings {
     }
 }
 
-/// What befalls one question.
+/// Faults of one question.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct DrawnMisbehaviour {
-    /// It is answered `UNAVAILABLE`, as if it had never arrived.
+    /// The answer is `UNAVAILABLE`; nothing is assigned.
     pub(crate) is_error: bool,
-    /// Its callback is lost.
+    /// The callback is not sent.
     pub(crate) is_dropped: bool,
-    /// Its callback is sent twice.
+    /// The callback is sent twice.
     pub(crate) is_duplicate: bool,
-    /// Its callback is held back.
+    /// Delay of the callback.
     pub(crate) delay: Duration,
 }
 
-/// Draws fates. While no misbehaviour is asked for this costs nothing; else some 10 bytes an order.
+/// Draws the faults. Free of cost without faults, else some 10 bytes per order.
 pub(crate) struct MisbehaviourSource {
     seed: Seed,
     settings: Option<MisbehaviourSettings>,
@@ -109,7 +109,7 @@ impl MisbehaviourSource {
         Self { seed, settings, questions: Mutex::default() }
     }
 
-    /// The fate of the next question about this order.
+    /// Faults of the next question about this order.
     pub(crate) fn next(&self, order_id: i32) -> DrawnMisbehaviour {
         let Some(settings) = &self.settings else { return DrawnMisbehaviour::default() };
         let question = self.count_question(order_id);

@@ -1,10 +1,11 @@
-//! The one source of everything drawn: equal seeds draw equal data and equal misbehaviour, in whatever order and
-//! from however many clients the questions come.
+//! Deterministic random draws: equal seeds give equal data and equal misbehaviour, independent of
+//! the order and the clients of the questions.
 //!
-//! A draw is a hash: `mix(mix(seed ^ purpose << 56) ^ (order id as u32 << 32 | question))`, where `mix(x)` is what
-//! splitmix64 yields in state `x` and `question` counts the questions about this order from 0.
+//! A draw is a hash: `mix(mix(seed ^ purpose << 56) ^ (order id as u32 << 32 | question))`.
+//! `mix(x)` is the output of splitmix64 in state `x`; `question` counts the questions about this
+//! order from 0.
 
-/// What a draw is for: draws for one purpose say nothing about another.
+/// Domain separation: draws for different purposes are independent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DrawPurpose {
     Data = 0,
@@ -14,24 +15,24 @@ pub(crate) enum DrawPurpose {
     Delay = 4,
 }
 
-/// What everything is drawn from (`--seed`).
+/// Seed of all draws (`--seed`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// 64 bits for this purpose, order and question.
+    /// 64 random bits for this purpose, order and question.
     pub(crate) fn draw_bits(self, purpose: DrawPurpose, order_id: i32, question: u32) -> u64 {
         let subject = u64::from(order_id.cast_unsigned()) << 32 | u64::from(question);
         mix_splitmix64(mix_splitmix64(self.0 ^ (purpose as u64) << 56) ^ subject)
     }
 
-    /// A number in 0..1, of 53 bits.
+    /// Random number in 0..1, with 53 bits.
     pub(crate) fn draw_fraction(self, purpose: DrawPurpose, order_id: i32, question: u32) -> f64 {
         (self.draw_bits(purpose, order_id, question) >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
-/// splitmix64 (Steele, Lea, Flood 2014).
+/// Output function of splitmix64 (Steele, Lea, Flood 2014).
 fn mix_splitmix64(state: u64) -> u64 {
     let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -45,7 +46,7 @@ mod tests {
 
     #[test]
     fn it_is_splitmix64() {
-        // The reference implementation's first two numbers for seed 0.
+        // First two outputs of the reference implementation for seed 0.
         assert_eq!(mix_splitmix64(0), 0xE220_A839_7B1D_CDAF);
         assert_eq!(mix_splitmix64(0x9E37_79B9_7F4A_7C15), 0x6E78_9E6A_A1B9_65F4);
     }

@@ -1,4 +1,5 @@
-//! A running data manager: started from its settings, in the program or in a test's process, and stopped in order.
+//! Running data manager: starts from settings, in the program or in a test process, and shuts down
+//! in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,30 +32,31 @@ use crate::settings::DataManagerSettings;
 
 type DataManagerService = DataManagerServer<DataManagerApi>;
 
-/// How long a stop may take, and how much of that is kept for the last callbacks.
+/// Timeout of the whole shutdown, and its part reserved for the last callbacks.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const LAST_CALLBACKS_TIMEOUT: Duration = Duration::from_secs(3);
-/// Files for everything but clients: the database, the order services.
+/// File descriptors reserved for the database and the order services.
 const RESERVED_FILE_COUNT: u64 = 64;
-/// Questions that one order service asks at a time. It has one connection, and may ask one by one (`--exchange single`); the
-/// next ones wait at its side.
+/// Concurrent streams of one connection. An order service has one connection and may ask one order
+/// per call (`--exchange single`); further calls queue on its side.
 const MAX_CONCURRENT_QUESTIONS: u32 = 2_000;
-/// Whoever watches the health keeps a call open for ever; until this long after the stop they are told about it.
+/// Health watchers keep a stream open forever. They see `NOT_SERVING` for this long after the stop,
+/// then their streams are closed.
 const HEALTH_WATCHERS_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Why a data manager cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum DataManagerStartError {
-    /// An order service's address that is none.
+    /// Invalid address of an order service.
     #[error("order service address {0}")]
     Address(String),
-    /// The port cannot be listened on.
+    /// The port cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// None of the addresses to listen on exists on this machine.
+    /// No address of `--listen` exists on this machine.
     #[error("none of the addresses of --listen exists on this machine")]
     NowhereToListen,
-    /// The database cannot be reached, or refuses.
+    /// The database is unreachable or refuses the connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The database has an older schema.
@@ -63,21 +65,21 @@ pub enum DataManagerStartError {
          `data_manager migrate` with the same --database-url first"
     )]
     SchemaTooOld {
-        /// The version found; 0 for an empty database.
+        /// Schema version found; 0 for an empty database.
         found: i64,
-        /// The version needed.
+        /// Schema version that this program needs.
         needed: i64,
     },
-    /// The database's schema does not fit otherwise.
+    /// Any other problem with the schema.
     #[error(transparent)]
     Schema(MigrationError),
-    /// A bug: the contract's own description cannot be read.
+    /// Bug: the embedded descriptor set is invalid.
     #[error("reflection: {0}")]
     Reflection(String),
 }
 
 impl DataManagerStartError {
-    /// Whether the settings are at fault, and not what the program meets.
+    /// Whether the settings cause the error, rather than the environment.
     pub fn is_usage_error(&self) -> bool {
         matches!(self, Self::Address(_) | Self::Listen(ListenError::Exposed(_)))
     }
@@ -92,21 +94,21 @@ impl From<MigrationError> for DataManagerStartError {
     }
 }
 
-/// A data manager that serves.
+/// A serving data manager.
 pub struct RunningDataManager {
     addresses: Vec<SocketAddr>,
     counters: Arc<DeliveryCounters>,
     health: HealthReporter,
-    /// Cancelled when nothing new is served any more.
+    /// Cancelled to stop accepting questions.
     closing: CancellationToken,
     server: RunningServer,
-    /// Cancelled when nothing new is delivered any more.
+    /// Cancelled to stop delivering callbacks.
     finishing: CancellationToken,
     deliveries: JoinHandle<()>,
 }
 
 impl RunningDataManager {
-    /// Starts one; it serves when this returns. Needs a tokio runtime, and ends with it.
+    /// Starts a data manager; it serves when this returns. Needs a tokio runtime, and ends with it.
     pub async fn start(settings: DataManagerSettings) -> Result<Self, DataManagerStartError> {
         check_exposure(&settings.listen, settings.allow_unauthenticated)?;
         let counters = Arc::new(DeliveryCounters::default());
@@ -144,22 +146,23 @@ impl RunningDataManager {
         Ok(Self { addresses, counters, health, closing, server, finishing, deliveries })
     }
 
-    /// The port it listens on.
+    /// Port of the gRPC listener.
     pub fn port(&self) -> u16 {
         self.addresses.first().map_or(0, SocketAddr::port)
     }
 
-    /// Where it listens.
+    /// Addresses that it listens on.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// What happened since the start.
+    /// Counts since the start.
     pub fn counts(&self) -> DeliveryCounts {
         self.counters.snapshot()
     }
 
-    /// Stops: not serving at once, open questions answered, callbacks never tried sent; within ten seconds.
+    /// Shuts down within ten seconds: reports `NOT_SERVING` immediately, answers open questions,
+    /// sends callbacks that were never tried.
     pub async fn stop(mut self) -> DeliveryCounts {
         let deadline = Instant::now() + STOP_TIMEOUT;
         for name in ["", DataManagerService::NAME] {
@@ -194,7 +197,7 @@ async fn open_assignment_store(
         return Ok(AssignmentStore::in_memory(settings.seed));
     };
     let pool_settings = PoolSettings {
-        // One commits what is given, one what is delivered, one lists; one to spare.
+        // One each for assignments, delivery marks and lists, and one spare.
         name: "book",
         max_connections: 4,
         connect_timeout: settings.startup_timeout,
@@ -219,7 +222,7 @@ async fn serve_grpc(
     hosts: AllowedHosts,
     closing: CancellationToken,
 ) -> Result<(RunningServer, HealthReporter), DataManagerStartError> {
-    // The list of all orders outgrows any usual limit.
+    // The list of all orders exceeds any usual message limit.
     let service = DataManagerServer::new(api)
         .accept_compressed(serving::grpc::GZIP)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)

@@ -1,4 +1,4 @@
-//! The data manager's settings: the table of flags, and their typed values.
+//! Settings of the data manager: the table, and typed values made from it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use store::{PgConnectOptions, parse_database_url};
 use crate::misbehaviour::{CallbackMode, MisbehaviourSettings};
 use crate::seed::Seed;
 
-/// The table: flags, `DATA_MANAGER_…` variables and file keys.
+/// Table of flags, `DATA_MANAGER_…` variables and file keys.
 pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
     name: "data_manager",
     env_prefix: "DATA_MANAGER_",
@@ -115,56 +115,56 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
     ],
 };
 
-/// How a data manager is to be run.
+/// Settings of a data manager.
 #[derive(Debug, Clone)]
 pub struct DataManagerSettings {
-    /// Where callbacks go, as `host:port`; several take turns.
+    /// Order services as `host:port`; callbacks alternate between them.
     pub order_addresses: Vec<String>,
-    /// Where to listen.
+    /// Addresses to listen on.
     pub listen: Vec<IpAddr>,
-    /// The gRPC port; 0 takes a free one (with a single listening address).
+    /// gRPC port; 0 takes a free one (with a single listening address).
     pub app_port: u16,
-    /// Whether addresses that other machines reach may be listened on.
+    /// Whether non-loopback addresses are allowed without credentials.
     pub allow_unauthenticated: bool,
-    /// The host names, besides loopback, that it is called by.
+    /// Accepted host names besides loopback.
     pub allowed_hosts: Vec<String>,
-    /// Where what was given is kept; in memory if absent.
+    /// Database of the assignments; `None` keeps them in memory.
     pub database: Option<PgConnectOptions>,
-    /// How long to wait for the database.
+    /// Wait for the database at start.
     pub startup_timeout: Duration,
-    /// What data and misbehaviour are drawn from.
+    /// Seed of data and faults.
     pub seed: Seed,
-    /// When callbacks are sent.
+    /// Moment of the callbacks.
     pub mode: CallbackMode,
-    /// What is done wrong on request.
+    /// Rates and delays of injected faults.
     pub misbehaviour: MisbehaviourSettings,
-    /// Whether a callback that was accepted once is never sent again.
+    /// Whether a callback is never sent again once accepted.
     pub once: bool,
-    /// Patience and limits.
+    /// Timeouts and limits of delivery.
     pub delivery_options: DeliveryOptions,
 }
 
-/// Patience and limits of delivery, which no flag sets.
+/// Timeouts and limits of delivery; no flag sets them.
 #[derive(Debug, Clone)]
 pub struct DeliveryOptions {
-    /// How long a question waits for its callback's delivery, beside the delay that was asked for.
+    /// How long a question waits for its callback's delivery, in addition to the requested delay.
     pub delivery_timeout: Duration,
-    /// How long a call to an order service may take when no question waits for it.
+    /// Timeout of a background call to an order service.
     pub call_timeout: Duration,
-    /// The wait after the first failed try; doubles with each.
+    /// Backoff after the first failed attempt; doubles with each.
     pub first_retry_wait: Duration,
-    /// The longest wait between tries.
+    /// Maximum backoff between attempts.
     pub max_retry_wait: Duration,
-    /// How long a callback that fails is tried again; with `once`, for ever.
+    /// How long a failing callback is retried; with `once`, forever.
     pub retry_timeout: Duration,
-    /// Most callbacks that wait to be sent.
+    /// Maximum callbacks waiting to be sent.
     pub max_waiting_callbacks: usize,
 }
 
 impl Default for DeliveryOptions {
     fn default() -> Self {
         Self {
-            // Below the order service's --callback-timeout of 2 s, which bounds the question.
+            // Less than the order service's --callback-timeout of 2 s, which bounds the question.
             delivery_timeout: Duration::from_millis(1500),
             call_timeout: Duration::from_secs(5),
             first_retry_wait: Duration::from_millis(100),
@@ -176,7 +176,7 @@ impl Default for DeliveryOptions {
 }
 
 impl DataManagerSettings {
-    /// The flags' defaults with seed 0, on a free port of 127.0.0.1: for starting one in process.
+    /// Defaults of the flags, with seed 0, on a free port of 127.0.0.1: for use in process.
     pub fn in_process(order_addresses: Vec<String>) -> Self {
         Self {
             order_addresses,
@@ -194,7 +194,7 @@ impl DataManagerSettings {
         }
     }
 
-    /// The typed values of what was resolved from the table.
+    /// Checks and types resolved settings.
     pub(crate) fn from_resolved(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         let mut order_addresses: Vec<String> = vec![resolved.get_required("order-address")?];
         order_addresses.extend(resolved.get_optional("also-order-address")?);

@@ -1,9 +1,9 @@
-//! The order service: takes orders over gRPC, carries each through the staged pipeline, asks the data manager, keeps
-//! what failed in the retry queue.
+//! Order service: accepts orders over gRPC, processes them in a staged pipeline, asks the data
+//! manager, retries failures from a queue.
 //!
-//! One order's way: [`api`] (validate, accept durably) -> [`pipeline`] (stages, workers, fan-out) -> [`exchange`] (ask,
-//! await the callback) -> [`postings`] (ledger events) -> [`orders`] (end durably) -> answer; on a transient error
-//! [`retry`] brings it back into the pipeline.
+//! Path of an order: [`api`] (validate, accept durably) -> [`pipeline`] (stages, workers, fan-out)
+//! -> [`exchange`] (ask, await the callback) -> [`postings`] (ledger events) -> [`orders`] (end
+//! durably) -> answer. After a transient error [`retry`] returns it to the pipeline.
 
 pub mod api;
 pub mod bundle;

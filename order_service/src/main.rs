@@ -1,9 +1,9 @@
-//! The order service's program.
+//! Binary of the order service.
 
 use std::process::ExitCode;
 
-/// Messages of small calls are allocated and freed by the thousand, often on another thread than they came from: the C library's
-/// allocator took a fifth of the time of an order (docs/decisions/0007-allocator.md).
+/// Small messages are allocated and freed by the thousand, often on different threads: the C
+/// library's allocator took a fifth of an order's CPU time (docs/decisions/0007-allocator.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

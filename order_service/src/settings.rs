@@ -1,4 +1,4 @@
-//! The order service's settings: the table, and the typed values made from it.
+//! Settings of the order service: the table, and typed values made from it.
 
 mod data_dir;
 mod events;
@@ -27,31 +27,31 @@ pub use export::ExportSettings;
 pub use queues::{QueueEngine, QueueSettings, SqsAccounts, SqsCompiled};
 pub use table::PROGRAM_SETTINGS;
 
-/// What a process does.
+/// Role of a process (`--roles`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessRole {
     /// Serves the gRPC API.
     Grpc,
     /// Serves the HTTP API.
     Http,
-    /// Carries on the orders of processes that are gone.
+    /// Adopts the lanes of dead processes and retries their orders.
     Retry,
-    /// Numbers the ledger's events, or stands by for it.
+    /// Assigns sequence numbers to ledger events, or stands by.
     Sequencer,
-    /// Keeps the ledger's intermediate balances, or stands by for it.
+    /// Maintains the ledger's aggregates, or stands by.
     Aggregator,
-    /// Exports the ledger's events, or stands by for it.
+    /// Exports the ledger's events, or stands by.
     Exporter,
-    /// Enqueues scheduled tasks, or stands by for it.
+    /// Enqueues scheduled tasks, or stands by.
     Scheduler,
-    /// Carries out background tasks.
+    /// Executes background tasks from the queue.
     Tasks,
-    /// Carries on configurator runs, receives answers, and is the integration `platform`.
+    /// Advances configurator runs, receives answers, and serves the integration `platform`.
     Configurator,
 }
 
 impl ProcessRole {
-    /// All of them.
+    /// All roles, in display order.
     pub const ALL: [Self; 9] = [
         Self::Grpc,
         Self::Http,
@@ -64,7 +64,7 @@ impl ProcessRole {
         Self::Configurator,
     ];
 
-    /// Its name in `--roles`.
+    /// Name of the role in `--roles`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
@@ -80,93 +80,93 @@ impl ProcessRole {
     }
 }
 
-/// The settings of a serving process.
+/// Settings of a serving process.
 #[derive(Debug, Clone)]
 pub struct ServiceSettings {
-    /// `--app-port`
+    /// `--app-port`: gRPC port; 0 takes a free one.
     pub app_port: u16,
-    /// `--http-port`
+    /// `--http-port`: port of the HTTP API, probes and metrics.
     pub http_port: u16,
-    /// Whether the HTTP port was asked for by name, and must be that one.
+    /// Whether `--http-port` was set; the default may fall back to the next free port.
     pub is_http_port_explicit: bool,
-    /// `--listen`
+    /// `--listen`: addresses of all listeners.
     pub listen: Vec<IpAddr>,
-    /// `--allow-unauthenticated`
+    /// `--allow-unauthenticated`: allows non-loopback addresses without credentials.
     pub allow_unauthenticated: bool,
-    /// `--allowed-hosts`
+    /// `--allowed-hosts`: accepted host names besides loopback.
     pub allowed_hosts: Vec<String>,
-    /// `--data-manager-address`
+    /// `--data-manager-address`: `HOST:PORT` of the data manager.
     pub data_manager_address: String,
-    /// Where the data is.
+    /// Databases of orders and ledger.
     pub database: DatabaseSettings,
-    /// `--bundle`
+    /// `--bundle`: initial bundle of a new database.
     pub bundle: BundleSource,
-    /// `--ledger-retention`
+    /// `--ledger-retention`: age at which ledger months are dropped.
     pub ledger_retention: Retention,
-    /// `--max-info-bytes`
+    /// `--max-info-bytes`: maximum size of a ledger event's info, 1 to 262,144 bytes.
     pub max_info_bytes: usize,
-    /// `--roles`
+    /// `--roles`: roles of this process; never empty.
     pub roles: Vec<ProcessRole>,
-    /// `--export-engine`
+    /// `--export-engine` and its options.
     pub export: ExportSettings,
-    /// `--workers`
+    /// `--workers`: number of pipeline workers, 1 to 100,000.
     pub workers: usize,
-    /// `--fan-limit`
+    /// `--fan-limit`: orders in flight per worker.
     pub fan_limit: usize,
-    /// `--exchange auto`
+    /// `--exchange auto`: batch calls to the data manager.
     pub batch_exchange: bool,
-    /// `--exchange-concurrency`
+    /// `--exchange-concurrency`: maximum calls to the data manager in flight.
     pub exchange_concurrency: usize,
-    /// `--callback-timeout`
+    /// `--callback-timeout`: wait for a callback, above 0.
     pub callback_timeout: Duration,
-    /// `--max-attempts`
+    /// `--max-attempts`: attempts per order within one request, 1 to 1000.
     pub max_attempts: u32,
-    /// `--give-up-after`
+    /// `--give-up-after`: age at which a failing order is given up.
     pub give_up_after: Duration,
-    /// `--max-orders-per-request`
+    /// `--max-orders-per-request`: maximum orders in one request.
     pub max_orders_per_request: usize,
-    /// `--max-in-flight-orders`
+    /// `--max-in-flight-orders`: maximum orders of all open requests.
     pub max_in_flight_orders: usize,
-    /// `--queue-engine` and what belongs to it.
+    /// `--queue-engine` and its options.
     pub queues: QueueSettings,
-    /// `--task-retention`
+    /// `--task-retention`: age at which ended tasks are deleted.
     pub task_retention: Duration,
-    /// Events and webhooks.
+    /// Settings of events and webhooks.
     pub events: EventServiceSettings,
-    /// `--shutdown-timeout`
+    /// `--shutdown-timeout`: total time of an ordered shutdown.
     pub shutdown_timeout: Duration,
 }
 
-/// Which database, and how patiently it is opened.
+/// Settings of the control database and the shards.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
-    /// `--database-url`; without it, the embedded cluster.
+    /// `--database-url`; `None` means the embedded cluster.
     pub url: Option<PgConnectOptions>,
-    /// `--data-dir`
+    /// `--data-dir`: directory of the embedded cluster.
     pub data_dir: DataDir,
-    /// `--database-connections`
+    /// `--database-connections`: upper bound for the control database.
     pub connections: u32,
-    /// `--shards`
+    /// `--shards`: file of the shard map.
     pub shards: Option<PathBuf>,
-    /// `--initial-shards`, if it was asked for by name.
+    /// `--initial-shards`, if set explicitly.
     pub initial_shards: Option<InitialShardSettings>,
-    /// `--shard-connections`
+    /// `--shard-connections`: upper bound for each shard.
     pub shard_connections: u32,
-    /// `--startup-timeout`
+    /// `--startup-timeout`: wait for a database at start.
     pub startup_timeout: Duration,
 }
 
-/// How many shards the first start on a database makes in it.
+/// Number of shards that the first start creates in a database.
 #[derive(Debug, Clone)]
 pub struct InitialShardSettings {
-    /// A power of two up to 256.
+    /// Power of two, 1 to 256.
     pub count: usize,
-    /// Who says so.
+    /// Source of the setting, for errors.
     pub source: SettingSource,
 }
 
 impl DatabaseSettings {
-    /// From resolved settings.
+    /// Checks and types resolved settings.
     pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         Ok(Self {
             url: read_database_url(resolved)?,
@@ -223,7 +223,7 @@ impl ServiceSettings {
     }
 }
 
-/// Two listeners cannot have one port. (A default gives way.)
+/// Two listeners cannot share a port. A default HTTP port may fall back instead.
 fn check_ports(resolved: &ResolvedSettings) -> Result<(), SettingError> {
     let (app, http): (u16, u16) =
         (resolved.get_required("app-port")?, resolved.get_required("http-port")?);
@@ -237,7 +237,7 @@ fn check_ports(resolved: &ResolvedSettings) -> Result<(), SettingError> {
     Ok(())
 }
 
-/// The bundle that `--bundle` names.
+/// Bundle folder of `--bundle`, if set.
 pub fn read_bundle_setting(
     resolved: &ResolvedSettings,
 ) -> Result<Option<BundleSource>, SettingError> {
@@ -251,7 +251,7 @@ fn read_data_manager_address(resolved: &ResolvedSettings) -> Result<String, Sett
     Ok(address)
 }
 
-/// What the first start makes, and what every later one has to find.
+/// Shard count for the first start; later starts must find the same.
 fn read_initial_shards(
     resolved: &ResolvedSettings,
 ) -> Result<Option<InitialShardSettings>, SettingError> {
@@ -329,7 +329,7 @@ fn read_batch_exchange(resolved: &ResolvedSettings) -> Result<bool, SettingError
     }
 }
 
-/// Why an engine cannot be used that this program was built without.
+/// Error for an engine that this build does not include.
 #[cfg(not(all(feature = "nats", feature = "sqs")))]
 fn not_compiled(engine: &str) -> String {
     format!(

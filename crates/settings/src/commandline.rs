@@ -1,4 +1,4 @@
-//! The command line: flags made from the table of settings, old spellings, and errors of one line.
+//! Command line: flags generated from the table of settings, old spellings, one-line errors.
 
 use std::ffi::OsString;
 
@@ -6,9 +6,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::{ProgramSettings, Setting};
 
-/// Adds a flag for each setting, which the command and all its subcommands accept. The help of a command lists only those that
-/// matter to it: of `command` itself those named here, of a subcommand those that it was given by [`visible_setting_args`]; [`render_settings_page`](crate::render_settings_page) lists
-/// all of them.
+/// Adds a global flag for each setting. The help of `command` lists the settings in
+/// `visible_names`; that of a subcommand lists those from [`visible_setting_args`].
+/// [`render_settings_page`](crate::render_settings_page) lists all.
 pub fn add_setting_args(
     command: Command,
     program: &ProgramSettings,
@@ -16,7 +16,7 @@ pub fn add_setting_args(
 ) -> Command {
     let is_shown = |setting: &&Setting| visible_names.contains(&setting.name);
     let args = program.settings().map(|setting| setting_arg(setting).hide(!is_shown(&setting)));
-    // A flag of the whole program looks the same everywhere, unless a subcommand has one of its own of that name.
+    // Subcommands get hidden copies of the visible flags, unless they define one of that name.
     let hidden_args: Vec<Arg> = program
         .settings()
         .filter(is_shown)
@@ -33,8 +33,8 @@ fn add_hidden_args(command: Command, args: &[Arg]) -> Command {
     })
 }
 
-/// The flags of these settings, for a subcommand to whose use they matter: listed by `--help`, while `-h` keeps to a screen. A name
-/// that no setting has is left out.
+/// Flags of the settings that matter to a subcommand: listed by `--help`, but not by the one-screen
+/// `-h`. Unknown names are ignored.
 pub fn visible_setting_args(program: &ProgramSettings, names: &[&str]) -> Vec<Arg> {
     let find_setting = |name: &&str| program.settings().find(|setting| setting.name == *name);
     names
@@ -58,8 +58,9 @@ fn setting_arg(setting: &Setting) -> Arg {
     }
 }
 
-/// Respells the flags of older scripts: `-data_manager_address x`, `-app_port=1` and `--app_port` become kebab-case
-/// with two dashes. Single letters (`-h`), numbers (`-3`) and everything after `--` stay as they are.
+/// Normalises flags of older scripts: `-data_manager_address x`, `-app_port=1` and `--app_port`
+/// become kebab-case with two dashes. Single letters (`-h`), numbers (`-3`) and everything after
+/// `--` are unchanged.
 pub fn normalise_args(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut verbatim = false;
     let respell = |arg: OsString| {
@@ -79,7 +80,8 @@ pub fn normalise_args(args: impl IntoIterator<Item = OsString>) -> Vec<OsString>
     args.into_iter().map(respell).collect()
 }
 
-/// Parses the process's command line; prints help or one line of complaint and exits (0, 2) where that is the answer.
+/// Parses the process's command line. Prints help and exits with 0, or prints a usage error of one
+/// line and exits with 2.
 pub fn parse_command_line(command: Command) -> ArgMatches {
     match command.try_get_matches_from(normalise_args(std::env::args_os())) {
         Ok(matches) => matches,
@@ -91,7 +93,7 @@ pub fn parse_command_line(command: Command) -> ArgMatches {
     }
 }
 
-/// A complaint about the command line as one line: what is wrong, and the nearest that is right.
+/// A clap error as one line: the problem, and clap's suggestion.
 pub fn usage_error_line(error: &clap::Error) -> String {
     let text = correct_usage_tip(error);
     let telling = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
@@ -100,7 +102,7 @@ pub fn usage_error_line(error: &clap::Error) -> String {
     telling.join("; ") + " (see --help)"
 }
 
-/// What looks like a flag behind one that takes a value is meant for that one.
+/// Corrects clap's tip for a value that looks like a flag: it belongs to the flag before it.
 fn correct_usage_tip(error: &clap::Error) -> String {
     let text = error.to_string();
     let Some((before, tip)) = text.split_once("use '-- ") else { return text };

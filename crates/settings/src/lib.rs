@@ -1,8 +1,8 @@
-//! Settings of a program, declared once as a table: from a flag, else the environment, else a TOML file, else a
-//! default, each remembered with where it came from.
+//! Settings of a program, declared in one table. A value comes from a flag, else the environment,
+//! else a TOML file, else a default; its source is recorded.
 //!
 //! Flags are spelled `--kebab-case`; the single-dash and snake_case spellings of older scripts
-//! (`-data_manager_address`) mean the same.
+//! (`-data_manager_address`) are equivalent.
 
 mod commandline;
 mod page;
@@ -23,36 +23,37 @@ pub use secret::Secret;
 /// One setting of a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// Kebab-case: the flag without its dashes; upper-cased with underscores, the environment variable's ending.
+    /// Kebab-case name: the flag without dashes; in upper snake case, the environment variable's
+    /// suffix.
     pub name: &'static str,
-    /// The value's name in help texts, with its unit if it has one; empty for a switch.
+    /// Placeholder of the value in help texts, with its unit if any; empty for a switch.
     pub value_name: &'static str,
-    /// What holds if nobody says otherwise.
+    /// Value if no source sets one.
     pub default: Option<&'static str>,
-    /// One line of help.
+    /// Help text of one line.
     pub help: &'static str,
-    /// Whether the value must never be shown.
+    /// Whether the value is masked everywhere.
     pub is_secret: bool,
 }
 
 impl Setting {
-    /// A setting without default.
+    /// A setting with a value and without a default.
     pub const fn new(name: &'static str, value_name: &'static str, help: &'static str) -> Self {
         Self { name, value_name, default: None, help, is_secret: false }
     }
 
-    /// A switch: off unless given.
+    /// A switch: off unless set.
     pub const fn switch(name: &'static str, help: &'static str) -> Self {
         Self { name, value_name: "", default: None, help, is_secret: false }
     }
 
-    /// With a default.
+    /// Adds a default value.
     pub const fn with_default(mut self, default: &'static str) -> Self {
         self.default = Some(default);
         self
     }
 
-    /// Never shown by `config print`.
+    /// Masks the value in `config print`.
     pub const fn as_secret(mut self) -> Self {
         self.is_secret = true;
         self
@@ -63,23 +64,23 @@ impl Setting {
     }
 }
 
-/// Settings that belong together, as they are listed.
+/// Settings listed together under one title.
 #[derive(Debug, Clone, Copy)]
 pub struct SettingGroup {
-    /// What they are about.
+    /// Heading in the settings page.
     pub title: &'static str,
-    /// In the order in which they are listed.
+    /// Settings in display order.
     pub settings: &'static [Setting],
 }
 
-/// A program and its settings.
+/// A program's table of settings.
 #[derive(Debug, Clone, Copy)]
 pub struct ProgramSettings {
-    /// As in `order_service`.
+    /// Program name, such as `order_service`.
     pub name: &'static str,
-    /// As in `ORDER_SERVICE_`.
+    /// Prefix of environment variables, such as `ORDER_SERVICE_`.
     pub env_prefix: &'static str,
-    /// All settings.
+    /// All groups, in display order.
     pub groups: &'static [SettingGroup],
 }
 
@@ -89,44 +90,44 @@ impl ProgramSettings {
         self.groups.iter().flat_map(|group| group.settings)
     }
 
-    /// The environment variable of a setting.
+    /// Name of a setting's environment variable.
     pub fn environment_variable(&self, setting: &Setting) -> String {
         format!("{}{}", self.env_prefix, setting.name.to_uppercase().replace('-', "_"))
     }
 }
 
-/// What is wrong with a setting; each says where the value came from.
+/// Error in a setting; each names the source of the value.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
-    /// A file key that no setting has.
+    /// Unknown key in the settings file.
     #[error("{file}: unknown key `{key}`{}", suggestion(.nearest))]
     UnknownKey {
-        /// The file.
+        /// Path of the settings file.
         file: String,
-        /// The key.
+        /// The key as written.
         key: String,
-        /// The most similar known key.
+        /// Most similar known key, if any.
         nearest: Option<&'static str>,
     },
-    /// The file cannot be used.
+    /// The settings file is unreadable or invalid.
     #[error("{file}: {reason}")]
     File {
-        /// The file.
+        /// Path of the settings file.
         file: String,
-        /// Why.
+        /// Reason, without the file's content.
         reason: String,
     },
-    /// A value that does not parse or is out of range.
+    /// The value does not parse or is out of range.
     #[error("--{name} ({from}): {reason}")]
     Invalid {
-        /// The setting.
+        /// Name of the invalid setting.
         name: &'static str,
-        /// Where the value came from.
+        /// Source of the value.
         from: SettingSource,
-        /// What is allowed.
+        /// Reason, with the allowed values.
         reason: String,
     },
-    /// A setting that must be given and is not.
+    /// A required setting is missing.
     #[error("--{0} is needed")]
     Missing(&'static str),
 }
@@ -136,7 +137,7 @@ fn suggestion(nearest: &Option<&str>) -> String {
 }
 
 impl ResolvedSettings {
-    /// The parsed value, or `None` if it was not given and has no default.
+    /// Parsed value; `None` if neither set nor defaulted.
     pub fn get_optional<T>(&self, name: &'static str) -> Result<Option<T>, SettingError>
     where
         T: FromStr,
@@ -149,7 +150,7 @@ impl ResolvedSettings {
         })
     }
 
-    /// The parsed value.
+    /// Parsed value; an error if missing.
     pub fn get_required<T>(&self, name: &'static str) -> Result<T, SettingError>
     where
         T: FromStr,
@@ -158,7 +159,7 @@ impl ResolvedSettings {
         self.get_optional(name)?.ok_or(SettingError::Missing(name))
     }
 
-    /// The parsed value, which must lie in `range`.
+    /// Parsed value; an error if missing or outside `range`.
     pub fn get_in_range<T>(
         &self,
         name: &'static str,
@@ -178,7 +179,7 @@ impl ResolvedSettings {
         ))
     }
 
-    /// A duration such as `200ms`, `2s` or `24h`.
+    /// Parsed duration, such as `200ms`, `2s` or `24h`.
     pub fn get_duration(&self, name: &'static str) -> Result<Duration, SettingError> {
         let value = self.get_value(name).ok_or(SettingError::Missing(name))?;
         humantime::parse_duration(value.text().trim()).map_err(|error| {
@@ -189,7 +190,7 @@ impl ResolvedSettings {
         })
     }
 
-    /// Whether a switch is on.
+    /// Whether a switch is on; off by default.
     pub fn is_switched_on(&self, name: &'static str) -> Result<bool, SettingError> {
         match self.get_value(name).map(SettingValue::text) {
             None | Some("false" | "0" | "") => Ok(false),
@@ -200,7 +201,7 @@ impl ResolvedSettings {
         }
     }
 
-    /// A secret: what the setting `name` says, or what is in the file that the setting `file_name` names.
+    /// Secret from the setting `name`, or from the file in the setting `file_name`, but not both.
     pub fn get_secret(
         &self,
         name: &'static str,
@@ -219,13 +220,13 @@ impl ResolvedSettings {
         }
     }
 
-    /// The items of a comma-separated list.
+    /// Trimmed items of a comma-separated list, without empty ones.
     pub fn get_list(&self, name: &'static str) -> Vec<String> {
         let text = self.get_value(name).map(SettingValue::text).unwrap_or_default();
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
-    /// The error that says why this setting's value cannot be used.
+    /// Builds an error for this setting's value, with its source.
     pub fn invalid_setting(&self, name: &'static str, reason: String) -> SettingError {
         let from =
             self.get_value(name).map_or(SettingSource::Default, |value| value.source.clone());

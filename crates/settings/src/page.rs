@@ -1,11 +1,10 @@
-//! The page that lists every setting.
+//! Help page with every setting.
 
 use terminal::{TableBorders, render_table};
 
 use crate::{ProgramSettings, Setting};
 
-/// Every setting of a program by groups, with its flag, its environment variable, its default and what it is for, in at most `width`
-/// columns.
+/// Renders all settings by group: flag, environment variable, default and help, in `width` columns.
 pub fn render_settings_page(program: &ProgramSettings, width: usize) -> String {
     let ProgramSettings { name, env_prefix, groups } = program;
     let mut page = format!(
@@ -38,7 +37,7 @@ fn setting_rows(program: &ProgramSettings, setting: &Setting) -> [Vec<String>; 2
     };
     let default = match (setting.default, setting.help.contains("[default")) {
         (Some(default), _) => format!("default: {default}"),
-        // Where it has to be worked out, the help says how.
+        // A computed default is described in the help.
         (None, true) => String::new(),
         (None, false) if setting.is_switch() => "default: off".to_owned(),
         (None, false) => "no default".to_owned(),

@@ -1,4 +1,4 @@
-//! Which of flag, environment, file and default holds.
+//! Precedence of sources: flag, environment, file, default.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,16 +9,16 @@ use clap::parser::ValueSource;
 use crate::secret::{SECRET_MASK, Secret, mask_url_credentials};
 use crate::{ProgramSettings, Setting, SettingError};
 
-/// Where a value came from.
+/// Source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettingSource {
-    /// The command line.
+    /// A flag on the command line.
     Flag,
-    /// This environment variable.
+    /// Environment variable of this name.
     Environment(String),
-    /// This file.
+    /// Settings file of this path.
     File(String),
-    /// Nobody said otherwise.
+    /// Default; no source sets the value.
     Default,
 }
 
@@ -33,28 +33,28 @@ impl fmt::Display for SettingSource {
     }
 }
 
-/// A value and where it came from.
+/// A value and its source.
 #[derive(Debug, Clone)]
 pub struct SettingValue {
     text: Secret,
-    /// Where it came from.
+    /// Source that set the value.
     pub source: SettingSource,
     masked_text: String,
 }
 
 impl SettingValue {
-    /// As written.
+    /// Value as written, also of secrets.
     pub fn text(&self) -> &str {
         self.text.reveal()
     }
 
-    /// The value as it may be shown: secrets are masked, and user and password in any URL.
+    /// Displayable value: secrets are masked, as are user and password in URLs.
     pub fn masked_text(&self) -> &str {
         &self.masked_text
     }
 }
 
-/// A program's effective settings.
+/// Effective settings of a program.
 #[derive(Debug, Clone, Default)]
 pub struct ResolvedSettings {
     values: BTreeMap<&'static str, SettingValue>,
@@ -62,7 +62,8 @@ pub struct ResolvedSettings {
 }
 
 impl ResolvedSettings {
-    /// Resolves all settings of `program`: the flags in `matches`, the given environment, the file of `--config`.
+    /// Resolves all settings of `program` from the flags in `matches`, the environment and the file
+    /// of `--config`.
     pub fn new(
         program: &ProgramSettings,
         matches: &ArgMatches,
@@ -87,24 +88,24 @@ impl ResolvedSettings {
         Ok(resolved)
     }
 
-    /// The value of a setting, if it has one.
+    /// Value of a setting, if any source or a default sets it.
     pub fn get_value(&self, name: &str) -> Option<&SettingValue> {
         self.values.get(name)
     }
 
-    /// Gives a setting a default that only the program can work out.
+    /// Sets a default that is only known at run time.
     pub fn set_default(&mut self, setting: &Setting, text: String) {
         if !self.values.contains_key(setting.name) {
             self.set_value(setting, text, SettingSource::Default);
         }
     }
 
-    /// Every setting that has a value, by name.
+    /// All settings with a value, by name.
     pub fn iter_values(&self) -> impl Iterator<Item = (&'static str, &SettingValue)> {
         self.values.iter().map(|(name, value)| (*name, value))
     }
 
-    /// What deserves a warning but no refusal: environment variables that look like ours and are not.
+    /// Warnings: unknown environment variables with the program's prefix.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -126,12 +127,13 @@ impl ResolvedSettings {
         let mut found = Vec::new();
         for (variable, text) in environment {
             let Some(ending) = variable.strip_prefix(program.env_prefix) else { continue };
-            // Kubernetes sets PREFIX_PORT, PREFIX_SERVICE_HOST and the like for a service of this name.
+            // Kubernetes sets PREFIX_PORT, PREFIX_SERVICE_HOST and the like for a service of this
+            // name.
             if ending == "PORT" || ending.starts_with("PORT_") || ending.starts_with("SERVICE_") {
                 continue;
             }
             let name = ending.to_lowercase().replace('_', "-");
-            // Empty is how scripts and compose files write "not set".
+            // Scripts and compose files set an empty value to mean "not set".
             if text.is_empty() {
                 continue;
             }
@@ -158,7 +160,7 @@ impl ResolvedSettings {
     fn read_file(&mut self, program: &ProgramSettings, path: &str) -> Result<(), SettingError> {
         let failed = |reason: String| SettingError::File { file: path.to_owned(), reason };
         let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        // The parser's own words would show the line, which may hold a secret.
+        // The parser's full message quotes the line, which may hold a secret.
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             failed(format!("line {}: {}", before.matches('\n').count() + 1, error.message()))
@@ -212,7 +214,7 @@ fn toml_value_text(value: &toml::Value) -> Option<String> {
     }
 }
 
-/// Longest name for which a near one is looked for, in bytes.
+/// Maximum length in bytes of a name for which a suggestion is computed.
 const MAX_MISTYPED_NAME_BYTES: usize = 100;
 
 fn nearest_setting_name(program: &ProgramSettings, name: &str) -> Option<&'static str> {

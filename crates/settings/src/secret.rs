@@ -1,22 +1,22 @@
-//! What must never be shown, in one type.
+//! Secret values that are never displayed.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
 
-/// What is shown in its place.
+/// Text displayed instead of a secret.
 pub(crate) const SECRET_MASK: &str = "********";
 
-/// A value that no log, error or page shows: whoever needs it says so with [`Secret::reveal`].
+/// A value masked in `Debug` output. Only [`Secret::reveal`] exposes it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<T = String>(T);
 
 impl<T> Secret<T> {
-    /// Hides a value.
+    /// Wraps a value, which `Debug` then masks.
     pub fn new(value: T) -> Self {
         Self(value)
     }
 
-    /// The value, for where it is needed and nowhere else.
+    /// The value; do not log or print it.
     pub fn reveal(&self) -> &T {
         &self.0
     }
@@ -28,7 +28,7 @@ impl<T> fmt::Debug for Secret<T> {
     }
 }
 
-/// A text with user and password of every URL in it masked: what follows `://` up to the last `@` before the path.
+/// Masks user and password of every URL in a text: from `://` to the last `@` before the path.
 pub(crate) fn mask_url_credentials(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -48,8 +48,8 @@ pub(crate) fn mask_url_credentials(text: &str) -> String {
     shown + rest
 }
 
-/// The secret in a file, without the line's end; refused if others on the machine can read or change it. Errors do not
-/// show what is in it.
+/// Reads a trimmed secret from a file. Fails if other users have any permission on it. Errors do
+/// not contain the content.
 pub(crate) fn read_secret_file(file: &str) -> Result<Secret, String> {
     let failed = |error: std::io::Error| format!("{file}: {error}");
     let mode = std::fs::metadata(file).map_err(failed)?.permissions().mode();

@@ -1,4 +1,4 @@
-//! Output for people: text that cannot steer the terminal, and tables that fit it.
+//! Output for people: escaped text, and tables that fit the terminal.
 
 mod print;
 mod printable;
@@ -8,13 +8,13 @@ pub use print::{print_json, print_json_lines, print_line, print_lines, print_rem
 pub use printable::{escape_control_chars, escape_json_control_chars, shorten_text};
 pub use table::{TableBorders, render_table};
 
-/// For tables whose lines programs take apart: in a pipe or a file, no cell goes on in the line below.
+/// Width for output that programs parse, in a pipe or file: no cell is wrapped.
 pub const UNLIMITED_WIDTH: usize = u16::MAX as usize;
 
-/// No table is made narrower than this; a terminal that is wraps it.
+/// Minimum table width in columns; narrower terminals wrap the lines.
 const MIN_WIDTH: usize = 40;
 
-/// Columns there are on standard output; `default_width` if that is no terminal but a pipe or a file.
+/// Width of standard output in columns; `default_width` if it is a pipe or file.
 #[allow(clippy::disallowed_methods)]
 pub fn terminal_width(default_width: usize) -> usize {
     let size = terminal_size::terminal_size_of(std::io::stdout());

@@ -1,5 +1,6 @@
-//! The way to standard output and standard error: whatever is in a text, the terminal shows it and does not obey it. Nothing
-//! else in the programs writes there (`clippy.toml` forbids it); logs have a way of their own, `serving::logs`.
+//! Output to standard output and standard error, with control characters escaped. The programs
+//! write there only through this module (`clippy.toml` forbids other ways); logs use
+//! `serving::logs`.
 #![allow(clippy::disallowed_methods)]
 
 use std::fmt::Display;
@@ -10,16 +11,16 @@ use std::time::Duration;
 
 use crate::{escape_control_chars, escape_json_control_chars};
 
-/// For whoever reads standard error.
+/// Timeout of a write to standard error.
 const STDERR_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Prints one line of text. The error is that of standard output; a closed pipe (such as `| head`) is rarely worth a word.
+/// Prints one escaped line. Callers usually ignore the error of a closed pipe (such as `| head`).
 pub fn print_line(text: impl Display) -> Result<()> {
     writeln!(stdout(), "{}", escape_control_chars(&text.to_string()))
 }
 
-/// Prints a text that was made of lines, such as a table or a page. What others said in it has been made printable before:
-/// here, a line break of theirs looks like one of ours.
+/// Prints a text of several lines, such as a table. External text in it must be escaped already:
+/// here its line breaks could not be told from real ones.
 pub fn print_lines(text: impl Display) -> Result<()> {
     let text = text.to_string();
     let mut out = BufWriter::new(stdout().lock());
@@ -29,12 +30,12 @@ pub fn print_lines(text: impl Display) -> Result<()> {
     out.flush()
 }
 
-/// Prints JSON, for programs; a terminal is safe from it nevertheless.
+/// Prints a JSON document for programs, with control characters escaped.
 pub fn print_json(json: impl Display) -> Result<()> {
     print_json_lines([json])
 }
 
-/// Prints several documents of JSON, one after another.
+/// Prints several JSON documents, one after another.
 pub fn print_json_lines(documents: impl IntoIterator<Item = impl Display>) -> Result<()> {
     let mut out = BufWriter::new(stdout().lock());
     for json in documents {
@@ -43,8 +44,8 @@ pub fn print_json_lines(documents: impl IntoIterator<Item = impl Display>) -> Re
     out.flush()
 }
 
-/// Prints a warning, a remark or an error, as one line for people, on standard error; nobody may be reading, or somebody who
-/// does not read on: that is waited for a moment only.
+/// Prints a warning, remark or error as one line on standard error. Waits at most `STDERR_TIMEOUT`
+/// for a reader that does not read.
 pub fn print_remark(text: impl Display) {
     let line = format!("{}\n", escape_control_chars(&text.to_string()));
     let (done_sender, done_receiver) = mpsc::channel();

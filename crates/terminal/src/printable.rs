@@ -1,9 +1,9 @@
-//! Texts of others (errors of a data manager, names in a database), made harmless.
+//! Escaping of external text (errors of a data manager, names in a database).
 
 use std::borrow::Cow;
 
-/// The text on one line, with everything escaped that a terminal would obey instead of showing it: control characters (ESC,
-/// BEL, line breaks…) as `\n` or `\u{1b}`, and what turns the direction of writing around.
+/// Escapes everything that a terminal would interpret: control characters (ESC, BEL, line breaks…)
+/// as `\n` or `\u{1b}`, and bidirectional marks. The result is one line.
 pub fn escape_control_chars(text: &str) -> Cow<'_, str> {
     if !text.contains(is_control_char) {
         return Cow::Borrowed(text);
@@ -19,8 +19,8 @@ pub fn escape_control_chars(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// JSON in which everything that a terminal would obey is escaped as JSON escapes it: the same document. Its own line breaks,
-/// between values, stay.
+/// Escapes control characters in JSON by JSON's rules, so the document stays equivalent. Raw line
+/// breaks and tabs between values stay.
 pub fn escape_json_control_chars(json: &str) -> Cow<'_, str> {
     let is_raw =
         |character: char| is_control_char(character) && !matches!(character, '\n' | '\r' | '\t');
@@ -39,7 +39,7 @@ pub fn escape_json_control_chars(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// At most `max` characters of the text; what is cut off is told by `…`.
+/// At most `max` characters of the text; a cut ends with `…`.
 pub fn shorten_text(text: &str, max: usize) -> Cow<'_, str> {
     if text.chars().count() <= max {
         return Cow::Borrowed(text);
@@ -49,7 +49,7 @@ pub fn shorten_text(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(short_text)
 }
 
-/// Control characters (Cc), line and paragraph separators, and the marks of bidirectional text.
+/// Control characters (Cc), line and paragraph separators, and bidirectional marks.
 fn is_control_char(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,20 +1,20 @@
-//! Tables that fit.
+//! Tables of bounded width.
 
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::escape_control_chars;
 
-/// What is drawn around the cells.
+/// Borders around the cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableBorders {
     /// Lines around the table and between its columns.
     Lines,
-    /// Spaces only, where lines would take up too much room.
+    /// Spaces only, for compact output.
     Spaces,
 }
 
-/// A table of at most `width` columns: cells that are too long for it go on in the lines below. What cells hold is made
-/// printable. `header`: none if it is empty.
+/// Renders a table of at most `width` columns. Long cells wrap. All cells are escaped. `header` may
+/// be empty.
 pub fn render_table(
     borders: TableBorders,
     header: &[String],

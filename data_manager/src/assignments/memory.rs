@@ -1,4 +1,4 @@
-//! What was given, in memory: some 30 bytes an order, for as long as the process lives.
+//! Assignments in memory: some 30 bytes per order, lost when the process ends.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use proto::data_manager::get_orders_data_response::OrderData;
 use super::{OrderAssignment, OrderDataCallback, draw_order_data};
 use crate::seed::Seed;
 
-/// So many that the growth of one of them, which holds up the exchange, takes a few milliseconds at 10 M orders.
+/// Bounds the exchange's pause while one map grows: a few milliseconds at 10 M orders.
 const SHARD_COUNT: usize = 64;
 
 #[derive(Clone, Copy)]

@@ -1,5 +1,6 @@
-//! What was given: for the same order the same data, for ever. Decided from seed and order id when first asked for,
-//! then kept in memory or in Postgres; what is kept wins over the seed, so a database outlives a changed seed.
+//! Assignments: permanent storage and pickup point of each order. Drawn from seed and order id at
+//! the first question, then stored in memory or Postgres. Stored data wins over the seed, so a
+//! database survives a changed seed.
 
 mod memory;
 mod postgres;
@@ -13,45 +14,45 @@ use crate::seed::{DrawPurpose, Seed};
 use memory::MemoryAssignments;
 pub(crate) use postgres::PgAssignments;
 
-/// An order's data as it is told.
+/// Data of an order, as sent in a callback.
 pub(crate) type OrderDataCallback = SendOrderDataCallbackRequest;
 
-/// Storage ids are 1 to this.
+/// Number of storages; ids are 1 to this.
 pub const STORAGE_COUNT: u64 = 100;
-/// Pickup point ids are 1 to this.
+/// Number of pickup points; ids are 1 to this.
 pub const PICKUP_POINT_COUNT: u64 = 1000;
 
-/// The data of an order nobody asked about yet, as (storage id, pickup point id): never 0. From the 64 bits drawn
+/// Data of a new order, as (storage id, pickup point id), never 0. Derived from the 64 bits drawn
 /// for it: 1 + upper half % [`STORAGE_COUNT`], 1 + lower half % [`PICKUP_POINT_COUNT`].
 pub fn draw_order_data(seed: Seed, order_id: i32) -> (i32, i32) {
     let bits = seed.draw_bits(DrawPurpose::Data, order_id, 0);
     let (upper, lower) = (bits >> 32, bits & u64::from(u32::MAX));
-    // Both fit, being at most 1000.
+    // No truncation: both are at most 1000.
     (1 + (upper % STORAGE_COUNT) as i32, 1 + (lower % PICKUP_POINT_COUNT) as i32)
 }
 
-/// An order's data, and whether its callback was answered `Empty` (recorded only with `--once`).
+/// Data of an order, and whether its callback was answered `Empty` (recorded only with `--once`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OrderAssignment {
     pub(crate) callback: OrderDataCallback,
     pub(crate) is_delivered: bool,
 }
 
-/// Everything given so far.
+/// Store of all assignments.
 pub(crate) enum AssignmentStore {
-    /// As long as the process lives.
+    /// Lost when the process ends.
     Memory(Arc<MemoryAssignments>),
-    /// For ever.
+    /// Durable rows of the table `given`.
     Postgres(PgAssignments),
 }
 
 impl AssignmentStore {
-    /// An empty book in memory.
+    /// An empty store in memory.
     pub(crate) fn in_memory(seed: Seed) -> Self {
         Self::Memory(Arc::new(MemoryAssignments::new(seed)))
     }
 
-    /// An order's data; decided and kept first if it is new.
+    /// Data of an order; drawn and stored first if the order is new.
     pub(crate) async fn assign_order(&self, order_id: i32) -> store::Result<OrderAssignment> {
         match self {
             Self::Memory(memory) => Ok(memory.assign_order(order_id)),
@@ -59,7 +60,7 @@ impl AssignmentStore {
         }
     }
 
-    /// The same for many orders, in the order of `order_ids`.
+    /// The same for many orders; the answers are in the order of `order_ids`.
     pub(crate) async fn assign_orders(
         &self,
         order_ids: Vec<i32>,
@@ -83,12 +84,13 @@ impl AssignmentStore {
         }
     }
 
-    /// Everything given, by ascending order id.
+    /// All assignments, by ascending order id.
     pub(crate) async fn list_orders(&self) -> store::Result<Vec<OrderData>> {
         match self {
             Self::Memory(memory) => {
                 let memory = Arc::clone(memory);
-                // Copying and sorting millions of orders must not hold up the exchange.
+                // On a blocking thread: copying and sorting millions of orders would block the
+                // exchange.
                 store::panics::spawn_blocking_contained(move || memory.list_orders())
                     .await
                     .map_err(|_| store::Error::Abandoned)
@@ -115,7 +117,7 @@ mod tests {
         assert!(differing > 990, "{differing}");
     }
 
-    /// The documented hash: whoever computed it elsewhere must get the same data from a later version.
+    /// Guards the documented hash: data computed elsewhere must match later versions.
     #[test]
     fn the_documented_hash_stays() {
         let data =

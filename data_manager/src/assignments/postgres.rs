@@ -1,5 +1,7 @@
-//! What was given, in Postgres: one statement, round trip and commit for all questions that came in while the
-//! previous one ran. Nothing is told before it is committed.
+//! Assignments in Postgres, with group commit.
+//!
+//! - Shape: one statement and commit for all questions that arrived during the previous one.
+//! - Promise: data is sent only after its commit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,13 +16,13 @@ use tokio::time::timeout;
 use super::{OrderAssignment, OrderDataCallback, draw_order_data};
 use crate::seed::Seed;
 
-/// Questions (of one order or of many) and delivery marks waiting for the database, each.
+/// Maximum number of waiting questions (of one or many orders), and of waiting delivery marks.
 const MAX_WAITING_REQUESTS: usize = 10_000;
-/// Questions written together.
+/// Maximum questions in one group commit.
 const MAX_BATCH_REQUESTS: usize = 1000;
-/// Orders in one statement.
+/// Maximum orders in one statement.
 const MAX_STATEMENT_ROWS: usize = 10_000;
-/// How long a question waits for a database that does not answer; whoever asks has 2 s.
+/// Timeout of a question in case the database does not answer; the order service waits 2 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
 
 type AssignmentRow = (i32, i32, i32, bool);
@@ -42,7 +44,7 @@ pub(crate) struct PgAssignments {
 }
 
 impl PgAssignments {
-    /// Works on a database that has the schema already.
+    /// Needs a database at this version's schema.
     pub(crate) fn new(pool: PgPool, seed: Seed) -> Self {
         let (give_pool, mark_pool) = (pool.clone(), pool.clone());
         let requests = Coalescer::spawn(
@@ -98,7 +100,7 @@ impl PgAssignments {
 }
 
 async fn assign_batch(pool: PgPool, seed: Seed, batch: Vec<AssignmentRequest>) {
-    // Sorted, so that two data managers on one database cannot deadlock.
+    // Sorted: two data managers on one database must lock rows in the same order, or they deadlock.
     let mut order_ids: Vec<i32> =
         batch.iter().flat_map(|asked| asked.order_ids.iter().copied()).collect();
     order_ids.sort_unstable();
@@ -112,7 +114,7 @@ async fn assign_batch(pool: PgPool, seed: Seed, batch: Vec<AssignmentRequest>) {
             let of = |order_id| given.get(order_id).copied().ok_or(Error::Abandoned);
             order_ids.iter().map(of).collect()
         });
-        // Whoever asked may be gone.
+        // The question may have been cancelled.
         let _ = reply.send(answer);
     }
 }
@@ -144,7 +146,7 @@ async fn assign_rows(
     Ok(given)
 }
 
-/// Data for orders, of which those that are new are to be stored.
+/// Drawn data of orders; stored for those that are new.
 struct ProposedAssignments {
     order_ids: Vec<i32>,
     storages: Vec<i32>,
@@ -165,8 +167,8 @@ impl ProposedAssignments {
             UNION ALL
             SELECT known.order_id, known.storage_id, known.pickup_point_id, known.delivered
             FROM given AS known JOIN asked USING (order_id)";
-        // A row that another data manager committed after the statement's snapshot is neither new nor known to it;
-        // the next statement sees it.
+        // A row committed by another data manager after this statement's snapshot is neither
+        // inserted nor visible; the next statement sees it.
         for _ in 0..5 {
             let rows: Vec<AssignmentRow> = sqlx::query_as(GIVE_ORDERS_SQL)
                 .bind(&self.order_ids)

@@ -1,4 +1,4 @@
-//! Asking a data manager of this process, as an order service does.
+//! Test client of an in-process data manager.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::order_service::OrderService;
 
-/// A running data manager and a client of it.
+/// A running data manager and a client for it.
 pub struct Manager {
     pub manager: RunningDataManager,
     pub client: DataManagerClient<Channel>,
@@ -31,7 +31,7 @@ impl Manager {
         Self { manager, client: client.max_decoding_message_size(usize::MAX) }
     }
 
-    /// With the defaults.
+    /// Starts with default settings.
     pub async fn of(service: &OrderService) -> Self {
         Self::start(settings(&[service])).await
     }
@@ -41,7 +41,7 @@ impl Manager {
         self.client.clone().get_order_data_callback(request).await.map(|_| ())
     }
 
-    /// The code of a refused question.
+    /// Code and message of a refused question.
     pub async fn refusal(&self, order_id: i32) -> (Code, String) {
         let status = self.ask(order_id).await.unwrap_err();
         (status.code(), status.message().to_owned())
@@ -52,7 +52,7 @@ impl Manager {
         self.client.clone().get_orders_data_callback(request).await.unwrap().into_inner().errors
     }
 
-    /// What it says it gave, after checking that it is sorted.
+    /// All assignments; checks that they are sorted.
     pub async fn given(&self) -> BTreeMap<i32, (i32, i32)> {
         let orders = self.client.clone().get_orders_data(()).await.unwrap().into_inner().orders;
         assert!(orders.is_sorted_by(|a, b| a.order_id < b.order_id));
@@ -62,7 +62,7 @@ impl Manager {
             .collect()
     }
 
-    /// Waits until the counts are as wanted.
+    /// Waits until the counts satisfy `wanted`.
     pub async fn until(&self, wanted: impl Fn(DeliveryCounts) -> bool) {
         let wait = async {
             while !wanted(self.manager.counts()) {
@@ -79,7 +79,7 @@ pub fn channel(port: u16) -> Channel {
     serving::peer::GrpcPeer::at_address(&format!("127.0.0.1:{port}")).unwrap().channel
 }
 
-/// A port nobody listens on.
+/// An address that is not listened on.
 pub async fn free_address() -> String {
     tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }

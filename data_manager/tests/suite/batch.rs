@@ -1,4 +1,5 @@
-//! Hazard: a batch is lost, doubled or refused as a whole because of one order or of an old order service.
+//! Hazard: one order or an old order service causes a batch to be lost, duplicated or refused as a
+//! whole.
 
 use proto::data_manager::GetOrdersDataCallbackRequest;
 use store::testing::run_test;
@@ -12,7 +13,7 @@ fn a_batch_is_answered_by_batches_of_bounded_size() {
     run_test(async {
         let service = OrderService::accepting().await;
         let manager = Manager::of(&service).await;
-        let ids = (-1250..1250).chain([0, 1, 2]); // three of them twice
+        let ids = (-1250..1250).chain([0, 1, 2]); // three ids are duplicates
         assert!(manager.ask_all(ids).await.is_empty());
         let received = service.received();
         assert_eq!((received.len(), service.batches()), (2500, (3, 0)));
@@ -65,7 +66,7 @@ fn an_old_order_service_gets_single_callbacks_and_is_not_asked_twice() {
         assert!(old.received().iter().all(|callback| !callback.in_batch));
 
         let address = old.stop().await;
-        manager.ask(-1).await.unwrap(); // notices that it has gone
+        manager.ask(-1).await.unwrap(); // notices the broken connection
         let new = OrderService::on(&address, true, |_, _| Answer::Accept).await;
         new.until_count(1).await;
         assert!(manager.ask_all(900..1000).await.is_empty());

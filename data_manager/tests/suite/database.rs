@@ -1,4 +1,4 @@
-//! Hazard: what was given is another after a restart, with another seed, or from another data manager.
+//! Hazard: assignments change after a restart, with another seed, or with another data manager.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ fn a_restart_with_another_seed_changes_nothing() {
 fn questions_that_come_together_are_all_answered_with_what_is_stored() {
     run_test(async {
         let (database, service) = (database().await, OrderService::accepting().await);
-        // Two data managers of different seeds race for the same orders.
+        // Two data managers with different seeds race for the same orders.
         let one = Manager::start(on(&database, &service, 1)).await;
         let other = Manager::start(on(&database, &service, 2)).await;
         let single =

@@ -1,4 +1,5 @@
-//! Hazard: a stop cuts off what was asked already, or hangs; a peer cannot see whether it serves, or read a long list.
+//! Hazard: a stop cuts off open questions or hangs; a peer cannot see the health status or read a
+//! long list.
 
 use std::time::{Duration, Instant};
 

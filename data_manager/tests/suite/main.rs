@@ -1,6 +1,6 @@
-//! The data manager against order services of this process, over real sockets; a file for each hazard.
+//! Data manager against in-process order services, over real sockets; one file per hazard.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)] // the allowance for tests does not reach their helpers
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)] // helpers are not `#[test]`
 
 mod asking;
 mod batch;

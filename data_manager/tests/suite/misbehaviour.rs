@@ -1,4 +1,4 @@
-//! Hazard: misbehaviour that was not asked for, or that another run with the same seed does not repeat.
+//! Hazard: faults occur without being requested, or differ between runs with the same seed.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn wild(
     DataManagerSettings { seed: Seed(seed), misbehaviour, ..settings(&[service]) }
 }
 
-/// Which of 200 orders were called back, asked one by one or in one batch.
+/// Which of 200 orders got a callback, asked one by one or in one batch.
 async fn called_back(seed: u64, in_batch: bool) -> (BTreeSet<i32>, u64) {
     let service = OrderService::accepting().await;
     let lossy = MisbehaviourSettings { drop_rate: 0.3, ..MisbehaviourSettings::default() };

@@ -1,4 +1,5 @@
-//! Hazard: the callback does not come when the mode says, or a slow order service holds questions up.
+//! Hazard: the callback comes at another moment than the mode says, or a slow order service blocks
+//! questions.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ fn before_means_delivered_when_the_question_is_answered() {
             assert_eq!((last.order_id, last.in_batch), (order_id, false));
             assert_eq!(last.data, draw_order_data(data_manager::Seed(0), order_id));
         }
-        // Asked again, it tells the same again.
+        // A repeated question sends the same data.
         manager.ask(0).await.unwrap();
         let received = service.received();
         assert_eq!((received.len(), received[5]), (6, received[2]));
@@ -105,7 +106,7 @@ fn a_slow_order_service_does_not_hold_a_question_up_for_ever() {
             (Duration::from_millis(100)..Duration::from_secs(1)).contains(&waited),
             "{waited:?}"
         );
-        // What was cut short goes on in the background.
+        // The delivery that timed out continues in the background.
         service.until_count(2).await;
         service.open_gate();
         manager.until(|counts| counts.accepted == 1).await;

@@ -1,4 +1,4 @@
-//! Hazard: with `--once` an order accepts two callbacks, or none and is never told again.
+//! Hazard: with `--once` an order accepts two callbacks, or none is ever sent again.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,7 +15,8 @@ fn once(service: &OrderService) -> DataManagerSettings {
     DataManagerSettings { once: true, ..settings(&[service]) }
 }
 
-/// What was accepted is counted a moment before it is over: a question in between starts nothing, and is answered.
+/// The counter changes slightly before the delivery mark. Questions in between are answered without
+/// a callback.
 async fn assert_over(manager: &Manager, order_id: i32) {
     let over = async {
         while manager.ask(order_id).await.is_ok() {

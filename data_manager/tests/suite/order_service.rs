@@ -1,4 +1,4 @@
-//! An order service that records callbacks and answers them as a plan says.
+//! Test double of an order service: records callbacks and answers them by a plan.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -15,18 +15,18 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-/// What the order service does with a callback.
+/// Reaction to a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     Accept,
     Refuse(Code),
-    /// Accepts, but the answer is lost on its way.
+    /// Accepts, but the answer is lost.
     AcceptInSilence,
-    /// Accepts when the gate is opened.
+    /// Accepts once the gate is open.
     AtTheGate,
 }
 
-/// A callback as it came, whatever was answered.
+/// A received callback, accepted or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
     pub order_id: i32,
@@ -47,7 +47,7 @@ struct State {
     unimplemented: AtomicUsize,
 }
 
-/// A running order service.
+/// A running test double.
 pub struct OrderService {
     pub address: String,
     state: Arc<State>,
@@ -56,17 +56,17 @@ pub struct OrderService {
 }
 
 impl OrderService {
-    /// One that accepts everything.
+    /// Accepts every callback.
     pub async fn accepting() -> Self {
         Self::planned(|_, _| Answer::Accept).await
     }
 
-    /// One that answers as `plan` says: given the order, and how many callbacks about it came before.
+    /// Answers by `plan`, which gets the order id and the number of earlier callbacks for it.
     pub async fn planned(plan: impl Fn(i32, usize) -> Answer + Send + Sync + 'static) -> Self {
         Self::on("127.0.0.1:0", true, plan).await
     }
 
-    /// One on an address of choice, that may lack the batch call.
+    /// Listens on `address`, with or without the batch call.
     pub async fn on(
         address: &str,
         knows_batches: bool,
@@ -96,33 +96,33 @@ impl OrderService {
         Self { address, state, stop, server }
     }
 
-    /// Everything that came.
+    /// All received callbacks, in order.
     pub fn received(&self) -> Vec<Received> {
         self.state.received.lock().unwrap().clone()
     }
 
-    /// How many callbacks about this order came.
+    /// Number of callbacks for this order.
     pub fn count(&self, order_id: i32) -> usize {
         self.received().iter().filter(|received| received.order_id == order_id).count()
     }
 
-    /// How many callbacks about this order were accepted.
+    /// Number of accepted callbacks for this order.
     pub fn accepted(&self, order_id: i32) -> usize {
         let is = |received: &&Received| received.order_id == order_id && received.accepted;
         self.received().iter().filter(is).count()
     }
 
-    /// Batch calls answered, and batch calls answered with `UNIMPLEMENTED`.
+    /// Numbers of batch calls answered, and answered with `UNIMPLEMENTED`.
     pub fn batches(&self) -> (usize, usize) {
         (self.state.batches.load(SeqCst), self.state.unimplemented.load(SeqCst))
     }
 
-    /// Lets those in that wait at the gate.
+    /// Releases all calls that wait at the gate.
     pub fn open_gate(&self) {
         self.state.gate.send_replace(true);
     }
 
-    /// Waits until what came is as wanted.
+    /// Waits until the received callbacks satisfy `wanted`.
     pub async fn until(&self, what: &str, wanted: impl Fn(&[Received]) -> bool) {
         let mut changed = self.state.changed.subscribe();
         let wait = async {
@@ -135,12 +135,12 @@ impl OrderService {
         }
     }
 
-    /// Waits until `count` callbacks came.
+    /// Waits for `count` callbacks.
     pub async fn until_count(&self, count: usize) {
         self.until(&format!("{count} callbacks"), |received| received.len() >= count).await;
     }
 
-    /// Stops, and gives the address free.
+    /// Stops, and frees the address.
     pub async fn stop(self) -> String {
         self.stop.cancel();
         self.server.await.unwrap();

@@ -1,4 +1,4 @@
-//! Hazard: the program ends with another exit code, more or less than one line, or not at all.
+//! Hazard: the program ends with a wrong exit code, with more or less than one line, or not at all.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
@@ -21,7 +21,8 @@ fn output(args: &[&str]) -> Output {
     program(args).output().unwrap()
 }
 
-/// The exit code and the one line for people on standard error. A log record, if it came to that, says the same.
+/// Exit code, and the one plain line on standard error. Log records, if any, contain the same
+/// message.
 fn failure(args: &[&str]) -> (i32, String) {
     let output = output(args);
     let text = String::from_utf8(output.stderr).unwrap();
@@ -37,12 +38,12 @@ fn failure(args: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), line.to_owned())
 }
 
-/// A serving program on a free port, and the line that says so.
+/// A serving program on a free port, and its ready line.
 fn serving(args: &[&str]) -> (Child, String) {
     let mut child = program(args).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let ready = lines.by_ref().map(Result::unwrap).find(|line| line.contains("data manager ready"));
-    // Read to the end, or the program would meet a closed pipe.
+    // Drains standard error, or the program would get EPIPE.
     std::thread::spawn(move || lines.for_each(drop));
     (child, ready.unwrap())
 }

@@ -1,4 +1,4 @@
-//! Hazard: a callback that failed is lost, holds up its question, or is tried for ever.
+//! Hazard: a failed callback is lost, blocks its question, or is retried forever.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn what_fails_is_tried_again_behind_an_answered_question() {
         manager.ask(1).await.unwrap();
         assert_eq!(service.accepted(1), 0, "the first failure answers the question");
         manager.until(|counts| counts.accepted == 1).await;
-        // 100 ms and 200 ms, each 20% less at least.
+        // Backoffs of 100 ms and 200 ms, each reduced by at most 20% jitter.
         assert!(started.elapsed() >= Duration::from_millis(240));
         assert_eq!((service.count(1), manager.manager.counts().failed), (3, 2));
     });

@@ -1,7 +1,7 @@
-//! `POST /api/v1/reconcile`: brings this service's targets to a bundle that comes with the request.
+//! `POST /api/v1/reconcile`: reconciles this service's targets with a bundle sent in the request.
 //!
-//! What has to be run was decided by the caller, who has the revisions to compare with. The answer is a report, also when
-//! something in it failed.
+//! The caller has the git revisions and therefore decides which integrations run. The answer is a
+//! report, even if part of the run failed.
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,49 +20,49 @@ use tokio::runtime::Handle;
 
 use super::{ReconcileTargets, reconcile_runtime};
 
-/// Most problems of a bundle that are told.
+/// Maximum number of bundle problems in an error answer.
 const MAX_REPORTED_PROBLEMS: usize = 1000;
 
-/// Few at a time: bundles are large, and what is brought to the desired state is the same for all.
+/// Small pool: bundles are large, and all runs share the same targets.
 static RECONCILE_POOL: LazyLock<ComputePool> =
     LazyLock::new(|| ComputePool::new("reconcile", 2, 6));
 
-/// What is to be run, over which bundle.
+/// Request body: a bundle and the runs to execute.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReconcileRequestBody {
-    /// The bundle.
+    /// Files of the bundle.
     pub files: Vec<SentFile>,
-    /// Which integrations.
+    /// Names of the integrations to run; empty means all.
     #[serde(default)]
     pub integrations: Vec<String>,
-    /// Arguments of the one integration.
+    /// Key and value arguments; only valid with one integration.
     #[serde(default)]
     pub arguments: Vec<(String, String)>,
-    /// Only plan.
+    /// Plan only; write nothing.
     #[serde(default)]
     pub dry_run: bool,
-    /// Take over what belongs to others.
+    /// Take over objects of other owners.
     #[serde(default)]
     pub take_over: bool,
-    /// Delete everything of a kind when the bundle has nothing of it.
+    /// Allow deleting every object of a kind that the bundle does not have.
     #[serde(default)]
     pub allow_delete_all: bool,
-    /// What was decided; without it, everything is run.
+    /// Decided runs; without them, everything is run.
     #[serde(default)]
     pub decided: Option<DecidedRuns>,
-    /// In place of all that: a plan that was saved.
+    /// Saved plan to apply, instead of the fields above.
     #[serde(default)]
     pub plan: Option<SavedPlan>,
-    /// Shards at the same time.
+    /// Maximum number of shards that run concurrently.
     #[serde(default)]
     pub pool_size: Option<u16>,
 }
 
-/// The description of the route.
+/// OpenAPI description of the route.
 pub const OPENAPI_DOCUMENT: &str = include_str!("../../openapi/reconcile.yaml");
 
-/// The route.
+/// Router with the reconcile route.
 pub fn build_reconcile_routes(targets: ReconcileTargets) -> Router {
     Router::new()
         .route("/api/v1/reconcile", post(handle_reconcile))
@@ -74,8 +74,8 @@ async fn handle_reconcile(
     State(targets): State<Arc<ReconcileTargets>>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ReconcileReport>, ApiError> {
-    // Reading, judging and comparing take long: all of it is done on a thread of its own. Whoever asked may go away: what was
-    // begun is ended.
+    // Parsing, checking and diffing are CPU-bound, so the whole run has its own thread. A cancelled
+    // caller does not cancel the run.
     let runtime = Handle::current();
     RECONCILE_POOL.run(move || runtime.block_on(run_reconcile(&targets, &body))).await?.map(Json)
 }

@@ -1,5 +1,8 @@
-//! The bundle that a database begins with. One transaction, which every service starts with and only the first one
-//! does: whoever comes later, or at the same time, changes nothing.
+//! Initial bundle of a new control database.
+//!
+//! - Shape: one transaction on every start; it writes only if no bundle was ever reconciled.
+//! - Lock order: the advisory locks of ledger types, posting rules, schedules, action configs.
+//! - Promise: of concurrent or later starts, only the first one writes.
 
 use std::sync::Arc;
 
@@ -17,18 +20,18 @@ use crate::postings::{
 };
 use crate::queues::QUEUES_INTEGRATION;
 
-/// Why a database could not get its first bundle.
+/// Why the initial bundle could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum InitialBundleError {
-    /// The bundle is not sound.
+    /// The bundle is invalid or unreadable; one line.
     #[error("{0}")]
     Bundle(String),
-    /// The database failed.
+    /// A statement on the control database failed.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
-/// What a bundle says, in the program's words.
+/// Parsed content of the bundle.
 struct InitialBundleContent {
     types: Vec<LedgerTypeDefinition>,
     rules: Vec<PostingRule>,
@@ -37,14 +40,16 @@ struct InitialBundleContent {
     owner: ObjectOwner,
 }
 
-/// Gives a control database that has never been reconciled the built-in bundle, which belongs to nobody.
+/// Writes the built-in bundle to a control database that was never reconciled. Its objects have the
+/// owner `builtin`.
 pub async fn ensure_builtin_bundle(pool: &PgPool) -> Result<(), InitialBundleError> {
     ensure_initial_bundle(pool, &BundleSource::Builtin).await
 }
 
-/// Like [`ensure_initial_bundle`], and brings what does not lie in the control database there, too. If that fails, or the service is
-/// killed meanwhile, it is left to the next `reconcile`: nothing that is served depends on it. Queues that may be away are
-/// made in the background: whoever starts does not wait for them.
+/// Like [`ensure_initial_bundle`], and also reconciles the targets outside the control database. If
+/// that fails or the service is killed, the next `reconcile` does it: serving does not depend on
+/// it. Queues of an engine that can be unavailable are created in the background, so that the start
+/// does not wait for them.
 pub async fn apply_initial_bundle(
     targets: &ReconcileTargets,
     place: &BundleSource,
@@ -105,8 +110,8 @@ async fn reconcile_initial_targets(
     }
 }
 
-/// Gives a control database that has never been reconciled this bundle. Any other is left as it is, and the bundle not
-/// even read.
+/// Writes this bundle to a control database that was never reconciled. Otherwise writes nothing,
+/// and does not even read the bundle.
 pub async fn ensure_initial_bundle(
     pool: &PgPool,
     place: &BundleSource,
@@ -114,7 +119,7 @@ pub async fn ensure_initial_bundle(
     write_initial_bundle(pool, place).await.map(drop)
 }
 
-/// Whether it was the first.
+/// Whether this call wrote the bundle.
 async fn write_initial_bundle(
     pool: &PgPool,
     place: &BundleSource,
@@ -174,7 +179,7 @@ async fn has_been_reconciled(connection: &mut PgConnection) -> store::Result<boo
     Ok(query.fetch_one(connection).await?)
 }
 
-/// `false` if somebody else was first.
+/// `false` if another process has already written a bundle.
 async fn write_content_in_tx(
     connection: &mut PgConnection,
     content: &InitialBundleContent,
@@ -223,7 +228,7 @@ async fn reconcile_set_in_tx(
     set: &impl reconcile::ReconcileTransaction,
 ) -> store::Result<()> {
     let result = reconcile_in_tx(set, connection).await?;
-    // What cannot be read, here, was written by a newer program.
+    // Stored rows that cannot be parsed here were written by a newer version.
     result.map(drop).map_err(|error| match error {
         reconcile::ReconcileError::Store(error) => error,
         _ => store::Error::Abandoned,

@@ -1,5 +1,5 @@
-//! The configuration bundle of this platform: which checks and integrations there are, and the bundle that a new
-//! database begins with.
+//! Configuration bundle of this platform: its checks, its integrations, and the initial bundle of a
+//! new database.
 
 pub mod http;
 mod initial;
@@ -29,11 +29,11 @@ use crate::serve::connections::NESTED_CONNECTION_COUNT;
 use crate::settings::QueueEngine;
 use crate::tasks::{check_action_configs, check_schedules};
 
-/// What documents must keep to that no schema can say.
+/// Checks that a JSON schema cannot express.
 const BUNDLE_CHECKS: [BundleCheck; 5] =
     [check_types, check_posting_rules, check_schedules, check_action_configs, check_queues];
 
-/// All integrations, in the order in which they run: rules refer to types.
+/// All integrations, in run order: posting rules refer to ledger types.
 const INTEGRATION_NAMES: [&str; 6] = [
     LEDGER_TYPES_INTEGRATION,
     POSTINGS_INTEGRATION,
@@ -43,33 +43,33 @@ const INTEGRATION_NAMES: [&str; 6] = [
     QUEUES_INTEGRATION,
 ];
 
-/// What the integrations bring to the desired state.
+/// Targets of the integrations.
 #[derive(Clone)]
 pub struct ReconcileTargets {
-    /// The control database.
+    /// Pool of the control database.
     pub pool: PgPool,
-    /// Connections of it for what is asked while one of `pool` is held.
+    /// Second pool of the control database, for queries made while a connection of `pool` is held.
     pub nested_pool: PgPool,
-    /// The ledger's shards.
+    /// Ledger shards by name, opened on first use.
     pub shards: Arc<ShardSet>,
-    /// The queues of each environment.
+    /// FIFO queues of each environment.
     pub queues: Arc<dyn EnvQueues>,
 }
 
 impl ReconcileTargets {
-    /// With queues in the control database.
+    /// Targets with all FIFO queues in the control database.
     pub fn new(pool: PgPool, shards: ShardSet) -> Self {
         let nested_pool = store::reserve_pool(&pool, "within", NESTED_CONNECTION_COUNT);
         Self { queues: Arc::new(pool.clone()), pool, nested_pool, shards: Arc::new(shards) }
     }
 
-    /// With queues where these settings say they are.
+    /// Replaces the queues by those of `engine`.
     pub fn with_queues(self, engine: &QueueEngine) -> Self {
         Self { queues: build_env_queues(engine, &self.pool), ..self }
     }
 }
 
-/// All integrations and checks.
+/// Runtime with all integrations and checks.
 pub fn reconcile_runtime(targets: &ReconcileTargets) -> ReconcileRuntime {
     let ReconcileTargets { pool, nested_pool, shards, queues } = targets.clone();
     let usage: Arc<dyn LedgerTypeUsage> =
@@ -83,7 +83,7 @@ pub fn reconcile_runtime(targets: &ReconcileTargets) -> ReconcileRuntime {
         .with_reconciler(QueueReconciler { pool, queues })
 }
 
-/// Everything that is wrong with a bundle.
+/// All problems of a bundle, by schema and by check.
 pub fn find_bundle_problems(bundle: &Bundle) -> Vec<BundleDiagnostic> {
     reconcile::find_bundle_problems(bundle, &BUNDLE_CHECKS, &INTEGRATION_NAMES)
 }

@@ -1,4 +1,4 @@
-//! The ledger's shards as integrations want them: by name, opened when they are first asked.
+//! Ledger shards for integrations: by name, opened on first use.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use futures::future::{BoxFuture, join_all};
 use ledger::sharding::Shard;
 use tokio::sync::OnceCell;
 
-/// Opens the shard of a name; `None`: there is nothing in its database yet. An error is one line.
+/// Opens the shard of a name; `None` if its database is still empty. An error is one line.
 pub type ShardOpener =
     Box<dyn Fn(String) -> BoxFuture<'static, Result<Option<Shard>, String>> + Send + Sync>;
 
-/// All shards.
+/// All shards, each opened at most once.
 pub struct ShardSet {
     names: Vec<String>,
     open: ShardOpener,
@@ -18,13 +18,13 @@ pub struct ShardSet {
 }
 
 impl ShardSet {
-    /// Shards of these names, in their order.
+    /// Shards of these names, in this order.
     pub fn new(names: Vec<String>, open: ShardOpener) -> Self {
         let opened_shards = names.iter().map(|name| (name.clone(), OnceCell::new())).collect();
         Self { names, open, opened_shards }
     }
 
-    /// Shards that are open.
+    /// A set of shards that are already open.
     pub fn from_open_shards(shards: &[Shard]) -> Self {
         let names = shards.iter().map(|shard| shard.name.clone()).collect();
         let shards = shards.to_vec();
@@ -35,12 +35,12 @@ impl ShardSet {
         Self::new(names, Box::new(open))
     }
 
-    /// Their names.
+    /// Names of the shards, in map order.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// One of them, if there is anything in it.
+    /// The shard of this name; `None` if its database is empty.
     pub async fn get_shard(&self, name: &str) -> Result<Option<Shard>, String> {
         let Some(opened) = self.opened_shards.get(name) else {
             return Err(format!("there is no shard `{name}` (known: {})", self.names.join(", ")));
@@ -48,7 +48,7 @@ impl ShardSet {
         opened.get_or_try_init(|| (self.open)(name.to_owned())).await.cloned()
     }
 
-    /// All that have anything in them.
+    /// All shards whose database is not empty.
     pub async fn open_all_shards(&self) -> Result<Vec<Shard>, String> {
         let all: Result<Vec<Option<Shard>>, String> =
             join_all(self.names.iter().map(|name| self.get_shard(name)))

@@ -1,4 +1,4 @@
-//! What uses a type: rules in force, things on the shards, orders that are still to be posted. Reads only.
+//! Usage of a ledger type: posting rules in force, rows on the shards, unposted orders. Read-only.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use sqlx::PgPool;
 use super::ShardSet;
 use crate::postings::{POSTINGS_INTEGRATION, load_posting_rules};
 
-/// Asks the control database and all shards.
+/// Looks for usage in the control database and on all shards.
 pub struct TypeUsageFinder {
     pool: PgPool,
     shards: Arc<ShardSet>,
 }
 
 impl TypeUsageFinder {
-    /// Asks this control database and these shards. Who asks may be in a transaction of it: `pool` must be another one than
-    /// that transaction's.
+    /// The caller may hold a transaction on the control database. To avoid a pool deadlock `pool`
+    /// must be another pool than the transaction's.
     pub fn new(pool: PgPool, shards: Arc<ShardSet>) -> Self {
         Self { pool, shards }
     }
@@ -27,7 +27,7 @@ impl TypeUsageFinder {
         &self,
         question: &LedgerTypeUsageQuery,
     ) -> Result<Option<String>, ReconcileError> {
-        // A dry run goes by what the rules would be: those of the bundle fit its types.
+        // In a dry run the bundle's rules, which fit its types, would replace the stored ones.
         let rules_replaced =
             question.dry_run && question.remaining_integrations.contains(&POSTINGS_INTEGRATION);
         if question.kind == LedgerTypeKind::Account && !rules_replaced {
@@ -61,7 +61,7 @@ impl TypeUsageFinder {
         Ok(None)
     }
 
-    /// Whether there are orders, not yet processed, whose version of the rules refers to the type.
+    /// Whether an unfinished order has a rules version that refers to the type.
     async fn has_unposted_orders(&self, name: &str) -> store::Result<bool> {
         let name = name.to_owned();
         store::run_statement(&self.pool, "type_to_be_posted", move |connection| {
@@ -91,7 +91,8 @@ fn used_things_text(kind: LedgerTypeKind) -> &'static str {
     }
 }
 
-/// Reads the orders only if an older version of the rules refers to the type, of which there is nothing on the shards.
+/// Scans `orders` only if some version of the rules refers to the type. Callers have already found
+/// no rows of the type on the shards.
 const UNPOSTED_ORDERS_SQL: &str = "-- type_to_be_posted
 WITH versions AS (
     SELECT array_agg(DISTINCT version) AS versions

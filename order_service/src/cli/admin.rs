@@ -1,4 +1,4 @@
-//! `migrate`, `config print`.
+//! Commands `migrate` and `config print`.
 
 use clap::ArgMatches;
 use ledger::sharding::ShardDefinition;
@@ -11,7 +11,7 @@ use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
 use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
-/// One database of the service, and what it lacks.
+/// Pending or applied migrations of one database.
 struct DatabaseMigration {
     database: String,
     pending: Vec<PendingChange>,
@@ -79,7 +79,8 @@ async fn migrate_databases(
     dry_run: bool,
 ) -> anyhow::Result<Vec<DatabaseMigration>> {
     let access = if dry_run { DatabaseAccess::Existing } else { DatabaseAccess::CreateMissing };
-    // A wrong map is told before anything is made, and another number of shards before anything is changed.
+    // Fail early: on an invalid map before anything is created, on another shard count before
+    // anything is changed.
     shards::load_configured_shard_map(settings)?;
     let database = database::connect_control_database(settings, access).await?;
     shards::load_shard_map_to_migrate(settings, &database, true).await?;
@@ -100,7 +101,8 @@ async fn migrate_databases(
     Ok(steps)
 }
 
-/// What a shard lacks, and, unless it is a dry run, brings it there. To a dry run a database that is not there lacks everything.
+/// Pending migrations of a shard; applies them unless `dry_run`. In a dry run a missing database
+/// lacks all migrations.
 async fn migrate_shard(
     settings: &DatabaseSettings,
     database: &ControlDatabase,

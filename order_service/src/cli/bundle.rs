@@ -1,4 +1,4 @@
-//! `bundle validate`.
+//! Command `bundle validate`: checks a bundle.
 
 use clap::ArgMatches;
 use reconcile::{Bundle, BundleDiagnostic, BundleSource};
@@ -36,7 +36,7 @@ pub(super) fn validate_bundle(
     Ok(())
 }
 
-/// Why nothing can be done with a bundle.
+/// Failure of a command whose bundle has problems.
 pub(super) fn unsound_bundle_failure(
     bundle: &Bundle,
     diagnostics: &[BundleDiagnostic],

@@ -1,4 +1,4 @@
-//! `configurator forecast`, and where queues are.
+//! Command `configurator forecast`, and the queue engine of an environment.
 
 use clap::ArgMatches;
 use configurator::check::IntegrationCheckEngine;
@@ -71,7 +71,7 @@ pub(super) async fn run_forecast_command(
     Ok(())
 }
 
-/// Where the queues of an environment are. Those at Amazon's need no database.
+/// Queue engine of an environment. SQS needs no database.
 pub(super) async fn open_queue_place(
     engine: &QueueEngine,
     env: Env,

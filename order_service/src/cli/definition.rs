@@ -1,4 +1,4 @@
-//! What commands there are.
+//! Definition of all commands, for clap.
 
 mod configurator;
 mod events;
@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 use crate::orders::OrderState;
 use crate::settings::PROGRAM_SETTINGS;
 
-/// Settings that matter to who serves; the others are for special cases.
+/// Settings in the help of `serve`; the others are for special cases.
 const SERVE_SETTING_NAMES: [&str; 9] = [
     "app-port",
     "http-port",
@@ -23,22 +23,22 @@ const SERVE_SETTING_NAMES: [&str; 9] = [
     "roles",
     "config",
 ];
-/// Settings that matter to a client of the gRPC port.
+/// Settings in the help of commands that call the gRPC port.
 const GRPC_CLIENT_SETTING_NAMES: [&str; 2] = ["app-port", "config"];
-/// Settings that matter to a client of the HTTP port.
+/// Settings in the help of commands that call the HTTP port.
 const HTTP_CLIENT_SETTING_NAMES: [&str; 2] = ["http-port", "config"];
-/// Settings that matter to who reads the control database.
+/// Settings in the help of commands that read the control database.
 const DATABASE_SETTING_NAMES: [&str; 3] = ["database-url", "data-dir", "config"];
-/// Settings that matter to who reads the ledger's shards as well.
+/// Settings in the help of commands that also read the ledger's shards.
 const LEDGER_DATABASE_SETTING_NAMES: [&str; 4] = ["database-url", "data-dir", "shards", "config"];
 
-/// Columns of help on a wide terminal.
+/// Maximum columns of help texts.
 pub(super) const MAX_HELP_WIDTH: usize = 100;
 
-/// Fits on a screen of 24 lines.
+/// Keeps the help within a screen of 24 lines.
 const HELP_TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}{after-help}";
 
-/// The whole command line.
+/// Builds the whole command line.
 pub fn build_command() -> Command {
     let commands = Command::new("order_service")
         .about("Takes orders over gRPC and carries each through the pipeline")
@@ -247,7 +247,7 @@ fn bundle_command() -> Command {
     )
 }
 
-/// A command whose `-h` ends with its first example, and whose `--help` with all of them, one a line, and what else there is to say.
+/// A command whose `-h` shows its first example, and whose `--help` shows all, one a line.
 fn command_with_example(
     name: &'static str,
     about: &'static str,
@@ -261,7 +261,7 @@ fn command_with_example(
         .after_long_help(format!("Example: {examples}\n\n{SETTINGS}"))
 }
 
-/// The flags of the settings that matter to a command.
+/// Flags of the settings listed in a command's help.
 fn setting_args(names: &[&str]) -> Vec<Arg> {
     settings::visible_setting_args(&PROGRAM_SETTINGS, names)
 }
@@ -296,13 +296,13 @@ mod tests {
         build_command().debug_assert();
     }
 
-    /// The help of a command on 80 columns.
+    /// Help of a command on 80 columns.
     fn render_help(command: &mut Command) -> String {
         let mut command = command.clone().term_width(80);
         command.render_help().to_string()
     }
 
-    /// Every command, with all that its parents hand down.
+    /// Calls `look` for every command, with its inherited arguments.
     fn for_each_command(
         command: &mut Command,
         words: &str,

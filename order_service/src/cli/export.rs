@@ -1,4 +1,4 @@
-//! `export verify`, `export new-epoch`, `export resume`.
+//! Commands `export verify`, `export new-epoch`, `export resume`.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::serve::database::{self, DatabaseAccess};
 use crate::serve::{export, ledger as shards};
 use crate::settings::{DatabaseSettings, ExportSettings};
 
-/// What these commands look at.
+/// Shards, types and engine that the commands use.
 struct ExportCommandContext {
     database: database::ControlDatabase,
     shards: LedgerShards,
@@ -42,7 +42,7 @@ impl ExportCommandContext {
         Ok(Self { database, shards, types, engine })
     }
 
-    /// The shard of this name, or all.
+    /// The shard of this name, or all shards.
     fn find_shards(&self, name: Option<&String>) -> Result<Vec<&Shard>, CommandFailure> {
         let all = self.shards.all();
         let Some(name) = name else { return Ok(all.iter().collect()) };
@@ -149,7 +149,7 @@ fn print_verifications(proofs: &[ExportVerification]) {
     }
 }
 
-/// Enough to compare by eye; all of it is in the JSON.
+/// Short enough to compare by eye; the JSON has all of it.
 fn shorten_checksum(checksum: &str) -> String {
     checksum.chars().take(16).collect()
 }

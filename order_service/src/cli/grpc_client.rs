@@ -1,4 +1,4 @@
-//! The client side of a command.
+//! gRPC client of commands that call a running service.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use tonic::{Request, Status};
 
 use super::CommandFailure;
 
-/// Longest time for a small question.
+/// Default timeout of a request to the service.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) type OrderGrpcClient = OrderServiceClient<Channel>;
 
-/// A client of the service that the command names, and the name.
+/// Client for `--server`, or for localhost and `--app-port`; also returns its address.
 pub(super) fn connect_grpc_client(
     args: &ArgMatches,
     resolved: &ResolvedSettings,
@@ -30,14 +30,14 @@ pub(super) fn connect_grpc_client(
     Ok((OrderGrpcClient::new(peer.channel).max_decoding_message_size(64 << 20), server))
 }
 
-/// A request that gives up in time.
+/// A request with the default timeout.
 pub(super) fn request_with_timeout<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(REQUEST_TIMEOUT);
     request
 }
 
-/// A refusal in one line.
+/// A gRPC error as one line.
 pub(super) fn status_failure(server: &str, status: &Status) -> CommandFailure {
     if serving::peer::is_connection_failure(status) {
         return CommandFailure::Failed(format!(

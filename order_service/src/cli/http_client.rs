@@ -1,4 +1,4 @@
-//! The HTTP side of a command: asks a running service, and gives up in time.
+//! HTTP client of commands that call a running service.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use tokio::time::timeout;
 
 use super::CommandFailure;
 
-/// Longest time for a connection.
+/// Timeout for connecting to the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest time for an answer.
+/// Timeout from the request to the whole answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest answer, in bytes: a page of the largest events.
+/// Maximum answer size in bytes: a page of the largest events.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
-/// All but what RFC 3986 calls unreserved.
+/// Everything except the unreserved characters of RFC 3986.
 const URL_RESERVED_CHARS: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A running service.
+/// Client of one running service.
 pub(super) struct ServiceHttpClient {
     client: Client<HttpConnector, Full<Bytes>>,
     origin: String,
@@ -34,7 +34,7 @@ pub(super) struct ServiceHttpClient {
     token: Option<String>,
 }
 
-/// The body of an error.
+/// JSON body of an error answer.
 #[derive(Deserialize)]
 struct ServiceErrorBody {
     error: ServiceErrorDetail,
@@ -47,7 +47,7 @@ struct ServiceErrorDetail {
 }
 
 impl ServiceHttpClient {
-    /// The service that the command names.
+    /// Client for `--url`, or for localhost and `--http-port`.
     pub(super) fn from_args(
         args: &ArgMatches,
         resolved: &ResolvedSettings,
@@ -68,12 +68,12 @@ impl ServiceHttpClient {
         Self { client, origin, answer_timeout, token: None }
     }
 
-    /// With a client's token.
+    /// Sets the bearer token.
     pub(super) fn with_token(self, token: Option<String>) -> Self {
         Self { token, ..self }
     }
 
-    /// The answer's text. `path`: its segments.
+    /// GET; returns the body. `path` is a list of unescaped segments.
     pub(super) async fn get(
         &self,
         path: &[&str],
@@ -82,7 +82,7 @@ impl ServiceHttpClient {
         self.send(Method::GET, path, query, None).await
     }
 
-    /// The answer's text; `json`: the body, if there is one.
+    /// Sends a request and returns the body; `json` is the request body, if any.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -102,7 +102,7 @@ impl ServiceHttpClient {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let body = Full::new(Bytes::from(json.unwrap_or_default()));
-        // The token may be what is wrong: it is not repeated.
+        // The error may contain the token and is therefore dropped.
         let request =
             request.body(body).map_err(|_| self.answer_failure("the request cannot be written"))?;
         let (status, body) = match timeout(self.answer_timeout, self.send_request(request)).await {
@@ -135,7 +135,7 @@ impl ServiceHttpClient {
                     self.origin
                 ));
             }
-            // With its causes: by itself it says very little.
+            // With its causes: the outer error alone says little.
             self.answer_failure(format!("{:#}", anyhow::Error::new(error)))
         })?;
         let status = answer.status();
@@ -143,13 +143,13 @@ impl ServiceHttpClient {
         Ok((status, body.map_err(|error| self.answer_failure(error))?.to_bytes()))
     }
 
-    /// An answer that cannot be used.
+    /// Error for an answer that cannot be used.
     pub(super) fn answer_failure(&self, reason: impl std::fmt::Display) -> CommandFailure {
         CommandFailure::Failed(format!("{}: {reason}", self.origin))
     }
 }
 
-/// The address without what comes after it. Errors do not repeat it: it may hold a password.
+/// Scheme, authority and path prefix of a URL. Errors omit the URL, which may hold a password.
 fn parse_origin(url: &str) -> Result<String, &'static str> {
     const ALLOWED: &str = "must be http://HOST:PORT";
     let text = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
@@ -173,7 +173,7 @@ fn request_target(path: &[&str], query: &[(&str, &str)]) -> String {
     target
 }
 
-/// A refusal in the platform's words; of whoever else answered, the beginning of what it said.
+/// Code and message of the platform's error body; for any other body, the status and its beginning.
 fn describe_refusal(status: StatusCode, body: &[u8]) -> String {
     match serde_json::from_slice(body) {
         Ok(ServiceErrorBody { error: ServiceErrorDetail { code, message } }) => {
@@ -225,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_does_not_answer_is_given_up() {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        // Not at all, or never to the end.
+        // No answer at all, or one that never ends.
         for beginning in ["", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let origin = format!("http://{}", listener.local_addr().unwrap());

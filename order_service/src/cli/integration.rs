@@ -1,4 +1,4 @@
-//! `integration check`: the conformance kit against a running integration.
+//! `integration check`: runs the conformance kit against a running integration.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ fn build_check_plan(
     })
 }
 
-/// A block's args are an object.
+/// Parses an option that must be a JSON object, as the args of a block are.
 fn parse_object_arg(args: &ArgMatches, name: &str) -> Result<Option<Value>, CommandFailure> {
     let Some(text) = args.get_one::<String>(name) else { return Ok(None) };
     match serde_json::from_str(text) {
@@ -102,7 +102,7 @@ async fn run_conformance_checks(
     is_json: bool,
 ) -> Result<IntegrationCheckReport, FifoError> {
     if matches!(place, IntegrationCheckEngine::Postgres(_)) {
-        // In Postgres a queue is no more than a name.
+        // Creating a queue in Postgres is cheap; SQS queues must exist.
         let engine = place.fifo_engine();
         configurator::queues::ensure_answer_queue(engine.as_ref(), &plan.answer_queue, plan.env)
             .await?;

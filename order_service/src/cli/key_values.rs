@@ -1,10 +1,10 @@
-//! The `KEY=VALUE` words of a command.
+//! `KEY=VALUE` arguments of a command.
 
 use clap::ArgMatches;
 
 use super::CommandFailure;
 
-/// Named values in the order they were given. What is an option of the ledger's queries is not taken as an attribute.
+/// Attributes in argument order. Names of query options are refused.
 pub(super) fn parse_attributes(args: &ArgMatches) -> Result<Vec<(String, String)>, CommandFailure> {
     args.get_many::<String>("attribute")
         .into_iter()

@@ -1,4 +1,5 @@
-//! The command line: what there is, and what runs it. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 drift found.
+//! Command line: dispatch of all commands. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 drift
+//! found.
 
 mod action_configs;
 mod admin;
@@ -37,11 +38,11 @@ use crate::settings::{PROGRAM_SETTINGS, ServiceSettings, with_default_data_dir};
 enum CommandFailure {
     /// Wrong usage: exit code 2.
     Usage(String),
-    /// Anything else: exit code 1.
+    /// Any other failure: exit code 1.
     Failed(String),
-    /// Something is not as the bundle says: exit code 3.
+    /// Stored state differs from the bundle: exit code 3.
     Drift(String),
-    /// Failed, and already said so.
+    /// Failed and already reported: exit code 1.
     AlreadyReported,
 }
 
@@ -60,9 +61,9 @@ impl From<anyhow::Error> for CommandFailure {
     }
 }
 
-/// Runs the process's command line; first of all, before there is another thread.
+/// Runs the command line. Must be called before any thread is started.
 pub fn main() -> ExitCode {
-    // SAFETY: nothing has run yet that could have started a thread.
+    // SAFETY: no thread has been started yet.
     #[allow(unsafe_code)]
     unsafe {
         store::remove_libpq_variables();
@@ -91,7 +92,7 @@ fn to_one_line(text: &str) -> String {
     text.replace('\n', " ")
 }
 
-/// The hidden command that keeps an embedded cluster; not for people, so not in the definition.
+/// Hidden command that runs the keeper of an embedded cluster; internal, so not in the definition.
 fn run_keeper_command() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     if args.next()? != KEEPER_COMMAND {
@@ -102,7 +103,7 @@ fn run_keeper_command() -> Option<ExitCode> {
 }
 
 fn run_command(matches: &ArgMatches) -> Result<(), CommandFailure> {
-    // A command's own matches carry the settings given anywhere on the line.
+    // The innermost command's matches have the settings from anywhere on the line.
     let mut innermost = matches;
     while let Some((_, inner)) = innermost.subcommand() {
         innermost = inner;
@@ -114,12 +115,12 @@ fn run_command(matches: &ArgMatches) -> Result<(), CommandFailure> {
     let runtime = build_runtime(resolved.get_in_range("threads", 0..=1024)?)
         .map_err(|error| CommandFailure::Failed(format!("starting the runtime: {error}")))?;
     let done = runtime.block_on(dispatch_command(matches, &resolved));
-    // Whatever still runs is idle or has been given its time.
+    // Tasks still running are idle or have used up their shutdown time.
     runtime.shutdown_background();
     done
 }
 
-/// With one thread nothing is handed from thread to thread, which is a good part of the cost of small messages.
+/// One thread avoids handing work between threads, a large part of the cost of small messages.
 fn build_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match if threads == 0 { cores / 2 } else { threads } {
@@ -221,7 +222,7 @@ async fn run_serve_command(resolved: &ResolvedSettings) -> Result<(), CommandFai
     log_serve_failure(crate::serve::run_service(settings, stop).await)
 }
 
-/// How a process ended that served: a failure is in its log, too.
+/// Logs a failure of `serve`, which is also printed.
 fn log_serve_failure(served: anyhow::Result<()>) -> Result<(), CommandFailure> {
     Ok(served.inspect_err(|error| serving::logs::log_fatal(&to_one_line(&format!("{error:#}"))))?)
 }

@@ -1,5 +1,5 @@
-//! Orders in a file: CSV (RFC 4180) or JSON objects, one a line. All of it is read and judged before anything is done with
-//! any of it.
+//! Order files: CSV (RFC 4180) or JSON Lines. The whole file is parsed and validated before any
+//! order is processed.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -7,29 +7,30 @@ use std::io::Read as _;
 use serde::Deserialize;
 use terminal::shorten_text;
 
-/// Characters of a line or a field that a complaint repeats.
+/// Maximum characters of a line or field in an error.
 const MAX_SHOWN_CHARS: usize = 60;
 
-/// An order that a file names.
+/// One order of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OrderFileEntry {
-    /// Of the file, from 1.
+    /// Line number in the file, from 1.
     pub(super) line: u64,
     pub(super) order_id: i32,
-    /// None, where the file has only ids.
+    /// `None` if the file has only order ids.
     pub(super) product_id: Option<i32>,
 }
 
-/// What a line must have.
+/// Columns that every record must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OrderFileColumns {
-    /// An order and its product.
+    /// Order id and product id.
     OrderAndProduct,
-    /// An order; the product does not matter.
+    /// Order id; a product id is optional.
     Order,
 }
 
-/// The orders of a file (`-`: standard input), each once; or why not, naming the file and the line.
+/// Reads the orders of a file (`-`: standard input). Errors name the file and the line; a duplicate
+/// id is an error.
 pub(super) fn read_order_file(
     file: &str,
     columns: OrderFileColumns,
@@ -51,7 +52,7 @@ pub(super) fn read_order_file(
     Ok(orders)
 }
 
-/// What is wrong, and on which line.
+/// A problem and its line number.
 #[derive(Debug, PartialEq, Eq)]
 struct OrderFileError {
     line: Option<u64>,
@@ -87,7 +88,8 @@ fn count_newlines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// The service does not take an id twice in a request: that must not depend on how far apart they stand.
+/// The service refuses duplicate ids within one request. Checking the whole file makes the result
+/// independent of how it is split into requests.
 fn check_unique_ids(orders: &[OrderFileEntry]) -> Result<(), OrderFileError> {
     let mut seen: HashMap<i32, &OrderFileEntry> = HashMap::with_capacity(orders.len());
     for order in orders {
@@ -104,7 +106,7 @@ fn check_unique_ids(orders: &[OrderFileEntry]) -> Result<(), OrderFileError> {
     Ok(())
 }
 
-/// In which columns of a CSV file ids stand.
+/// Column indexes of the ids in a CSV file.
 struct OrderFileLayout {
     order: usize,
     product: Option<usize>,
@@ -112,13 +114,13 @@ struct OrderFileLayout {
 }
 
 impl OrderFileLayout {
-    /// Where there is no header.
+    /// Layout of a file without a header.
     fn without_header(columns: OrderFileColumns, found: usize) -> Self {
         let both = columns == OrderFileColumns::OrderAndProduct || found == 2;
         Self { order: 0, product: both.then_some(1), columns: if both { 2 } else { 1 } }
     }
 
-    /// Of a header; `None`: it is none.
+    /// Layout from a header; `None` if the record is not a header.
     fn from_header(header: &csv::StringRecord) -> Option<Self> {
         let place =
             |name: &str| header.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
@@ -190,7 +192,8 @@ fn parse_id(text: &str, field: &str, line: u64) -> Result<i32, OrderFileError> {
     })
 }
 
-/// The lines on which records begin, asked in their order. (The reader's own numbers are those of the blank lines before.)
+/// Line numbers of records, queried in ascending order. The reader's line numbers do not count the
+/// blank lines before a record.
 struct LineCounter<'t> {
     text: &'t [u8],
     counted_bytes: usize,
@@ -202,7 +205,7 @@ impl<'t> LineCounter<'t> {
         Self { text: text.as_bytes(), counted_bytes: 0, line: 1 }
     }
 
-    /// The line of the first record at or behind this byte.
+    /// Line of the first record at or after this byte offset.
     fn line_at(&mut self, byte: usize) -> u64 {
         let blank =
             self.text.iter().skip(byte).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
@@ -238,7 +241,7 @@ fn parse_json_line(
         let (field, reason) = (error.path().to_string(), error.inner().to_string());
         let field =
             if matches!(field.as_str(), "." | "?") { String::new() } else { format!("{field}: ") };
-        // It is one line of many; its column says enough.
+        // Every JSON document is one line of the file, so its own line number is useless.
         let reason = reason.replace(" at line 1 column ", " at its column ");
         line_error(line, format!("{field}{reason}"))
     })?;
@@ -279,7 +282,7 @@ mod tests {
         ] {
             assert_eq!(parse_ids(text), both, "{text:?}");
         }
-        // Blank lines, before the header too, and a field of several lines.
+        // Blank lines, also before the header, and a field of several lines.
         let text = "\r\n  \norder_id,product_id\n\n17,4\n\n\n\"\n-3\",9\n ,\n5,6";
         assert_eq!(parse_ids(text), [(5, 17, Some(4)), (8, -3, Some(9)), (11, 5, Some(6))]);
         assert_eq!(parse_ids(""), []);

@@ -1,4 +1,4 @@
-//! `orders …`: looks at orders and re-drives them.
+//! Commands `orders …`: show orders and retry them.
 
 use clap::ArgMatches;
 use proto::order_service as wire;

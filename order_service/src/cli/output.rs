@@ -1,4 +1,5 @@
-//! How results are printed: text for people, JSON for programs. Texts of others never reach the terminal as they are.
+//! Output of commands: text for people, JSON for programs. External text is escaped before it
+//! reaches a terminal.
 
 use std::fmt::Display;
 use std::io::ErrorKind;
@@ -14,20 +15,20 @@ use terminal::{TableBorders, escape_control_chars, shorten_text};
 use super::CommandFailure;
 use crate::orders::OrderState;
 
-/// Columns of what is made for one screen, where there is no terminal that has another width.
+/// Width in columns of one-screen output without a terminal.
 const DEFAULT_SCREEN_WIDTH: usize = 80;
 
-/// Characters of an error that a list shows; all of it is in JSON and in `orders get`.
+/// Maximum characters of an error in a list; JSON and `orders get` have all of it.
 const MAX_LISTED_ERROR_CHARS: usize = 160;
 
 pub(super) fn is_json_output(args: &ArgMatches) -> bool {
     args.get_one::<String>("output").is_some_and(|format| format == "json")
 }
 
-/// Why standard output did not take everything.
+/// First write error of standard output.
 static PRINT_ERROR: OnceLock<String> = OnceLock::new();
 
-/// A closed pipe (such as `| head`) is not an error worth a word; a full disk is.
+/// A closed pipe (`| head`) is no error; a full disk is.
 fn record_print_error(printed: std::io::Result<()>) {
     if let Err(error) = printed
         && error.kind() != ErrorKind::BrokenPipe
@@ -36,7 +37,7 @@ fn record_print_error(printed: std::io::Result<()>) {
     }
 }
 
-/// Whether what was printed could be written.
+/// Fails if any earlier write to standard output failed.
 pub(super) fn check_printed() -> Result<(), CommandFailure> {
     PRINT_ERROR
         .get()
@@ -47,27 +48,27 @@ fn print_text(table: &str) {
     record_print_error(terminal::print_lines(table));
 }
 
-/// Prints JSON, for programs.
+/// Prints a JSON document for programs.
 pub(super) fn print_json(value: impl Display) {
     record_print_error(terminal::print_json(value));
 }
 
-/// Prints one line.
+/// Prints one escaped line.
 pub(super) fn print_line(text: impl Display) {
     record_print_error(terminal::print_line(text));
 }
 
-/// Prints a text of several lines, in which what others said is printable.
+/// Prints a text of several lines; external text in it must already be escaped.
 pub(super) fn print_lines(text: impl Display) {
     record_print_error(terminal::print_lines(text));
 }
 
-/// Prints a warning, a remark or an error, as one line for people.
+/// Prints a warning, remark or error as one line on standard error.
 pub(super) fn print_remark(text: impl Display) {
     terminal::print_remark(text);
 }
 
-/// A progress bar over events; hidden where nobody looks.
+/// Progress bar over events; hidden unless standard error is a terminal.
 pub(super) fn events_progress_bar(what: &str) -> ProgressBar {
     use std::io::IsTerminal as _;
     if !std::io::stderr().is_terminal() {
@@ -91,7 +92,7 @@ pub(super) fn print_table<const N: usize>(
     print_grid(header.map(str::to_owned).into(), rows.into_iter().map(Vec::from).collect());
 }
 
-/// A table whose columns are known only when it is made.
+/// Prints a table with columns known only at run time.
 pub(super) fn print_grid(header: Vec<String>, rows: Vec<Vec<String>>) {
     print_text(&render_grid(header, rows));
 }
@@ -105,7 +106,7 @@ pub(super) fn render_grid(header: Vec<String>, rows: Vec<Vec<String>>) -> String
     )
 }
 
-/// A table without lines, where several must fit on a screen.
+/// Prints a table without borders, for output that must fit on one screen.
 pub(super) fn print_compact_table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -120,7 +121,7 @@ pub(super) fn print_compact_table<const N: usize>(
     ));
 }
 
-/// A value in a table: texts as they are, a dash for what is not there.
+/// A JSON value in a table: strings without quotes, a dash for null.
 pub(super) fn value_text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -133,12 +134,12 @@ pub(super) fn state_name(number: i32) -> &'static str {
     OrderState::from_number(number).map_or("unknown", OrderState::name)
 }
 
-/// RFC 3339, in UTC.
+/// RFC 3339 in UTC, with microseconds.
 pub(super) fn timestamp_text(at: Option<&prost_types::Timestamp>) -> Option<String> {
     to_datetime(at).map(format_micros)
 }
 
-/// RFC 3339, in UTC, to the microsecond: the one way in which commands tell a time.
+/// RFC 3339 in UTC, with microseconds.
 pub(super) fn format_micros(at: DateTime<chrono::Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
@@ -148,7 +149,7 @@ fn to_datetime(at: Option<&prost_types::Timestamp>) -> Option<DateTime<chrono::U
     DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).ok()?)
 }
 
-/// An id of an order's data, blank while it is not known.
+/// Id of an order's data; blank for 0, which means not yet assigned.
 pub(super) fn id_or_blank(id: i32) -> String {
     if id == 0 { String::new() } else { id.to_string() }
 }
@@ -168,7 +169,8 @@ pub(super) fn order_json(order: &Order) -> Value {
     })
 }
 
-/// Orders in a table that fits on 80 columns: what is to come, and what went wrong, stands below an order's state.
+/// Prints a table of orders that fits on 80 columns: the next attempt and the last error are rows
+/// below the order's state.
 pub(super) fn print_orders_table(orders: &[Order]) {
     let header = ["order", "product", "storage", "pickup", "attempts", "state"].map(str::to_owned);
     let rows: Vec<_> = orders.iter().flat_map(order_rows).collect();
@@ -201,7 +203,7 @@ fn order_rows(order: &Order) -> Vec<Vec<String>> {
     [Vec::from(row)].into_iter().chain(next.into_iter().chain(error).map(below)).collect()
 }
 
-/// One order, with all that is known of it.
+/// Prints all fields of one order, except its history.
 pub(super) fn print_order_table(order: &Order) {
     let rows = [
         ["product", &order.product_id.to_string()],

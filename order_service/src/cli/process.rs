@@ -1,4 +1,4 @@
-//! `process`: sends orders to a running service and shows what became of them.
+//! `process`: sends orders to a running service and prints the results.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -18,13 +18,13 @@ use tonic::{Code, Request, Status};
 use super::order_file::{self, OrderFileColumns, OrderFileEntry};
 use super::{CommandFailure, grpc_client, output};
 
-/// Orders in one request.
+/// Maximum orders in one request.
 const MAX_ORDERS_PER_REQUEST: usize = 1000;
-/// Requests at a time: orders that wait for their data wait together.
+/// Concurrent requests: orders that wait for a callback wait in parallel.
 const MAX_CONCURRENT_REQUESTS: usize = 16;
-/// Before what the service had no room for is sent again; each time twice as long.
+/// First backoff after `RESOURCE_EXHAUSTED`; doubles each time.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// But not longer.
+/// Maximum backoff after `RESOURCE_EXHAUSTED`.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 pub(super) async fn run_process_command(
@@ -120,11 +120,11 @@ async fn send_orders(
     Ok((processed, failure))
 }
 
-/// What the requests know of each other.
+/// State shared by the concurrent requests.
 struct OrderSender {
     client: grpc_client::OrderGrpcClient,
     timeout: Duration,
-    /// Once one has failed, those under way are waited for, and no other is begun.
+    /// Set by the first failure: requests in flight finish, no new one starts.
     has_failed: Cell<bool>,
     in_flight: Cell<usize>,
     last_answer: Cell<Instant>,
@@ -136,7 +136,7 @@ impl OrderSender {
         Self { client, timeout, has_failed, in_flight, last_answer: Cell::new(Instant::now()) }
     }
 
-    /// Orders that the service has no room for are sent again.
+    /// Sends orders, with retries while the service answers `RESOURCE_EXHAUSTED`.
     async fn send(&self, orders: &[OrderRequest]) -> Result<Vec<OrderResponse>, Status> {
         let mut delay = MIN_RETRY_DELAY;
         while !self.has_failed.get() {
@@ -166,14 +166,15 @@ impl OrderSender {
         Ok(processed)
     }
 
-    /// A refusal comes at once: what is under way for longer has taken the room, and makes room when it ends.
+    /// Refusals are immediate. A retry makes sense while a request in flight will free capacity, or
+    /// until no request has been answered for `timeout`.
     fn can_wait(&self, delay: Duration) -> bool {
         self.in_flight.get() > 0 || self.last_answer.get().elapsed() + delay < self.timeout
     }
 }
 
 fn orders_progress_bar(order_count: u64) -> ProgressBar {
-    // A request or two need no bar.
+    // One or two requests need no bar.
     if order_count <= 2 * MAX_ORDERS_PER_REQUEST as u64 || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -181,7 +182,7 @@ fn orders_progress_bar(order_count: u64) -> ProgressBar {
     ProgressBar::new(order_count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// All of them, checked, before any is sent.
+/// Parses and validates all orders before any is sent.
 fn parse_order_args(args: &ArgMatches) -> Result<Vec<OrderRequest>, CommandFailure> {
     let single = args.get_many::<String>("order").into_iter().flatten().map(|text| {
         parse_order_pair(text).ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! `queues ensure` and `queues bury`.
+//! Commands `queues ensure` and `queues bury`.
 
 use clap::ArgMatches;
 use configurator::dead_letters::{BuryMessageOptions, bury_message_by_id as bury_message};

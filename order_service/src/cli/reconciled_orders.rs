@@ -1,4 +1,4 @@
-//! `orders reconcile`.
+//! Command `orders reconcile`: compares orders with their postings.
 
 use clap::ArgMatches;
 use ledger::types::LedgerTypeRegistry;
@@ -13,10 +13,10 @@ use crate::serve::database::{self, DatabaseAccess};
 use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
-/// Most orders that are named; the others are counted.
+/// Maximum orders listed by id; the others are only counted.
 const MAX_LISTED_ORDERS: usize = 1000;
 
-/// What the whole run came to.
+/// Totals of the whole run.
 #[derive(Default)]
 struct OrderComparisonTotals {
     compared: usize,

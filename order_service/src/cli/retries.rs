@@ -1,4 +1,4 @@
-//! `orders retry`: orders named on the command line, in a file, or by their state.
+//! `orders retry`: retries orders given by id, by file or by state.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use super::order_file::{self, OrderFileColumns};
 use super::{CommandFailure, grpc_client, output};
 use crate::orders::OrderState;
 
-/// Orders in one request.
+/// Maximum order ids in one request.
 const MAX_IDS_PER_REQUEST: usize = 10_000;
-/// Orders looked at side by side.
+/// Concurrent requests for single orders.
 const MAX_CONCURRENT_REQUESTS: usize = 16;
-/// All failed orders may be many.
+/// Long, because there may be many failed orders.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Which orders, and what they are called.
+/// Selected orders, and their description for messages.
 struct RetrySelection {
     ids: Vec<i32>,
     state: Option<OrderState>,
@@ -96,7 +96,7 @@ fn parse_selection(args: &ArgMatches) -> Result<RetrySelection, CommandFailure> 
     Ok(RetrySelection { ids, state, description })
 }
 
-/// The answers to all requests as one.
+/// Merged answers of all requests.
 async fn send_retries(
     client: &mut grpc_client::OrderGrpcClient,
     selection: &RetrySelection,
@@ -107,7 +107,7 @@ async fn send_retries(
         let mut request = Request::new(asked.clone());
         request.set_timeout(RETRY_TIMEOUT);
         let answer = match client.retry_orders(request).await {
-            // The call came later than the one for a single order.
+            // Old services only have the call for one order.
             Err(status)
                 if status.code() == Code::Unimplemented
                     && !dry_run
@@ -123,7 +123,7 @@ async fn send_retries(
     Ok(all)
 }
 
-/// The same as the call for many does.
+/// Fallback for `RetryOrders`, with one call per order.
 async fn retry_one_by_one(
     client: &grpc_client::OrderGrpcClient,
     ids: Vec<i32>,
@@ -148,7 +148,7 @@ async fn retry_one_by_one(
     Ok(all)
 }
 
-/// Asks back with the number, where somebody can answer.
+/// Asks for confirmation of the number of orders; without a terminal `--yes` is required.
 fn confirm_retry(count: i64, named: &str) -> Result<(), CommandFailure> {
     let orders = if count == 1 { "1 order".to_owned() } else { format!("{count} orders") };
     if count == 0 {

@@ -1,5 +1,5 @@
-//! `shard-of`: on which shard an account, a lock or a state lies. The types come from the control database, and the map too
-//! unless the settings have one; no shard is asked.
+//! `shard-of`: computes the shard of an account, lock or state. Types come from the control
+//! database, as does the map unless `--shards` is set; no shard is connected.
 
 use clap::ArgMatches;
 use ledger::sharding::{ShardHash, encode_canonical};
@@ -45,7 +45,7 @@ pub(super) async fn run_shard_of_command(
     Ok(())
 }
 
-/// The type of this name, of this kind if one is named.
+/// Type of this name, and of this kind if given.
 fn find_type(
     types: &LedgerTypeCatalogue,
     name: &str,
@@ -93,7 +93,7 @@ fn known_type_names(types: &LedgerTypeCatalogue, kind: Option<LedgerTypeKind>) -
     }
 }
 
-/// The canonical text of the shard key; every attribute given must be one of the type's.
+/// Canonical text of the shard key; unknown attributes are an error.
 fn canonical_shard_key(
     definition: &LedgerTypeDefinition,
     given: &[(String, String)],

@@ -1,4 +1,4 @@
-//! `testproxy`: runs the templates that are posted to it and answers with the export.
+//! `testproxy`: runs posted templates and answers with their export.
 
 use std::path::PathBuf;
 use std::time::Duration;

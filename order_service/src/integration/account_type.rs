@@ -1,5 +1,6 @@
-//! `platform.set_account_type`: params are an account type as in its file. One transaction; what uses the type is asked
-//! before it, too, when there is no transaction to be held up.
+//! `platform.set_account_type`: params are an account type as in its document.
+//!
+//! - Shape: one transaction. The usage check also runs before it, so that a refusal holds no locks.
 
 use std::sync::Arc;
 
@@ -23,10 +24,10 @@ pub(super) struct SetAccountType {
     pub(super) usage: Arc<dyn LedgerTypeUsage>,
 }
 
-/// What a task wants of a type.
+/// Desired change of one type.
 struct AccountTypeChange {
     name: String,
-    /// `None`: gone.
+    /// `None` deletes the type.
     definition: Option<LedgerTypeDefinition>,
 }
 
@@ -77,7 +78,7 @@ impl IntegrationHandler for SetAccountType {
 }
 
 impl SetAccountType {
-    /// The outer error ends the transaction and may be repeated; with the inner one, nothing has been written.
+    /// The outer error is retryable and rolls back; with the inner one nothing was written.
     async fn apply_in_tx(
         &self,
         connection: &mut PgConnection,
@@ -98,7 +99,7 @@ impl SetAccountType {
         Ok(Ok(()))
     }
 
-    /// Whether there is anything to be done, if it may be.
+    /// Whether the stored type differs; an error if the change is not allowed.
     async fn needs_change(
         &self,
         stored_types: &Result<Vec<LedgerTypeRow>, String>,

@@ -1,4 +1,5 @@
-//! `platform.set_action_config`: params are an action config as in its file; it then belongs to the configurator.
+//! `platform.set_action_config`: params are an action config as in its document; the configurator
+//! becomes its owner.
 
 use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
 use events::configs::{ActionConfig, config_problems, set_config};

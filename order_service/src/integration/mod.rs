@@ -1,7 +1,8 @@
-//! The platform's own integration, `platform`: account types, posting rules and action configs, from blocks of templates.
+//! The platform's built-in integration, `platform`: account types, posting rules and action configs
+//! from blocks of templates.
 //!
-//! What a block has made belongs to the configurator: a bundle leaves it alone, and what belongs to a bundle or to the API
-//! is not touched here.
+//! Objects made by a block are owned by the configurator: bundles do not touch them, and blocks do
+//! not touch objects of a bundle or of the API.
 
 mod account_type;
 mod action_config;
@@ -22,17 +23,17 @@ use action_config::SetActionConfig;
 use named::NamedObjectHandler;
 use posting_rule::SetPostingRule;
 
-/// The queue's name, without environment and ending.
+/// Queue name without environment and suffix.
 pub const PLATFORM_QUEUE: &str = "platform";
 
-/// What every task of the integration returns: an output for other blocks.
+/// State returned by every task of the integration: an output for other blocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlatformObject {
-    /// What was created, changed or deleted.
+    /// Name of the created, changed or deleted object.
     pub name: String,
 }
 
-/// The handlers of the integration.
+/// Handlers of all tasks of the integration.
 pub fn platform_handlers(pool: &PgPool, usage: Arc<dyn LedgerTypeUsage>) -> IntegrationHandlers {
     let pool = || pool.clone();
     IntegrationHandlers::default()
@@ -47,7 +48,7 @@ pub fn platform_handlers(pool: &PgPool, usage: Arc<dyn LedgerTypeUsage>) -> Inte
         })
 }
 
-/// Database trouble: the same may succeed later, or somebody must look.
+/// Transient errors are temporary, all others need an operator.
 fn store_task_error(error: store::Error) -> IntegrationError {
     if error.is_temporary() {
         return IntegrationError::Temporary(error.to_string());
@@ -59,7 +60,7 @@ fn store_task_error(error: store::Error) -> IntegrationError {
     )
 }
 
-/// What belongs to others is theirs.
+/// Refusal: the object has another owner.
 fn foreign_owner_error(what: &str, name: &str, owner: ObjectOwner) -> IntegrationError {
     let reason =
         format!("the {what} {name} belongs to {}: it is not changed from a template", owner.name());

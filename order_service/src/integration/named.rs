@@ -1,4 +1,5 @@
-//! What the platform makes from blocks is known by its name, and blocks by theirs: this looks after the difference.
+//! Mapping of blocks to named platform objects: the platform knows objects by name, templates by
+//! block.
 
 use configurator::run::is_described_elsewhere;
 use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
@@ -7,8 +8,8 @@ use sqlx::PgPool;
 
 use super::{PlatformObject, store_task_error};
 
-/// A handler of things that have a name in their params. Nothing is deleted that another living block of the instance
-/// describes, and an update that gives it another name takes away what had the former one.
+/// Handler for objects with a name in their params. It does not delete an object that another
+/// active block of the instance describes. An update that renames an object deletes the old name.
 pub(super) struct NamedObjectHandler<H> {
     pub(super) pool: PgPool,
     pub(super) handler: H,
@@ -76,7 +77,7 @@ impl<H: IntegrationHandler<Params = Map<String, Json>, State = PlatformObject>> 
                         Err(IntegrationError::Temporary(reason))
                     }
                     Err(IntegrationError::Permanent { code, args }) => {
-                        // In use, say: as an orphan, it stays as it is.
+                        // For example still in use: it stays as an orphan.
                         tracing::warn!(
                             former,
                             name = object.name,

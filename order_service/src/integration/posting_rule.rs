@@ -1,5 +1,5 @@
-//! `platform.set_posting_rule`: params are a posting rule as in its file. The rules in force are one set: a rule that
-//! changes makes a new version of all of them, which then belongs to the configurator.
+//! `platform.set_posting_rule`: params are a posting rule as in its document. The stored rules are
+//! one versioned set: a changed rule makes a new version of all, owned by the configurator.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ pub(super) struct SetPostingRule {
     pub(super) pool: PgPool,
 }
 
-/// What a task wants of a rule.
+/// Desired change of one rule.
 struct PostingRuleChange {
     name: String,
-    /// `None`: gone.
+    /// `None` deletes the rule.
     rule: Option<PostingRule>,
 }
 
@@ -58,12 +58,12 @@ impl IntegrationHandler for SetPostingRule {
     }
 }
 
-/// The outer error ends the transaction and may be repeated; with the inner one, nothing has been written.
+/// The outer error is retryable and rolls back; with the inner one nothing was written.
 async fn apply_change_in_tx(
     connection: &mut PgConnection,
     change: &PostingRuleChange,
 ) -> store::Result<Result<(), IntegrationError>> {
-    // In this order, as everybody does: types must not change between the look at them and the commit.
+    // Lock order as in every reconcile. Types must not change between this check and the commit.
     reconcile::exclude_other_runs_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
     reconcile::exclude_other_runs_in_tx(connection, POSTINGS_INTEGRATION).await?;
     let current_set = read_posting_rules(connection).await?;

@@ -1,4 +1,7 @@
-//! Each shard is one transaction on its database: others out, read, plan, make.
+//! Reconciler of the integration `partitions`: one transaction per shard.
+//!
+//! - Shape: advisory lock on the shard's name, read the missing months, plan, create.
+//! - Cost: shards run concurrently; a failed shard is reported and does not stop the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,25 +22,25 @@ use tasks::schedule::{SCHEDULE_SCHEMA, TaskSchedule};
 use crate::bundle::ShardSet;
 use crate::tasks::months_ahead;
 
-/// The integration's name.
+/// Name of the integration in commands and locks.
 pub const PARTITIONS_INTEGRATION: &str = "partitions";
 
-/// Makes the months.
+/// Creates the missing monthly partitions of the ledger.
 pub struct PartitionReconciler {
-    /// The shards.
+    /// Shards by name, opened on first use.
     pub shards: Arc<ShardSet>,
 }
 
-/// How it is run.
+/// Arguments of a run (`--arg`).
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionArguments {
-    /// Only the months of this shard.
+    /// Limits the run to this shard.
     #[serde(default)]
     shard: Option<String>,
 }
 
-/// Months after the present one that are to have partitions.
+/// Number of months after the current one that need a partition.
 fn desired_months_ahead(context: &ReconcileContext<'_>) -> Result<u32, ReconcileError> {
     let schedules: Vec<TaskSchedule> = context.query_documents(SCHEDULE_SCHEMA)?;
     Ok(months_ahead(&schedules))
@@ -62,7 +65,7 @@ impl Reconciler for PartitionReconciler {
             if let Some(shard) = &arguments.shard {
                 return self.reconcile_shard(shard, ahead, approval).await;
             }
-            // One shard that is away keeps no other from its months.
+            // An unreachable shard must not block the others.
             let names = self.shards.names();
             let plans = join_all(
                 names.iter().map(|name| self.reconcile_shard(name, ahead, approval.clone())),
@@ -84,7 +87,8 @@ impl Reconciler for PartitionReconciler {
         context: &ReconcileContext<'_>,
     ) -> Result<Option<Json>, ReconcileError> {
         let ahead = desired_months_ahead(context)?;
-        // Shards in the control database are only known there. The bundle asks the same of each, whichever there are.
+        // Shards without a map are known only to the control database. The bundle requires the same
+        // months of every shard.
         if self.shards.names().is_empty() {
             return Ok(Some(json!({"ahead": ahead})));
         }
@@ -111,7 +115,8 @@ impl Reconciler for PartitionReconciler {
 }
 
 impl PartitionReconciler {
-    /// A real run has an approval. A shard that nobody has begun to use yet is left to who does.
+    /// `approval` is `None` in a dry run. An empty shard is skipped: the service that first uses it
+    /// sets it up.
     async fn reconcile_shard(
         &self,
         name: &str,
@@ -126,14 +131,14 @@ impl PartitionReconciler {
     }
 }
 
-/// The run of a shard.
+/// Transaction that reconciles one shard.
 struct PartitionRun {
     shard: String,
     months_ahead: u32,
 }
 
 impl ReconcileTransaction for PartitionRun {
-    /// The months to make.
+    /// First moments of the months to create.
     type PlannedWrites = Vec<DateTime<Utc>>;
 
     fn exclusive_names(&self) -> Vec<String> {

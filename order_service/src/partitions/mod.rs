@@ -1,7 +1,8 @@
-//! The integration `partitions`: the ledger's partitions of the months to come, on every shard.
+//! Integration `partitions`: future monthly partitions of the ledger, on every shard.
 //!
-//! How many months that are is what the bundle's schedules of `ledger.partitions` say. Only makes months: dropping those
-//! beyond the retention is left to that task, which goes by what is still needed.
+//! The bundle's schedules of `ledger.partitions` set the number of months. This integration only
+//! creates partitions. The task `ledger.partitions` drops those beyond the retention, because it
+//! checks which are still needed.
 
 mod integration;
 

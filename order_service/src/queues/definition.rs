@@ -1,4 +1,4 @@
-//! What the bundle says about queues.
+//! Queue documents of the bundle, and the queues derived from them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,28 +8,28 @@ use reconcile::{Bundle, BundleDiagnostic};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-/// The schema of a queue's file.
+/// Schema of a queue document.
 pub const QUEUE_SCHEMA: &str = "/queues/queue-1.yml";
-/// The environments there are.
+/// Names of all environments.
 pub const ENV_NAMES: [&str; 3] = ["dev", "test", "prod"];
-/// How long a received message is kept from others, unless the file says otherwise.
+/// Default visibility timeout, in seconds.
 const DEFAULT_VISIBILITY_SECONDS: u32 = 30;
 
-/// A queue, as its file describes it.
+/// Queue document of the bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueueFile {
-    /// Its name without the environment.
+    /// Name without environment and suffix.
     pub name: String,
-    /// For people.
+    /// Description for people; not part of the queue.
     #[serde(default)]
     pub description: String,
-    /// The environments that have it.
+    /// Environments that have the queue.
     pub envs: Vec<String>,
-    /// How long a received message is kept from others.
+    /// Visibility timeout of a received message, in seconds.
     #[serde(default = "visibility_seconds")]
     pub visibility_seconds: u32,
-    /// After how many receives a message goes to the dead letters.
+    /// Number of receives after which a message becomes a dead letter.
     #[serde(default)]
     pub max_receives: Option<u32>,
 }
@@ -38,7 +38,7 @@ fn visibility_seconds() -> u32 {
     DEFAULT_VISIBILITY_SECONDS
 }
 
-/// The queues of one environment, by name; what must be there before others first.
+/// Queues of one environment by name, dead-letter queues first: the others refer to them.
 pub(super) fn queues_of_env(files: &[QueueFile], env: &str) -> Vec<(String, FifoQueueOptions)> {
     let mut dead_letter_queues = Vec::new();
     let mut queues = Vec::new();
@@ -62,7 +62,7 @@ pub(super) fn queues_of_env(files: &[QueueFile], env: &str) -> Vec<(String, Fifo
     dead_letter_queues.into_iter().chain(queues).collect()
 }
 
-/// The desired state: by environment and queue.
+/// Desired state, by environment and queue.
 pub(super) fn desired_queue_state(files: &[QueueFile]) -> Json {
     let envs: BTreeMap<&str, Json> = ENV_NAMES
         .into_iter()
@@ -78,7 +78,7 @@ pub(super) fn desired_queue_state(files: &[QueueFile]) -> Json {
     json!(envs)
 }
 
-/// How a queue behaves, as it is shown.
+/// Options of a queue, as shown in plans.
 pub(super) fn queue_json(terms: &FifoQueueOptions) -> Json {
     let visibility = terms.visibility_timeout;
     let mut shown = match visibility.subsec_nanos() {
@@ -91,7 +91,7 @@ pub(super) fn queue_json(terms: &FifoQueueOptions) -> Json {
     shown
 }
 
-/// Looks at the queues of a bundle.
+/// Bundle check: queue names must be unique.
 pub(crate) fn check_queues(bundle: &Bundle) -> Vec<BundleDiagnostic> {
     bundle.duplicate_names(QUEUE_SCHEMA)
 }

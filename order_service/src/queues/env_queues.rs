@@ -1,4 +1,4 @@
-//! The queues of each environment where the settings say they are.
+//! FIFO queue catalogues of the environments, by the configured engine.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use super::{EnvCatalogueResult, EnvQueues};
 use crate::settings::{QueueEngine, SqsAccounts};
 
-/// All environments' queues are in one control database.
+/// With Postgres, the queues of all environments are in one control database.
 impl EnvQueues for PgPool {
     fn catalogue_of<'a>(&'a self, _: &'a str) -> BoxFuture<'a, EnvCatalogueResult> {
         let catalogue: Arc<dyn FifoCatalogue> = Arc::new(PgFifoCatalogue(self.clone()));
@@ -23,7 +23,7 @@ impl EnvQueues for PgPool {
     }
 }
 
-/// Each environment's queues are at an account of its own; connected to when they are first asked for.
+/// With SQS, each environment has an account; its client is created on first use.
 struct SqsEnvQueues {
     accounts: SqsAccounts,
     engines: [OnceCell<Arc<dyn SqsEngine>>; Env::ALL.len()],
@@ -47,8 +47,8 @@ impl EnvQueues for SqsEnvQueues {
     }
 }
 
-/// Where these settings say; `pool` is the control database.
-#[cfg_attr(not(feature = "sqs"), allow(unreachable_code))] // without the engine there are no such accounts
+/// Catalogues for the engine of the settings; `pool` is the control database.
+#[cfg_attr(not(feature = "sqs"), allow(unreachable_code))] // no accounts without the engine
 pub fn build_env_queues(engine: &QueueEngine, pool: &PgPool) -> Arc<dyn EnvQueues> {
     match engine {
         QueueEngine::Postgres => Arc::new(pool.clone()),

@@ -1,7 +1,8 @@
-//! The integration `queues`: the bundle's queues, into Postgres or SQS, environment by environment.
+//! Integration `queues`: creates the bundle's FIFO queues in Postgres or SQS, per environment.
 //!
-//! Making a queue is safe to repeat, so a run that was killed is carried on by the next one. A lock in the control
-//! database keeps real runs of one environment apart.
+//! - Promise: creating a queue is idempotent, so the next run completes one that was killed.
+//! - Lock order: one advisory lock in the control database per environment excludes concurrent real
+//!   runs.
 
 use std::sync::Arc;
 
@@ -17,22 +18,22 @@ use super::definition::{QUEUE_SCHEMA, QueueFile, desired_queue_state, queues_of_
 use super::plan::plan_queues;
 use super::{ENV_NAMES, EnvQueues};
 
-/// The integration's name.
+/// Name of the integration in commands and locks.
 pub const QUEUES_INTEGRATION: &str = "queues";
 
-/// Makes the queues.
+/// Creates and updates the queues.
 pub struct QueueReconciler {
-    /// The control database: keeps runs apart.
+    /// Control database, for the advisory locks.
     pub pool: PgPool,
-    /// Where the queues are.
+    /// Catalogues of the environments.
     pub queues: Arc<dyn EnvQueues>,
 }
 
-/// How it is run.
+/// Arguments of a run (`--arg`).
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueueArguments {
-    /// Only the queues of this environment.
+    /// Limits the run to this environment.
     #[serde(default)]
     env: Option<String>,
 }
@@ -56,7 +57,7 @@ impl Reconciler for QueueReconciler {
             if let Some(env) = &arguments.env {
                 return self.reconcile_env(&files, env, approval).await;
             }
-            // One environment that is away keeps no other from its queues.
+            // An unreachable environment must not block the others.
             let mut combined_plan = ReconcilePlan::default();
             let plans =
                 join_all(ENV_NAMES.map(|env| self.reconcile_env(&files, env, approval.clone())))
@@ -84,7 +85,7 @@ impl Reconciler for QueueReconciler {
 }
 
 impl QueueReconciler {
-    /// A real run has an approval.
+    /// `approval` is `None` in a dry run.
     async fn reconcile_env(
         &self,
         files: &[QueueFile],

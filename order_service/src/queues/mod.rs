@@ -1,6 +1,6 @@
-//! The FIFO queues of each environment: what the bundle says about them, and the integration that makes them.
+//! FIFO queues of each environment: documents of the bundle, and the integration that creates them.
 //!
-//! Queues are made and changed, never deleted: there may be messages in them, and what else uses them nobody knows.
+//! Queues are created and updated, never deleted: they may hold messages and may have other users.
 
 mod definition;
 mod env_queues;
@@ -17,14 +17,16 @@ pub use definition::{ENV_NAMES, QUEUE_SCHEMA, QueueFile};
 pub use env_queues::build_env_queues;
 pub use integration::{QUEUES_INTEGRATION, QueueReconciler};
 
-/// The queues of an environment; `None`: it has no place for queues here, and is left alone. An error is one line.
+/// Catalogue of an environment; `None` if the environment has no queues here and is skipped. An
+/// error is one line.
 pub type EnvCatalogueResult = Result<Option<Arc<dyn FifoCatalogue>>, String>;
 
-/// Where the queues of each environment are.
+/// Access to the queue catalogue of each environment.
 pub trait EnvQueues: Send + Sync {
-    /// Those of `env`: `dev`, `test` or `prod`.
+    /// Catalogue of `env`: `dev`, `test` or `prod`.
     fn catalogue_of<'a>(&'a self, env: &'a str) -> BoxFuture<'a, EnvCatalogueResult>;
 
-    /// Whether they may not answer although the control database does: nobody who starts must wait for them.
+    /// Whether the engine can be down while the control database is up. If so, a starting service
+    /// must not wait for it.
     fn can_be_unavailable(&self) -> bool;
 }

@@ -1,4 +1,4 @@
-//! From the queues that are there and those that are wanted to what is done: pure.
+//! Diff of stored and desired queues; no I/O.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::definition::queue_json;
 
 const QUEUE_KIND: &str = "queue";
 
-/// The plan, and the queues to make or change, in an order in which that can be done.
+/// The plan, and the queues to create or update, dead-letter queues first.
 pub(super) fn plan_queues(
     env: &str,
     stored_queues: &BTreeMap<String, FifoQueueOptions>,
@@ -53,7 +53,7 @@ mod tests {
     fn truth_table() {
         let wanted = queues_of_env(&[queue_file("b", Some(5)), queue_file("a", None)], "test");
         let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
-        // Dead letters first: others refer to them.
+        // Dead-letter queues first: the others refer to them.
         assert_eq!(names, ["a-test-dead.fifo", "b-test-dead.fifo", "a-test.fifo", "b-test.fifo"]);
         assert!(queues_of_env(&[queue_file("a", None)], "prod").is_empty());
 

@@ -1,4 +1,4 @@
-//! The configurator in this process: what its routes ask, its role, and the integration `platform`.
+//! Configurator in this process: for the routes, for the role, and for the integration `platform`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::bundle::TypeUsageFinder;
 use crate::integration;
 use crate::settings::QueueSettings;
 
-/// The configurator of a process.
+/// Configurator with the engines of `queues`.
 pub fn build_configurator(
     settings: &QueueSettings,
     pool: &PgPool,
@@ -36,7 +36,7 @@ pub fn build_configurator(
     }
 }
 
-/// Starts the role; it ends after `stop`. What is in work then may take `shutdown_timeout`.
+/// Starts the role; it ends after `stop`. Work in progress then has `grace` to finish.
 pub async fn start_configurator_role(
     configurator: &Configurator,
     queues: &FifoQueueSet,

@@ -1,7 +1,7 @@
-//! How the connections that the settings allow are shared out, and whether the server has as many.
+//! Connection budget: how the allowed connections are divided, and whether the server has enough.
 //!
-//! `--database-connections` and `--shard-connections` are what is held at most, everything counted. What must never wait
-//! for others has connections of its own; they are closed when nobody needs them.
+//! `--database-connections` and `--shard-connections` are upper bounds of everything this process
+//! opens. Work that must not wait for a pool has reserved connections; idle ones are closed.
 
 use anyhow::Context as _;
 use ledger::sharding::LedgerShards;
@@ -9,22 +9,22 @@ use sqlx::PgPool;
 
 use crate::settings::DatabaseSettings;
 
-/// On which leases are renewed (`store::lease_connection`).
+/// Connections for lease renewal (`store::open_lease_pool`).
 const LEASE_CONNECTION_COUNT: u32 = 1;
-/// For questions asked while a connection is held.
+/// Connections for queries made while another connection is held.
 pub(crate) const NESTED_CONNECTION_COUNT: u32 = 2;
-/// Connections of the control database that one task each has to itself: notifications, accepted orders, callbacks,
-/// ends of orders, claimed orders, claimed tasks, events, what is noted of them meanwhile.
+/// Connections of the control database reserved for one task each: LISTEN, accepted orders,
+/// callbacks, order outcomes, order claims, task claims, events, template renderings.
 const CONTROL_TASK_CONNECTION_COUNT: u32 = 8;
-/// Of each shard: notifications of locks, written events; what follows them: numbers, sums, export.
+/// Per shard: LISTEN for locks, event writer, sequencer, aggregator, exporter.
 const SHARD_TASK_CONNECTION_COUNT: u32 = 5;
 
-/// The least for the control database.
+/// Minimum of `--database-connections`: the reserved ones and 2 shared.
 pub(crate) const MIN_CONTROL_CONNECTIONS: u32 = 13;
-/// The least for a shard.
+/// Minimum of `--shard-connections`: the reserved ones and 1 shared.
 pub(crate) const MIN_SHARD_CONNECTIONS: u32 = 7;
 
-/// What is left of so many for everything else on the control database.
+/// Size of the control database's shared pool, after the reserved connections.
 pub(super) fn control_pool_size(connection_count: u32) -> u32 {
     connection_count
         .saturating_sub(
@@ -33,13 +33,13 @@ pub(super) fn control_pool_size(connection_count: u32) -> u32 {
         .max(1)
 }
 
-/// What is left of so many for everything else on a shard.
+/// Size of a shard's shared pool, after the reserved connections.
 pub(super) fn shard_pool_size(connection_count: u32) -> u32 {
     connection_count.saturating_sub(LEASE_CONNECTION_COUNT + SHARD_TASK_CONNECTION_COUNT).max(1)
 }
 
-/// Refuses to start if the control database's server does not have as many connections as this process may come to hold
-/// of it; says so if it has them, but others leave too few.
+/// Fails if the control database's server allows fewer connections than this process may open.
+/// Warns if only the connections of other clients make it too few.
 pub(super) async fn check_connection_limits(
     settings: &DatabaseSettings,
     control: &PgPool,
@@ -81,7 +81,7 @@ pub(super) async fn check_connection_limits(
     Ok(())
 }
 
-/// What the server, the role and the database allow, and what is held.
+/// Limit of the server, role and database, and the number of open connections.
 async fn read_connection_limit(pool: &PgPool) -> store::Result<(i64, i64)> {
     store::run_statement(pool, "room_for_connections", |connection| {
         Box::pin(

@@ -1,4 +1,4 @@
-//! The control database: embedded, or somebody's Postgres; opened patiently and at the right schema version.
+//! Control database, embedded or external: waits for it and checks its schema version.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,41 +12,41 @@ use tokio::time::timeout;
 use super::connections;
 use crate::settings::DatabaseSettings;
 
-/// The name of the control database in an embedded cluster.
+/// Name of the control database in an embedded cluster.
 const CONTROL_DATABASE_NAME: &str = "control";
 
-/// What whoever opens the databases may do with those of an embedded cluster. Other databases are only ever created and
-/// migrated by people and by `migrate`.
+/// Permission to create and migrate databases of an embedded cluster. External databases are
+/// created by their operators and migrated only by `migrate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseAccess {
-    /// Creates the cluster, its databases and their schemas where they are missing: for what serves and what writes.
+    /// Creates the cluster, its databases and schemas where missing: for services and writing
+    /// commands.
     CreateMissing,
-    /// Takes what is there, and creates and migrates nothing: for commands that look.
+    /// Creates and migrates nothing: for read-only commands.
     Existing,
 }
 
 /// An open control database.
 pub struct ControlDatabase {
-    /// Its connections, but for those that something holds to itself.
+    /// Shared pool, without the connections that single tasks reserve.
     pub pool: PgPool,
-    /// The connection on which leases are renewed, and on which it is asked whether the database is there: nothing else
-    /// waits for it.
+    /// Reserved connection for lease renewals and readiness probes; no other work can delay them.
     pub leases: PgPool,
-    /// Keeps an embedded cluster running.
+    /// Keeps an embedded cluster running while held.
     pub embedded: Option<Arc<EmbeddedCluster>>,
-    /// How it was opened; shards beside it are opened in the same way.
+    /// Access it was opened with; its shards are opened with the same.
     pub access: DatabaseAccess,
 }
 
 impl ControlDatabase {
-    /// Closes the connections, and those of pools beside this one.
+    /// Closes all pools of this database.
     pub async fn close(&self) {
         store::close_pool(&self.pool).await;
     }
 }
 
-/// Opens the control database, at this version's schema. With [`DatabaseAccess::CreateMissing`] an embedded one is created and migrated as
-/// needed; a schema that does not fit is an error otherwise.
+/// Opens the control database at this version's schema. With [`DatabaseAccess::CreateMissing`] an
+/// embedded one is created and migrated; otherwise another schema version is an error.
 pub async fn open_control_database(
     settings: &DatabaseSettings,
     access: DatabaseAccess,
@@ -63,7 +63,7 @@ pub async fn open_control_database(
     Ok(database)
 }
 
-/// Opens the control database whatever its schema version.
+/// Opens the control database without a check of the schema version.
 pub async fn connect_control_database(
     settings: &DatabaseSettings,
     access: DatabaseAccess,
@@ -94,7 +94,7 @@ pub async fn connect_control_database(
     Ok(ControlDatabase { pool, leases, embedded, access })
 }
 
-/// A connection for migrations: they may take as long as they take.
+/// Dedicated connection for migrations, without a statement timeout.
 pub async fn take_migration_connection(pool: &PgPool) -> store::Result<DedicatedConnection> {
     DedicatedConnection::acquire(pool, Duration::ZERO).await
 }
@@ -112,7 +112,7 @@ async fn join_embedded_cluster(
     Ok(joined.await.context("starting the embedded PostgreSQL")??)
 }
 
-/// Makes sure that a database of the cluster is there.
+/// Fails if the cluster has no such database and `access` does not allow creating it.
 pub(super) async fn require_database(
     embedded: &EmbeddedCluster,
     name: &str,
@@ -129,9 +129,9 @@ pub(super) async fn require_database(
     )
 }
 
-/// Whether a database of the cluster is there; unless only existing ones are wanted, it is created if it is not. Two
-/// services may start at once: whoever comes second finds it. A server whose first process was just killed still takes
-/// connections for a moment; another one follows.
+/// Whether the cluster has the database; creates it if `access` allows. Safe against concurrent
+/// starts. Retries transient errors until `max_wait`: a server whose postmaster was just killed
+/// still accepts connections for a moment.
 pub(super) async fn find_or_create_database(
     embedded: &EmbeddedCluster,
     name: &str,
@@ -157,7 +157,7 @@ pub(super) async fn find_or_create_database(
     }
 }
 
-/// For one try: connecting, waiting for others that create one, copying the template.
+/// Timeout of one attempt: connect, wait for the advisory lock, copy the template.
 const CREATE_DATABASE_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn try_find_or_create_database(
@@ -170,9 +170,9 @@ async fn try_find_or_create_database(
     let is_present = has_database(&mut admin, name).await?;
     let create = access == DatabaseAccess::CreateMissing && !is_present;
     if create {
-        // One copy of the template at a time: Postgres refuses a second one.
+        // Postgres refuses concurrent copies of one template.
         sqlx::query("SELECT pg_advisory_lock(1) -- create_database").execute(&mut admin).await?;
-        // Whoever had the lock may have been about the same database.
+        // The previous lock holder may have created it.
         if !has_database(&mut admin, name).await? {
             tracing::info!(user = CLUSTER_USER, data_dir = %embedded.data_dir().display(), name, "creating a database");
             sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))

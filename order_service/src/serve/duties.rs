@@ -1,4 +1,4 @@
-//! What one process at a time does for each shard of the ledger; any number of processes may stand by.
+//! Duties of each ledger shard: one process at a time holds each, by lease; others stand by.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::settings::ProcessRole;
 
-/// Begins the duties of these roles; they end, and give their leases back, after `stop`.
+/// Starts the duties of these roles; after `stop` they end and release their leases.
 pub(super) fn start_shard_duties(
     ledger: &Arc<Ledger>,
     roles: &[ProcessRole],

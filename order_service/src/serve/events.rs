@@ -1,4 +1,4 @@
-//! Events in this process: what writes and matches them, and the duties that belong to them.
+//! Events in this process: the writer, the matcher, and their duties.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::events::OrderEventWriter;
 use crate::settings::EventServiceSettings;
 use crate::tasks::TASK_TYPES;
 
-/// The duty of whoever keeps events for as long as they are to be kept.
+/// Duty that drops events beyond the retention.
 const EVENT_RETENTION_DUTY: &str = "event-retention";
-/// The duty of whoever writes the events of orders.
+/// Duty that writes the events of orders.
 const ORDER_EVENTS_DUTY: &str = "order-events";
 
-/// Starts writing events, by the configs there are.
+/// Starts the event writer with the stored action configs.
 pub(super) async fn start_events(
     settings: &EventServiceSettings,
     pool: &PgPool,
@@ -38,7 +38,7 @@ pub(super) async fn start_events(
     Ok(EventApiState { events, writer })
 }
 
-/// What sends webhooks.
+/// HTTP client for webhooks.
 pub(super) fn build_webhook_sender(settings: &EventServiceSettings) -> HttpRequest {
     HttpRequest {
         connector: WebhookConnector::new(
@@ -49,7 +49,7 @@ pub(super) fn build_webhook_sender(settings: &EventServiceSettings) -> HttpReque
     }
 }
 
-/// The duties of processes with the role `tasks`.
+/// Duties of processes with the role `tasks`.
 pub(super) fn event_duties(
     settings: &EventServiceSettings,
     events: &EventStore,

@@ -1,4 +1,4 @@
-//! The log broker that the settings name.
+//! Export engine of the settings.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use store::data_dir::open_data_dir;
 
 use crate::settings::ExportSettings;
 
-/// The engine; `None` if nothing is exported. Nothing is connected yet.
+/// Engine without connecting; `None` if nothing is exported.
 pub fn build_export_engine(
     settings: &ExportSettings,
 ) -> anyhow::Result<Option<Arc<dyn ExportEngine>>> {
@@ -22,7 +22,7 @@ pub fn build_export_engine(
     })
 }
 
-/// The engine for who writes: what it writes to is nobody else's.
+/// Engine for the exporter. Makes the export folder inaccessible to other users.
 pub(super) fn build_export_writer_engine(
     settings: &ExportSettings,
 ) -> anyhow::Result<Option<Arc<dyn ExportEngine>>> {

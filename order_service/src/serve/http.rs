@@ -1,4 +1,4 @@
-//! The HTTP port: opens first, so that probes are answered while the database is still starting.
+//! HTTP port. It opens first, so that probes get answers while the database starts.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,10 +19,10 @@ use tower::ServiceExt as _;
 
 use crate::settings::ServiceSettings;
 
-/// The API's routes, once there are any: it needs the databases.
+/// API routes, set once the databases are open.
 type LateRoutes = Arc<OnceLock<Router>>;
 
-/// The HTTP port, and the place for the API's routes.
+/// HTTP server whose API routes are installed later.
 pub(super) struct HttpApiServer {
     routes: LateRoutes,
     server: RunningServer,
@@ -30,16 +30,16 @@ pub(super) struct HttpApiServer {
 }
 
 impl HttpApiServer {
-    /// From now on these are served.
+    /// Serves `routes` from now on.
     pub(super) fn install_routes(&self, routes: Router) {
         let routes = routes.fallback(async || {
             ApiError::new(ErrorCode::NotFound, "there is nothing at this address")
         });
-        // A second time would be a second start.
+        // Can only fail on a second call, which does not happen.
         let _ = self.routes.set(routes);
     }
 
-    /// Closes the port; requests in flight are answered within this time.
+    /// Closes the port; requests in flight have `within` to finish.
     pub(super) async fn stop(&self, within: Duration) {
         self.stop.cancel();
         let _ = tokio::time::timeout(within, self.server.wait_until_closed()).await;
@@ -54,7 +54,7 @@ async fn serve_late_routes(State(api): State<LateRoutes>, request: Request) -> R
     }
 }
 
-/// Starts serving HTTP; answers the port and the place for the API's routes.
+/// Starts the HTTP server; returns its port and handle.
 pub(super) async fn start_http_server(
     settings: &ServiceSettings,
     readiness: ServerReadiness,

@@ -1,4 +1,4 @@
-//! The shards of a database for which there is no shard map: made in it by the first start, and kept from then on.
+//! Shards of a control database without a shard map: created by the first start, then fixed.
 
 use ::settings::SettingError;
 use futures::future::BoxFuture;
@@ -8,11 +8,11 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::database::ControlDatabase;
 use crate::settings::InitialShardSettings;
 
-/// What is made if nobody says otherwise: on one server more shards only quarter every batch, and cost connections.
+/// Default shard count: on one server more shards only split every batch and cost connections.
 const DEFAULT_SHARD_COUNT: usize = 1;
 
-/// The shards that are there; if there are none, `requested` (or one) that are made now if `may_create`, or else would be. To
-/// make them the control database has to be at this version's schema. Costs two round trips.
+/// Stored shards. Without any, creates the `requested` ones (default one) if `may_create`, or else
+/// only names them. Creating needs this version's schema in the control database. Two round trips.
 ///
 /// # Errors
 /// [`SettingError`] if the database has another number of shards than is wanted.
@@ -67,7 +67,8 @@ fn new_schema_names(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("s{n}")).collect()
 }
 
-/// Makes them and writes down which there are, unless another process has been quicker.
+/// Creates and records the schemas under a table lock. Returns the stored ones if another process
+/// was first.
 fn create_shard_schemas(
     connection: &mut PgConnection,
     count: usize,
@@ -82,7 +83,8 @@ fn create_shard_schemas(
         }
         let schemas = new_schema_names(count);
         for schema in &schemas {
-            // One that is empty was made for us; one with something in it is somebody else's, and refused.
+            // An operator may have created an empty schema. CREATE SCHEMA fails for one with
+            // content, which belongs to another owner.
             if !is_empty_schema(connection, schema).await? {
                 let create = format!("CREATE SCHEMA \"{schema}\" -- create_shard_schema");
                 sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await?;
@@ -96,7 +98,7 @@ fn create_shard_schemas(
     })
 }
 
-/// Whether a schema is there with nothing in it.
+/// Whether a schema exists and has no relations and no functions.
 async fn is_empty_schema(connection: &mut PgConnection, schema: &str) -> store::Result<bool> {
     let empty = "SELECT to_regnamespace($1) IS NOT NULL
             AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace($1))

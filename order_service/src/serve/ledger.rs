@@ -1,4 +1,4 @@
-//! The ledger's shards: those of the shard map, or those that need no configuration, in the control database.
+//! Ledger shards: those of the shard map, or by default schemas of the control database.
 
 use anyhow::Context as _;
 use ledger::sharding::{LedgerShards, Shard, ShardDefinition, ShardMap};
@@ -9,7 +9,7 @@ use super::database::{self, ControlDatabase, DatabaseAccess};
 use super::{connections, initial_shards};
 use crate::settings::DatabaseSettings;
 
-/// The shard map that the settings name, if they name one: known before a database is asked.
+/// Shard map of `--shards`, if set; needs no database.
 pub fn load_configured_shard_map(settings: &DatabaseSettings) -> anyhow::Result<Option<ShardMap>> {
     let Some(file) = &settings.shards else { return Ok(None) };
     let name = file.display();
@@ -17,8 +17,8 @@ pub fn load_configured_shard_map(settings: &DatabaseSettings) -> anyhow::Result<
     ShardMap::parse(&yaml).map(Some).map_err(|reason| anyhow::anyhow!("--shards {name}: {reason}"))
 }
 
-/// The shard map that the settings name, or that of the shards in the control database; in an embedded one they are made if
-/// there are none and `database` was opened to create what is missing.
+/// Shard map of `--shards`, or of the shards in the control database. In an embedded cluster
+/// missing shards are created if `database` was opened with [`DatabaseAccess::CreateMissing`].
 pub async fn load_shard_map(
     settings: &DatabaseSettings,
     database: &ControlDatabase,
@@ -28,7 +28,7 @@ pub async fn load_shard_map(
     load_or_create_shard_map(settings, database, may_create).await
 }
 
-/// The same, for `migrate_shard`, which makes them in any database.
+/// Like [`load_shard_map`], for the command `migrate`, which creates shards in any database.
 pub async fn load_shard_map_to_migrate(
     settings: &DatabaseSettings,
     database: &ControlDatabase,
@@ -55,8 +55,8 @@ async fn load_or_create_shard_map(
     }
 }
 
-/// Opens the shards, as the control database was opened: with [`DatabaseAccess::CreateMissing`] embedded ones are created and migrated as
-/// needed; others must be at this version's schema.
+/// Opens the shards with the access of the control database. With [`DatabaseAccess::CreateMissing`]
+/// embedded shards are created and migrated; others must have this version's schema.
 pub async fn open_shards(
     settings: &DatabaseSettings,
     database: &ControlDatabase,
@@ -70,7 +70,7 @@ pub async fn open_shards(
     Ok(LedgerShards::open(map, pools, migrate).await?)
 }
 
-/// One of the shards, if it has anything in it, for somebody who leaves it its schema.
+/// One shard, `None` if its database is empty. Never migrates it.
 pub async fn open_existing_shard(
     settings: &DatabaseSettings,
     database: &ControlDatabase,
@@ -80,7 +80,7 @@ pub async fn open_existing_shard(
     Ok(LedgerShards::open_if_present(definition, pool).await?)
 }
 
-/// The shards' databases whatever their schema version, by range.
+/// Pools of the shards by range, without a check of the schema version.
 async fn connect_shards(
     settings: &DatabaseSettings,
     database: &ControlDatabase,
@@ -90,7 +90,7 @@ async fn connect_shards(
     futures::future::try_join_all(pools).await
 }
 
-/// One of the shards' databases whatever its schema version.
+/// Pool of one shard, without a check of the schema version.
 pub async fn connect_shard(
     settings: &DatabaseSettings,
     database: &ControlDatabase,
@@ -112,7 +112,7 @@ pub async fn connect_shard(
     Ok(pool)
 }
 
-/// How to connect to a shard's database, and the schema in which it lies if it has no database of its own.
+/// Connect options of a shard's database, and its schema if it shares the database.
 fn shard_connect_options(
     database: &ControlDatabase,
     definition: &ShardDefinition,
@@ -133,7 +133,7 @@ fn shard_connect_options(
     Ok((options, Some(schema.clone())))
 }
 
-/// What a shard lacks, and, unless it is a dry run, brings it there, with the schema in which it lies.
+/// Pending migrations of a shard. Applies them, and creates the schema, unless `dry_run`.
 pub async fn migrate_shard(
     pool: &PgPool,
     definition: &ShardDefinition,
@@ -146,7 +146,7 @@ pub async fn migrate_shard(
     {
         let create = format!("CREATE SCHEMA \"{schema}\" -- provide_shard_schema");
         let created = sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await;
-        // Another `migrate_shard` may have been quicker.
+        // A concurrent `migrate` may have created it.
         if created.is_err() && !has_schema(&mut connection, schema).await? {
             created.context("creating a schema")?;
         }
@@ -158,7 +158,8 @@ pub async fn migrate_shard(
     Ok(pending)
 }
 
-/// Asked first: also a role that may not create schemas may migrate what lies in one.
+/// Checked before CREATE SCHEMA: a role without the CREATE privilege may still migrate an existing
+/// schema.
 async fn has_schema(connection: &mut PgConnection, schema: &str) -> sqlx::Result<bool> {
     let query = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL -- has_shard_schema");
     query.bind(schema).fetch_one(connection).await

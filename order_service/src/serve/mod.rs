@@ -1,4 +1,5 @@
-//! The composition root: opens the database, wires the rooms together, serves until told to stop, stops in order.
+//! Composition root: opens the databases, starts all parts, serves until `stop`, shuts down in
+//! order.
 
 pub mod configurator;
 pub(crate) mod connections;
@@ -40,21 +41,21 @@ use database::DatabaseAccess;
 use process::RunningProcess;
 use shutdown::{ShutdownParts, ShutdownSignal};
 
-/// Large enough for too many orders to be refused by their number: 10,000 are 250 KB at most.
+/// Large enough to refuse too many orders by count: 10,000 orders are at most 250 KB.
 const MAX_GRPC_MESSAGE_BYTES: usize = 16 << 20;
-/// Files for everything but clients and databases: exports, queues, webhooks, the exchange.
+/// File descriptors reserved for exports, queues, webhooks and the exchange.
 const RESERVED_FILE_COUNT: u64 = 256;
-/// Shards whose connections are kept back before the shard map is known.
+/// Number of shards to reserve file descriptors for, before the shard map is known.
 const ASSUMED_SHARD_COUNT: u64 = 16;
 
-/// Serves until `stop`.
+/// Serves until `stop` is cancelled.
 pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> anyhow::Result<()> {
     let grpc = settings.roles.contains(&ProcessRole::Grpc);
     if grpc {
-        // Only tried: the port opens when it can serve, but one that is taken is said at once.
+        // Trial bind: the port opens once the service is ready, but a taken port fails immediately.
         drop(PortListeners::bind(&settings.listen, settings.app_port, "--app-port").await?);
     }
-    // A wrong shard map is said before anything is created.
+    // An invalid shard map fails before anything is created.
     ledger::load_configured_shard_map(&settings.database)?;
     let export_to = match settings.roles.contains(&ProcessRole::Exporter) {
         true => export::build_export_writer_engine(&settings.export)?,
@@ -129,7 +130,7 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     served
 }
 
-/// Tells people of this process until the token is cancelled.
+/// Reports this process as alive in the control database until the token is cancelled.
 fn start_heartbeat(
     roles: &[ProcessRole],
     database: &database::ControlDatabase,
@@ -143,7 +144,7 @@ fn start_heartbeat(
     (tokio::spawn(heartbeat), heartbeat_stop)
 }
 
-/// What its routes ask, and what its role does, if this process has it.
+/// Configurator for the routes; starts the role if this process has it.
 async fn start_configurator(
     settings: &ServiceSettings,
     database: &database::ControlDatabase,
@@ -168,12 +169,12 @@ async fn start_configurator(
     Ok((configurator, running))
 }
 
-/// Waits until everything has ended that has been stopping since the signal.
+/// Waits until all tasks, which have been stopping since the signal, have ended.
 pub(crate) async fn join_tasks_within(mut running: JoinSet<()>, within: Duration) {
     let _ = timeout(within, async { while running.join_next().await.is_some() {} }).await;
 }
 
-/// What clients may use of this process, with the files kept back that it needs itself.
+/// Connection limits for clients, with file descriptors reserved for the process itself.
 fn client_limits(database: &crate::settings::DatabaseSettings) -> ConnectionLimits {
     let reserved_files = RESERVED_FILE_COUNT
         + u64::from(database.connections)
@@ -224,10 +225,10 @@ async fn serve_grpc(
     readiness.set(Err("the service is stopping".to_owned()));
     health.set_not_serving::<OrderServiceServer<OrderApi>>().await;
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-    // Callbacks are taken until the last order in flight has ended: its answer depends on them.
+    // Callbacks are accepted until the last order in flight has ended: it may wait for one.
     running.finish_in_flight(settings.shutdown_timeout).await;
     finished.cancel();
-    // Idle connections of clients do not hold us up.
+    // Idle client connections must not block the shutdown.
     let _ = timeout(Duration::from_secs(1), server.wait_until_closed()).await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Wires the rooms of a running process together.
+//! Wiring of a serving process: queue, leases, exchange, pipeline, writers, API state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,24 +27,24 @@ use crate::postings::LedgerOrderPoster;
 use crate::retry::RetryClaimer;
 use crate::settings::{ProcessRole, ServiceSettings};
 
-/// Lanes taken over and not yet looked into.
+/// Capacity of the channel of adopted lanes.
 const ADOPTED_LANE_CAPACITY: usize = 64;
-/// Between two attempts at an order, before jitter.
+/// Maximum backoff between two order attempts, before jitter.
 const MAX_ORDER_BACKOFF: Duration = Duration::from_secs(60);
-/// Orders from the retry queue that are in memory at a time.
+/// Maximum number of orders from the retry queue in memory.
 const MAX_RETRIED_ORDERS: usize = 20_000;
-/// Attempts in the background before an order is given up, however long it has waited.
+/// Background attempts before an order can be given up, whatever its age.
 const MIN_BACKGROUND_ATTEMPTS: u32 = 10;
 
-/// A running process.
+/// The parts of a running process.
 pub(super) struct RunningProcess {
-    /// For the API.
+    /// State of the gRPC API.
     pub(super) api_state: OrderApiState,
-    /// For the REST API.
+    /// Ledger, also used by the REST API.
     pub(super) ledger: Arc<Ledger>,
-    /// What the control database tells.
+    /// Hub for notifications of the control database.
     pub(super) notifications: PgNotificationHub,
-    /// What this process holds of the orders' queue.
+    /// Leases of this process on lanes of the order queue.
     pub(super) leases: LeaseManager,
     pipeline_entrance: PipelineSender,
     claimer_stop: CancellationToken,
@@ -54,7 +54,7 @@ pub(super) struct RunningProcess {
     jobs: JobQueue,
 }
 
-/// Starts everything but the listeners.
+/// Starts all parts except the listeners.
 pub(super) async fn start_process(
     settings: &ServiceSettings,
     database: &ControlDatabase,
@@ -97,7 +97,7 @@ pub(super) async fn start_process(
         max_delay: MAX_ORDER_BACKOFF,
         jitter: 0.2,
     };
-    // At most so many are used up within one request; the others are in the background.
+    // One request uses at most `max_attempts`; the others are background attempts.
     let attempts = MIN_BACKGROUND_ATTEMPTS.saturating_add(settings.max_attempts);
     let terms = GiveUpPolicy { backoff, after: settings.give_up_after, min_attempts: attempts };
     let order_writer =
@@ -171,7 +171,8 @@ pub(super) async fn start_process(
     })
 }
 
-/// No more workers than there can be orders for; and how many orders from the retry queue are in the pipeline at a time.
+/// The pipeline's size (no more workers than orders can need), and the maximum number of orders
+/// from the retry queue in the pipeline.
 fn compute_pipeline_size(settings: &ServiceSettings) -> (PipelineSize, usize) {
     let fan = settings.fan_limit;
     let max_retried = settings.workers.saturating_mul(fan).div_ceil(2).min(MAX_RETRIED_ORDERS);
@@ -205,7 +206,7 @@ fn start_exchange(
     let peer = GrpcPeer::at_address(&settings.data_manager_address)
         .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
     let terms = ExchangeClientOptions {
-        // Also counting calls whose order has gone on already.
+        // Includes calls whose order has already continued.
         max_calls: settings.workers.saturating_mul(settings.fan_limit),
         max_quick_calls: settings.exchange_concurrency,
         timeout: settings.callback_timeout,
@@ -218,7 +219,7 @@ fn start_exchange(
     ))
 }
 
-/// When this process has lost its lane, others end the orders its requests wait for.
+/// After a lane loss other processes finish its orders, so local waiters poll the database.
 async fn follow_after_lane_loss(jobs: JobQueue, watch: OutcomeHub) {
     loop {
         let lane = jobs.own_lane();
@@ -230,7 +231,7 @@ async fn follow_after_lane_loss(jobs: JobQueue, watch: OutcomeHub) {
     }
 }
 
-/// Callbacks that came to other replicas, for orders that wait here.
+/// Delivers callbacks received by other replicas to orders that wait here.
 async fn deliver_callback_notifications(
     mut notifications: broadcast::Receiver<PgNotification>,
     exchange: Arc<DataManagerExchange>,
@@ -243,7 +244,7 @@ async fn deliver_callback_notifications(
                 });
             }
             Ok(_) => {}
-            // Nothing is lost: their next attempt finds the data.
+            // Harmless: the next attempt of these orders reads the callback from the database.
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 tracing::warn!(missed, "callback notifications missed")
             }
@@ -253,11 +254,11 @@ async fn deliver_callback_notifications(
 }
 
 impl RunningProcess {
-    /// Finishes what is in flight: open requests, then what is in the pipeline; what is not done in time is in the
-    /// database, for others or for the next start.
+    /// Drains open requests, then the pipeline. Orders unfinished after `within` stay in the
+    /// database for another process or the next start.
     pub(super) async fn finish_in_flight(&self, within: Duration) {
         let deadline = Instant::now() + within;
-        // Calls that would be cut off are answered with what there is.
+        // Calls near the deadline get a partial answer instead of being cut off.
         let (api_state, close_after) =
             (self.api_state.clone(), within - within.min(Duration::from_secs(5)) / 5);
         tokio::spawn(async move {
@@ -271,7 +272,7 @@ impl RunningProcess {
             if let Some(claimer) = claimer {
                 let _ = claimer.await;
             }
-            // The workers end when it is empty.
+            // Workers end once the queue is empty.
             self.pipeline_entrance.close();
             let workers = self
                 .workers
@@ -289,7 +290,7 @@ impl RunningProcess {
         }
     }
 
-    /// Gives the lanes back: others carry on at once with what is in them.
+    /// Releases the lanes, so that others adopt their orders immediately.
     pub(super) async fn release_lanes(&self) {
         let result = tokio::time::timeout(Duration::from_secs(2), self.jobs.release_lanes()).await;
         if !matches!(result, Ok(Ok(()))) {

@@ -1,4 +1,4 @@
-//! The FIFO queues that the settings name: engines, and what sends to them within transactions.
+//! FIFO queues of the settings: engines, and senders that enqueue within a transaction.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,26 +18,27 @@ use tokio_util::sync::CancellationToken;
 use crate::settings::QueueEngine;
 use crate::tasks::TASK_TYPES;
 
-/// Where what belongs to no environment has its queues.
+/// Outbox engine name of messages without an environment.
 const DEFAULT_QUEUE_PLACE: &str = "default";
 
-/// The queues of a process.
+/// FIFO queues of a process.
 pub struct FifoQueueSet {
-    /// By environment.
+    /// Engine of each environment.
     pub engines: HashMap<Env, Arc<dyn FifoEngine>>,
-    /// By environment.
+    /// Transactional sender of each environment.
     pub senders: HashMap<Env, Arc<dyn FifoTxSender>>,
-    /// For background tasks.
+    /// Engine for background tasks.
     pub task_engine: Arc<dyn FifoEngine>,
-    /// For background tasks.
+    /// Transactional sender for background tasks.
     pub task_sender: Arc<dyn FifoTxSender>,
-    /// Whether queues are made as soon as they are needed.
+    /// Whether the process creates missing queues itself: only in Postgres.
     pub creates_queues: bool,
-    /// What the outbox is for.
+    /// Engines of the outbox relay, by engine name; empty without an outbox.
     outbox_engines: HashMap<String, Arc<dyn FifoEngine>>,
 }
 
-/// Opens them; nothing is connected yet. `notifications` must listen on the channels of queues and of the outbox.
+/// Opens the queues without connecting. `notifications` must listen on the channels of the queues
+/// and the outbox.
 pub async fn open_fifo_queues(
     settings: &QueueEngine,
     pool: &PgPool,
@@ -83,7 +84,7 @@ fn open_postgres_queues(pool: &PgPool, notifications: &PgNotificationHub) -> Fif
     }
 }
 
-/// Whoever a message is about that no queue takes.
+/// Tells the owner of a message (block or task) that the queue refused it.
 struct RefusedMessageHandler {
     pool: PgPool,
     tasks: TaskStore,
@@ -105,7 +106,7 @@ impl FifoRefusalHandler for RefusedMessageHandler {
 }
 
 impl FifoQueueSet {
-    /// Sends what is in the outbox, if there is one, until `stop`.
+    /// Starts the outbox relay, if an engine needs one; it runs until `stop`.
     pub fn start_outbox_relay(
         &self,
         pool: &PgPool,

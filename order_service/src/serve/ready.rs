@@ -1,4 +1,4 @@
-//! Readiness: that this process can do its work, which is to write.
+//! Readiness probe: whether this process can write.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,22 +12,24 @@ use store::{LeaseManager, PgConnectOptions, PgOperation, is_disk_full, read_only
 
 use super::database::ControlDatabase;
 
-/// For the control database's answer.
+/// Timeout of the control database's answer.
 const CONTROL_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A shard that does not answer is no reason, so whoever probes does not wait for it: some give up after a second.
+/// Timeout of a shard's answer. A silent shard does not make the process unready, and some probers
+/// give up after one second.
 const SHARD_PROBE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Less room on the disk of an embedded cluster, in bytes, and it cannot make the next file of its log.
+/// Minimum free disk space of an embedded cluster, in bytes: Postgres needs room for the next WAL
+/// segment, 16 MiB.
 const MIN_FREE_DISK_BYTES: u64 = 16 << 20;
 
-/// Ready means that the control database answers, that all databases take what is written, and that what this process lives
-/// on was written in time. A shard that does not answer is no reason: the others go on.
+/// Ready means: the control database answers, no database is read-only, and this process renewed
+/// its leases in time. A shard that does not answer is no reason: the other shards work.
 pub(super) fn build_readiness_probe(
     database: &ControlDatabase,
     leases: LeaseManager,
     shards: LedgerShards,
 ) -> DependencyProbe {
     let pool = database.leases.clone();
-    // Those in the control database are asked with it.
+    // Shards in the control database need no probe of their own.
     let elsewhere = shards.all().iter().filter(|shard| !is_same_database(&shard.pool, &pool));
     let shards = elsewhere.cloned().collect();
     let data_dir = database.embedded.as_ref().map(|embedded| embedded.data_dir().to_owned());
@@ -70,7 +72,7 @@ impl ReadinessProbe {
                 return Err(format!("the database of shard {} {reason}", shard.name));
             }
         }
-        // After the reasons that would be the cause of it.
+        // Checked last: the reasons above would be the cause of a missed renewal.
         self.leases.check_last_renewal()
     }
 }

@@ -1,4 +1,4 @@
-//! The routes of the HTTP API, and the description of all of them: here the crates' routers meet.
+//! Routes of the HTTP API and their OpenAPI document, merged from all crates.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use tasks::TaskStore;
 
 use crate::bundle::{self, ReconcileTargets};
 
-/// What the routes ask.
+/// State of the routes.
 pub struct HttpApiServices {
-    /// The ledger.
+    /// Ledger for the routes below `/v1`.
     pub ledger: Arc<Ledger>,
-    /// The background tasks.
+    /// Store of the background tasks.
     pub tasks: TaskStore,
-    /// The events.
+    /// Event store and writer.
     pub events: EventApiState,
-    /// What is reconciled.
+    /// Targets of `POST /api/v1/reconcile`.
     pub targets: ReconcileTargets,
-    /// The configurator.
+    /// Configurator for templates and runs.
     pub configurator: Configurator,
 }
 
-/// All routes, with their description.
+/// All routes, with their OpenAPI document.
 pub fn build_api_routes(services: HttpApiServices) -> Router {
     ledger::http::build_ledger_routes(services.ledger)
         .merge(tasks::http::task_routes(services.tasks))
@@ -34,7 +34,7 @@ pub fn build_api_routes(services: HttpApiServices) -> Router {
         .merge(openapi::docs_routes(collect_openapi_parts()))
 }
 
-/// The parts of the description, in the order in which they are shown.
+/// Parts of the OpenAPI document, in display order.
 pub fn collect_openapi_parts() -> Vec<&'static str> {
     let mut parts = ledger::http::OPENAPI_DOCUMENTS.to_vec();
     parts.extend(events::http::EVENTS_OPENAPI_YAML);

@@ -1,4 +1,4 @@
-//! Stopping, in order: everything has `--shutdown-timeout` from the signal on, however many parts of it there are.
+//! Ordered shutdown: all parts share one deadline, `--shutdown-timeout` after the signal.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use super::process::RunningProcess;
 use super::tasks::BackgroundTasks;
 use super::{database, join_tasks_within};
 
-/// REST calls in flight have so long when everything else has ended.
+/// Timeout of REST calls in flight once everything else has stopped.
 const LAST_REQUESTS_TIMEOUT: Duration = Duration::from_secs(2);
-/// What has been stopping since the signal has so long at least.
+/// Minimum time for each part, even past the deadline.
 const MIN_STOP_TIMEOUT: Duration = Duration::from_secs(1);
-/// What duties have to give their leases back.
+/// Timeout of the duties for releasing their leases.
 const DUTIES_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// When the process was told to stop.
+/// Records the moment of the stop signal.
 pub(super) struct ShutdownSignal {
     stop: CancellationToken,
     received_at: JoinHandle<Instant>,
@@ -34,28 +34,27 @@ impl ShutdownSignal {
         Self { stop: stop.clone(), received_at }
     }
 
-    /// When everything is to have ended that has so long from the signal on. Without a signal (serving has failed) it is
-    /// given now.
+    /// Deadline of the shutdown. Without a signal (serving failed) the timeout starts now.
     async fn deadline(self, shutdown_timeout: Duration) -> Instant {
         self.stop.cancel();
         self.received_at.await.unwrap_or_else(|_| Instant::now()) + shutdown_timeout
     }
 }
 
-/// What runs beside the servers.
+/// Parts that run beside the gRPC server.
 pub(super) struct ShutdownParts {
     pub(super) background: BackgroundTasks,
     pub(super) configurator_tasks: JoinSet<()>,
     pub(super) duties: JoinSet<()>,
     pub(super) heartbeat: JoinHandle<()>,
-    /// Ends the heartbeat.
+    /// Cancelled to end the heartbeat.
     pub(super) heartbeat_stop: CancellationToken,
     pub(super) api: HttpApiServer,
 }
 
 impl ShutdownParts {
-    /// Waits for all parts, which have been stopping since the signal and hand in what is unfinished after two thirds of the
-    /// time; then closes the database.
+    /// Waits for all parts, then closes the database. The parts have been stopping since the
+    /// signal, and release unfinished work after two thirds of the timeout.
     pub(super) async fn stop(
         mut self,
         signal: ShutdownSignal,
@@ -65,7 +64,7 @@ impl ShutdownParts {
     ) {
         let deadline = signal.deadline(shutdown_timeout).await;
         let time_left = || deadline.saturating_duration_since(Instant::now()).max(MIN_STOP_TIMEOUT);
-        // Whoever waits in line for a lock asks another process.
+        // Clients in a lock's wait queue retry at another process.
         running.ledger.locks.stop();
         running.release_lanes().await;
         self.background.join_within(time_left()).await;

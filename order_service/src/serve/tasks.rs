@@ -1,4 +1,4 @@
-//! Background tasks in this process: the scheduler or its standby, workers, and what enqueues.
+//! Background tasks in this process: scheduler duty, task workers, outbox relay.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,20 +21,20 @@ use super::queues::FifoQueueSet;
 use crate::settings::{ProcessRole, ServiceSettings};
 use crate::tasks::{TASK_TYPES, TaskHandlerDependencies, build_task_handlers};
 
-/// The duty of whoever schedules.
+/// Name of the scheduler's duty.
 const SCHEDULER_DUTY: &str = "scheduler";
 
-/// The pause until the queue of tasks is asked for again.
+/// Retry interval while the task queue cannot be opened.
 const QUEUE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What runs, and what enqueues.
+/// The task store and the running workers.
 pub(super) struct BackgroundTasks {
-    /// For the API.
+    /// Store for the API.
     pub(super) tasks: TaskStore,
     running: JoinSet<()>,
 }
 
-/// Starts what the roles ask for; it ends after `stop`.
+/// Starts the parts of this process's roles; they end after `stop`.
 pub(super) async fn start_background_tasks(
     settings: &ServiceSettings,
     database: &ControlDatabase,
@@ -77,7 +77,7 @@ pub(super) async fn start_background_tasks(
             actions.stop(grace).await;
         });
         let mut terms = TaskWorkerOptions::default();
-        // What is not done by then is given back: others have it at once.
+        // Unfinished tasks are then released, so that other workers get them immediately.
         terms.consumer.shutdown_timeout = settings.shutdown_timeout * 2 / 3;
         running.spawn(run_task_worker(
             fifo.task_engine.clone(),
@@ -95,7 +95,7 @@ pub(super) async fn start_background_tasks(
     Ok(BackgroundTasks { tasks, running })
 }
 
-/// Works as soon as the queue is there: the engine may be away for now.
+/// Opens the task queue, with retries while the engine is unreachable, then runs the worker.
 async fn run_task_worker(
     engine: Arc<dyn FifoEngine>,
     worker_context: TaskExecutor,
@@ -127,7 +127,7 @@ async fn run_task_worker(
     }
 }
 
-/// What the workers need.
+/// Executor with all task handlers.
 fn build_task_worker_context(
     settings: &ServiceSettings,
     pool: &PgPool,
@@ -159,7 +159,7 @@ fn build_task_worker_context(
 }
 
 impl BackgroundTasks {
-    /// Waits until everything has ended that has been stopping since the signal.
+    /// Waits until all parts, which have been stopping since the signal, have ended.
     pub(super) async fn join_within(self, within: Duration) {
         super::join_tasks_within(self.running, within).await;
     }

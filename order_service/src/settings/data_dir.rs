@@ -1,27 +1,27 @@
-//! `--data-dir`, and where it is if nobody says so.
+//! `--data-dir` and its default.
 
 use std::path::{Path, PathBuf};
 
 use settings::{ResolvedSettings, Setting, SettingError};
 
-/// Its default is worked out by [`with_default_data_dir`].
+/// Its default is set by [`with_default_data_dir`].
 pub(super) const DATA_DIR_SETTING: Setting = Setting::new(
     "data-dir",
     "DIR",
     "Where the embedded PostgreSQL lives [default /var/lib/order_service as root, else $XDG_DATA_HOME/order_service]",
 );
 
-/// The data dir; none if nothing says where one could be, which only matters to who needs it.
+/// Data directory; `None` if neither set nor derivable, which fails only on use.
 #[derive(Debug, Clone)]
 pub struct DataDir(Option<PathBuf>);
 
 impl DataDir {
-    /// From resolved settings.
+    /// Reads resolved settings; cannot fail for a missing value.
     pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         Ok(Self(resolved.get_optional::<String>("data-dir")?.map(PathBuf::from)))
     }
 
-    /// Where it is.
+    /// Path of the directory, or an error that says what to set.
     pub fn path(&self) -> anyhow::Result<&Path> {
         self.0.as_deref().ok_or_else(|| {
             anyhow::anyhow!(
@@ -31,7 +31,7 @@ impl DataDir {
     }
 }
 
-/// Adds the default data dir.
+/// Adds the default of `--data-dir`, unless it is set.
 pub fn with_default_data_dir(mut resolved: ResolvedSettings) -> ResolvedSettings {
     let dir = if nix::unistd::geteuid().is_root() {
         Some(PathBuf::from("/var/lib/order_service"))
@@ -44,7 +44,7 @@ pub fn with_default_data_dir(mut resolved: ResolvedSettings) -> ResolvedSettings
     resolved
 }
 
-/// A relative path would be another one with each folder that the program is started in.
+/// Ignores relative paths: they would depend on the working directory.
 fn default_data_dir(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let absolute = |name| variable(name).filter(|path| path.is_absolute());
     let home = || Some(absolute("HOME")?.join(".local/share"));

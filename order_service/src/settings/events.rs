@@ -1,4 +1,4 @@
-//! Events, and the webhooks they start.
+//! Settings of events and webhooks.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use events::EventSettings;
 use events::task_types::http_request::{CertificateDer, parse_authorities};
 use settings::{ResolvedSettings, Secret, SettingError};
 
-/// The settings of events.
+/// Settings of events and webhooks.
 #[derive(Debug, Clone)]
 pub struct EventServiceSettings {
-    /// How events work.
+    /// Settings of the crate `events`.
     pub events: EventSettings,
-    /// `--event-retention`
+    /// `--event-retention`: age at which events are dropped.
     pub retention: Duration,
-    /// `--webhook-allow`
+    /// `--webhook-allow`: `HOST:PORT` of allowed non-public servers.
     pub webhook_allow: Vec<String>,
-    /// The content of `--webhook-secret-file`.
+    /// Signing key: content of `--webhook-secret-file`, without trailing whitespace.
     pub webhook_secret: Option<Secret<Vec<u8>>>,
-    /// The certificates in `--webhook-ca`.
+    /// Additional certificate authorities from `--webhook-ca`.
     pub webhook_authorities: Vec<CertificateDer<'static>>,
 }
 
 impl EventServiceSettings {
-    /// From resolved settings.
+    /// Checks and types resolved settings.
     pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         let required_word = |name: &'static str| {
             let word: String = resolved.get_required(name)?;
@@ -72,7 +72,7 @@ fn read_webhook_authorities(
         .map_err(|reason| resolved.invalid_setting(CA_SETTING_NAME, format!("{file} {reason}")))
 }
 
-/// The file that a setting names, and what is in it.
+/// Path and content of the file that a setting names.
 fn read_named_file(
     resolved: &ResolvedSettings,
     name: &'static str,

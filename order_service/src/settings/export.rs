@@ -1,4 +1,4 @@
-//! Where the ledger's events are exported to.
+//! Settings of the ledger export.
 
 #[cfg(feature = "nats")]
 use ledger_nats::NatsSettings;
@@ -6,20 +6,20 @@ use settings::{ResolvedSettings, SettingError};
 
 use super::DataDir;
 
-/// `--export-engine` and what belongs to it.
+/// `--export-engine` with its options.
 #[derive(Debug, Clone)]
 pub enum ExportSettings {
-    /// `none`
+    /// `none`: nothing is exported.
     None,
-    /// `files`, below this data dir.
+    /// `files`: below this data directory.
     Files(DataDir),
-    /// `nats`
+    /// `nats`: a JetStream stream.
     #[cfg(feature = "nats")]
     Nats(NatsSettings),
 }
 
 impl ExportSettings {
-    /// From resolved settings.
+    /// Checks and types resolved settings.
     pub fn new(resolved: &ResolvedSettings, data_dir: &DataDir) -> Result<Self, SettingError> {
         match resolved.get_required::<String>("export-engine")?.as_str() {
             "none" => Ok(Self::None),

@@ -1,5 +1,5 @@
-//! Keys of SQS accounts that stand in `--queues FILE`, or in files that it names, and change while the program runs: temporary
-//! ones, say.
+//! Reloadable SQS credentials from `--queues FILE`, or from files that it names: temporary keys
+//! change while the program runs.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::queues::read_entry_keys;
 
-/// How soon a change is noticed.
+/// Minimum interval between reloads.
 const KEY_RELOAD_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The keys of one entry of the file, read again as long as they are used.
+/// Credentials of one entry of the file, reloaded on use.
 #[derive(Debug)]
 pub(super) struct SqsFileKeys {
     file: PathBuf,
@@ -25,13 +25,13 @@ pub(super) struct SqsFileKeys {
 }
 
 impl SqsFileKeys {
-    /// Those of this entry; `read` are the ones that were there just now.
+    /// Starts with `credentials`, just read from this entry.
     pub(super) fn new(file: PathBuf, entry: String, credentials: SqsCredentials) -> Self {
         let current = Arc::new(Mutex::new((Instant::now(), credentials)));
         Self { file, entry, cached: current, outage: Outage::default() }
     }
 
-    /// The keys, and whether they were read long enough ago to be read again: by one caller.
+    /// Cached keys, and whether this caller has to reload them: one caller per interval.
     fn cached_keys(&self) -> (SqsCredentials, bool) {
         let mut current = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = current.0.elapsed() >= KEY_RELOAD_INTERVAL;

@@ -1,4 +1,4 @@
-//! Where FIFO queues are: in Postgres, or at Amazon SQS.
+//! Settings of FIFO queues: in Postgres or in Amazon SQS.
 
 use std::collections::BTreeMap;
 #[cfg(feature = "sqs")]
@@ -15,41 +15,41 @@ use settings::{ResolvedSettings, SettingError, SettingSource};
 #[cfg(feature = "sqs")]
 use super::queue_keys::SqsFileKeys;
 
-/// The entry of what belongs to no environment.
+/// Entry for messages without an environment.
 const DEFAULT_ENTRY: &str = "default";
 
-/// `--queue-engine` and what belongs to it, and the configurator's own.
+/// Settings of queues and of the configurator.
 #[derive(Debug, Clone)]
 pub struct QueueSettings {
-    /// Where the queues are.
+    /// Engine from `--queue-engine`, or implied by other flags.
     pub engine: QueueEngine,
-    /// `--answer-queue`
+    /// `--answer-queue`: name without environment and suffix.
     pub answer_queue: String,
-    /// `--block-timeout`
+    /// `--block-timeout`: wait for an integration's answer.
     pub block_timeout: Duration,
-    /// `--run-retention`
+    /// `--run-retention`: age at which ended runs are deleted.
     pub run_retention: Duration,
 }
 
-/// Where the queues are.
+/// Engine of the FIFO queues.
 #[derive(Debug, Clone)]
 pub enum QueueEngine {
-    /// In the control database.
+    /// Tables of the control database.
     Postgres,
-    /// At these accounts.
+    /// SQS queues of these accounts.
     Sqs(SqsAccounts),
 }
 
-/// Accounts by environment.
+/// SQS accounts by environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqsAccounts {
-    /// That this program has the engine.
+    /// Proof that this program has the engine.
     pub compiled: SqsCompiled,
-    /// For what belongs to no environment, such as background tasks.
+    /// Account for messages without an environment, such as background tasks.
     pub default: SqsAccount,
-    /// Of the environments there are.
+    /// Account of each environment; one without an entry has no queues.
     pub envs: BTreeMap<Env, SqsAccount>,
-    /// The file that all of that is from.
+    /// File of the accounts, if `--queues` was given.
     pub file: Option<PathBuf>,
 }
 
@@ -58,7 +58,7 @@ pub struct SqsAccounts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SqsCompiled;
 
-/// Proof that this program was built with the engine `sqs`. It was not: there is no value of this type.
+/// Proof that this program was built with the engine `sqs`. It was not: the type has no value.
 #[cfg(not(feature = "sqs"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SqsCompiled {}
@@ -76,7 +76,7 @@ impl SqsCompiled {
 }
 
 impl SqsAccounts {
-    /// The queues of one of the accounts. Nothing is connected yet. Keys in the file are read again while they are used.
+    /// Engine of one of the accounts, without connecting. Keys from the file are reloaded on use.
     #[cfg(feature = "sqs")]
     pub async fn open(&self, account: &SqsAccount) -> Arc<dyn SqsEngine> {
         let entry = match self.envs.iter().find(|(_, of_env)| std::ptr::eq(*of_env, account)) {
@@ -93,7 +93,7 @@ impl SqsAccounts {
         })
     }
 
-    /// Never called: there are no such accounts.
+    /// Unreachable: without the engine there is no `SqsAccounts` value.
     #[cfg(not(feature = "sqs"))]
     pub async fn open(&self, _account: &SqsAccount) -> Arc<dyn SqsEngine> {
         match self.compiled {}
@@ -120,7 +120,7 @@ struct SqsAccountEntry {
     session_token_file: Option<PathBuf>,
 }
 
-/// A secret as it is given: itself, a variable, or a file.
+/// A secret as configured: inline, environment variable or file.
 struct SecretReference {
     name: &'static str,
     value: Option<String>,
@@ -129,7 +129,7 @@ struct SecretReference {
 }
 
 impl QueueSettings {
-    /// From resolved settings.
+    /// Checks and types resolved settings.
     pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         let answers: String = resolved.get_required("answer-queue")?;
         if !configurator::template::is_queue_name(&answers) {
@@ -196,7 +196,7 @@ fn read_sqs_accounts(
 
 fn check_sqs_url(url: &str) -> Result<(), String> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    // Not shown: it would be a secret.
+    // The error omits the URL, which holds a secret.
     if rest.unwrap_or(url).contains('@') {
         return Err(
             "must hold no user and no password: keys come from the environment or from --queues"
@@ -209,7 +209,7 @@ fn check_sqs_url(url: &str) -> Result<(), String> {
     }
 }
 
-/// The keys of one entry of a file as they are now.
+/// Current keys of one entry of a file.
 #[cfg(feature = "sqs")]
 pub(super) fn read_entry_keys(file: &Path, entry: &str) -> Result<SqsCredentials, String> {
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
@@ -219,7 +219,7 @@ pub(super) fn read_entry_keys(file: &Path, entry: &str) -> Result<SqsCredentials
     keys.ok_or_else(|| format!("{entry} has no keys any more"))
 }
 
-/// What an entry does not say is as the flags say.
+/// Fields missing in an entry come from the flags.
 fn from_file(text: &str, flags: SqsAccount, compiled: SqsCompiled) -> Result<SqsAccounts, String> {
     let file: SqsAccountsFile = reconcile::yaml::from_str(text)?;
     let mut accounts =

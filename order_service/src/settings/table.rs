@@ -1,8 +1,8 @@
-//! The table of all settings, by groups.
+//! Table of all settings, by groups.
 
 use settings::{ProgramSettings, Setting, SettingGroup};
 
-/// All settings.
+/// All settings of the program.
 pub const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
     name: "order_service",
     env_prefix: "ORDER_SERVICE_",

@@ -1,4 +1,4 @@
-//! `ledger.aggregates`: a pass of the aggregator.
+//! Task type `ledger.aggregates`: one pass of the aggregator on every shard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use serde_json::{Map, Value as Json, json};
 use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 use tokio::time::timeout;
 
-/// A pass that takes longer is tried again: what it has done until then is done.
+/// Timeout of a pass on one shard. The task is retried; committed progress is kept.
 const AGGREGATE_PASS_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Forces a pass of the aggregator on every shard.
 pub struct AggregatePassHandler {
-    /// Its ledger.
+    /// Ledger whose shards are aggregated.
     pub ledger: Arc<Ledger>,
 }
 
-/// It takes none.
+/// The task takes no params.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AggregatePassParams {}
@@ -31,7 +31,7 @@ impl TaskHandler for AggregatePassHandler {
 
     async fn run(&self, _: &TaskAttempt, _: AggregatePassParams) -> Result<Json, TaskAttemptError> {
         let shards = self.ledger.shards.all().iter().zip(self.ledger.sequence_notifiers.iter());
-        // All of them, also if one fails.
+        // A failed shard does not stop the others.
         let passes = shards.map(async |(shard, wake)| {
             let (types, wake) = (self.ledger.types.clone(), wake.clone());
             let aggregator = Aggregator {

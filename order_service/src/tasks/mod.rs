@@ -1,4 +1,4 @@
-//! The background tasks of this platform: which types there are, and what they do.
+//! Task types of this platform and their handlers.
 
 mod aggregates;
 mod partitions;
@@ -22,7 +22,7 @@ use crate::events::{
     ConfiguratorRunHandler, ConfiguratorRunner, OrderProcessor, ProcessOrdersHandler,
 };
 
-/// All types of task.
+/// All task types, in the order in which they are listed.
 pub const TASK_TYPES: [TaskType; 7] = [
     TaskType::of_handler::<PartitionMaintenanceHandler>(),
     TaskType::of_handler::<AggregatePassHandler>(),
@@ -33,23 +33,23 @@ pub const TASK_TYPES: [TaskType; 7] = [
     TaskType::of_handler::<NoopTask>(),
 ];
 
-/// What tasks need.
+/// Dependencies of the task handlers.
 pub struct TaskHandlerDependencies {
-    /// The ledger.
+    /// Ledger for partitions and aggregates.
     pub ledger: Arc<Ledger>,
-    /// How long its events are kept.
+    /// Retention of ledger events, by months.
     pub retention: Retention,
-    /// Processes orders.
+    /// Processes orders for `ProcessOrdersHandler`.
     pub orders: Arc<dyn OrderProcessor>,
-    /// Runs graphs.
+    /// Starts configurator runs for `ConfiguratorRunHandler`.
     pub runs: Arc<dyn ConfiguratorRunner>,
-    /// Emits events.
+    /// Store that `EmitEvent` writes to.
     pub events: EventStore,
-    /// Sends webhooks.
+    /// HTTP client for webhooks.
     pub webhooks: HttpRequest,
 }
 
-/// What carries them out.
+/// Builds a handler for each of [`TASK_TYPES`].
 pub fn build_task_handlers(dependencies: TaskHandlerDependencies) -> TaskHandlers {
     TaskHandlers::default()
         .with_handler(PartitionMaintenanceHandler {
@@ -64,12 +64,12 @@ pub fn build_task_handlers(dependencies: TaskHandlerDependencies) -> TaskHandler
         .with_handler(NoopTask)
 }
 
-/// Looks at the schedules of a bundle.
+/// Bundle check: schedules must name a known task type, with valid params.
 pub fn check_schedules(bundle: &Bundle) -> Vec<BundleDiagnostic> {
     schedule::check_schedules(bundle, &TASK_TYPES)
 }
 
-/// Looks at the action configs of a bundle.
+/// Bundle check: action configs must name a known task type, with valid params.
 pub fn check_action_configs(bundle: &Bundle) -> Vec<BundleDiagnostic> {
     configs::check_configs(bundle, &TASK_TYPES)
 }

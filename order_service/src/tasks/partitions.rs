@@ -1,4 +1,5 @@
-//! `ledger.partitions`: the ledger's months, made ahead and dropped when they are beyond the retention.
+//! Task type `ledger.partitions`: creates monthly partitions ahead of time and drops those beyond
+//! the retention.
 
 use std::sync::Arc;
 
@@ -11,28 +12,28 @@ use serde_json::{Map, Value as Json, json};
 use tasks::schedule::TaskSchedule;
 use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 
-/// Months made ahead, unless the task says otherwise; and at most.
+/// Default and maximum of the number of months created ahead.
 const DEFAULT_MONTHS_AHEAD: u32 = 3;
 const MAX_MONTHS_AHEAD: u32 = 120;
 
-/// Makes and drops months on every shard.
+/// Creates and drops monthly partitions on every shard.
 pub struct PartitionMaintenanceHandler {
-    /// Its ledger.
+    /// Ledger whose shards are maintained.
     pub ledger: Arc<Ledger>,
-    /// How long events are kept.
+    /// Retention of ledger events, by months.
     pub retention: Retention,
 }
 
-/// How.
+/// Params of the task.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionMaintenanceParams {
-    /// Months after the present one that are to have partitions.
+    /// Number of months after the current one that need a partition.
     #[serde(default)]
     ahead: MonthsAhead,
 }
 
-/// A number of months.
+/// Number of months, 0 to `MAX_MONTHS_AHEAD`.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "u32")]
 struct MonthsAhead(u32);
@@ -55,8 +56,8 @@ impl TryFrom<u32> for MonthsAhead {
     }
 }
 
-/// The months after the present one for which these schedules make partitions; without any, those that a task makes by
-/// itself.
+/// Largest number of months ahead among the schedules of `ledger.partitions`; without such a
+/// schedule, the task's default.
 pub fn months_ahead(schedules: &[TaskSchedule]) -> u32 {
     let own_schedules = schedules
         .iter()
@@ -78,7 +79,7 @@ impl TaskHandler for PartitionMaintenanceHandler {
     ) -> Result<Json, TaskAttemptError> {
         let options = PartitionOptions { months_ahead: params.ahead.0, retention: self.retention };
         let types = self.ledger.types.current();
-        // All of them, also if one fails.
+        // A failed shard does not stop the others.
         let shards = self.ledger.shards.all().iter();
         let maintained =
             shards.map(async |shard| (shard, maintain_partitions(shard, &types, options).await));

@@ -1,4 +1,4 @@
-//! In the database of the settings.
+//! Sync of action configs in the database of the settings.
 
 use events::configs::{ActionConfig, ActionConfigSteps, read_configs, sync_configs};
 use events::history::latest_events;

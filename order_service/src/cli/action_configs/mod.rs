@@ -1,4 +1,5 @@
-//! `action-configs`: brings a service's configs to what the bundle says, in its database or over its HTTP API.
+//! `action-configs`: reconciles a service's action configs with the bundle, in its database or over
+//! its HTTP API.
 
 mod local;
 mod remote;
@@ -21,12 +22,12 @@ use super::{CommandFailure, output};
 use crate::bundle::find_bundle_problems;
 use crate::settings::read_bundle_setting;
 
-/// What the command was asked to do.
+/// Options of the command.
 struct ActionConfigOptions {
     dry_run: bool,
     take_over: bool,
     allow_delete_all: bool,
-    /// How many of the latest events are looked at.
+    /// Number of latest events to compare; `None` skips the comparison.
     history: Option<i64>,
 }
 
@@ -37,7 +38,7 @@ impl ActionConfigOptions {
     }
 }
 
-/// The latest events, what they did, and the configs that are there.
+/// Latest events, the configs that they started, and the stored configs.
 struct EventHistory {
     events: Vec<Event>,
     started_configs: StartedConfigs,
@@ -88,7 +89,7 @@ pub(super) async fn run_action_configs_command(
     }
 }
 
-/// Each config with what was done, by name.
+/// Name, action and changed fields of each config, by name.
 fn change_lines(steps: &ActionConfigSteps) -> Vec<(&str, &'static str, &[FieldChange])> {
     let word = |action| match action {
         PlanAction::Create => "created",
@@ -140,7 +141,7 @@ fn changes_json(
     shown
 }
 
-/// What the bundle's configs would have done otherwise.
+/// Differences between the tasks that were started and those that the bundle's configs would start.
 struct EventHistoryComparison {
     event_count: usize,
     differences: Vec<EventDifference>,
@@ -150,7 +151,7 @@ impl EventHistoryComparison {
     fn from_history(history: &EventHistory, desired_configs: Vec<ActionConfig>) -> Self {
         let names: HashSet<&str> =
             desired_configs.iter().map(|config| config.name.as_str()).collect();
-        // What belongs to others stays as it is.
+        // Configs of other owners stay in force.
         let others =
             history.stored_configs.iter().filter(|stored| !stored.owner.yields_to_bundle());
         let others = others

@@ -1,5 +1,5 @@
-//! Over a service's HTTP API, config by config: each change is whole, and running the command again makes up for what was not
-//! done.
+//! Sync of action configs over a service's HTTP API, one request per config. Each request is
+//! atomic; running the command again completes an interrupted sync.
 
 use chrono::{DateTime, Utc};
 use clap::ArgMatches;
@@ -18,7 +18,7 @@ use crate::cli::CommandFailure;
 use crate::cli::http_client::ServiceHttpClient;
 
 const CONFIGS_PATH: [&str; 3] = ["api", "v1", "action_configs"];
-/// Events of a page.
+/// Events per page, the API's `limit`.
 const EVENTS_PAGE_SIZE: i64 = 1000;
 
 #[derive(Deserialize)]

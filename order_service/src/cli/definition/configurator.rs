@@ -1,10 +1,10 @@
-//! `configurator`, `queues_command`, `integration_command`, `testproxy_command`.
+//! Commands `configurator`, `queues`, `integration`, `testproxy`.
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use super::{DATABASE_SETTING_NAMES, command_with_example, output_arg, setting_args};
 
-/// Settings that say where FIFO queues are.
+/// Settings of the FIFO queue engine.
 const QUEUE_SETTING_NAMES: [&str; 7] = [
     "database-url",
     "data-dir",
@@ -31,7 +31,7 @@ pub(super) fn configurator_command() -> Command {
         "Shows which create, update and delete each block would get from a template, without sending anything",
         example,
     )
-    // The one that clap would make is wider than a terminal.
+    // The usage that clap generates is wider than a terminal.
     .override_usage("order_service configurator forecast --template-name <NAME> --env <ENV>")
     .args(setting_args(&DATABASE_SETTING_NAMES))
     .arg(value_arg("template", "FILE", "The template [default: the one that was put under the name]"))

@@ -1,4 +1,4 @@
-//! Commands about events.
+//! Command `action-configs`.
 
 use clap::{Arg, Command, value_parser};
 

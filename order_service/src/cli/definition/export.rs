@@ -1,10 +1,10 @@
-//! `export …`.
+//! Commands `export …`.
 
 use clap::{Arg, Command};
 
 use super::{command_with_example, output_arg, setting_args, switch_arg};
 
-/// Settings that say what was exported, and where to.
+/// Settings of the export engine and the exported shards.
 const EXPORT_SETTING_NAMES: [&str; 6] =
     ["database-url", "data-dir", "shards", "export-engine", "nats-url", "config"];
 

@@ -1,4 +1,4 @@
-//! `ledger …` and `shard-of`.
+//! Commands `ledger …` and `shard-of`.
 
 use clap::{Arg, ArgAction, Command, value_parser};
 

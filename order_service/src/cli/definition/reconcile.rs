@@ -1,10 +1,10 @@
-//! `reconcile`.
+//! Command `reconcile`.
 
 use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 
 use super::{command_with_example, output_arg, setting_args, switch_arg};
 
-/// The command.
+/// Definition of the command.
 pub(super) fn reconcile_command() -> Command {
     let example = "order_service reconcile --bundle configs --dry-run\n         \
                    order_service reconcile ledger-types --bundle configs\n         \
@@ -34,7 +34,7 @@ pub(super) fn reconcile_command() -> Command {
             "Bring a running service there over HTTP, with the token in RECONCILE_TOKEN if there is one",
         ))
         .arg(output_arg())
-        // What these say is in the plan's file.
+        // The plan file already contains these.
         .group(ArgGroup::new("said-by-the-plan").multiple(true).args([
             "integration",
             "dry-run",
@@ -55,13 +55,13 @@ pub(super) fn reconcile_command() -> Command {
         ]))
 }
 
-/// Leave to empty a kind.
+/// Flag `--allow-delete-all`, shared with `action-configs`.
 pub(super) fn allow_delete_all_arg() -> Arg {
     let help = "Delete everything of a kind if the bundle has nothing of it; without this, that is refused";
     switch_arg("allow-delete-all", help)
 }
 
-/// What may be left out.
+/// Flags that restrict a run.
 fn narrowing_args() -> [Arg; 6] {
     [
         value_arg(
@@ -86,7 +86,7 @@ fn narrowing_args() -> [Arg; 6] {
     ]
 }
 
-/// Plans that are kept.
+/// Flags that write or read a plan file.
 fn plan_file_args() -> [Arg; 2] {
     [
         value_arg("plan-out", "FILE", "Only plan, and write the plan to this file")

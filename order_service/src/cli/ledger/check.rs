@@ -1,4 +1,4 @@
-//! `ledger check`.
+//! Command `ledger check`: compares the ledger with its events.
 
 use clap::ArgMatches;
 use indicatif::ProgressBar;

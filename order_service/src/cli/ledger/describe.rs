@@ -1,4 +1,4 @@
-//! `ledger types` and `ledger shards`.
+//! Commands `ledger types` and `ledger shards`.
 
 use clap::ArgMatches;
 use serde::Deserialize;
@@ -14,7 +14,7 @@ struct RemoteLedgerTypes {
     state_types: Vec<RemoteLedgerType>,
 }
 
-/// A type of any kind.
+/// Account, lock or state type.
 #[derive(Deserialize)]
 struct RemoteLedgerType {
     name: String,
@@ -108,7 +108,7 @@ pub(super) async fn print_ledger_shards(
     Ok(())
 }
 
-/// A column for each figure that any shard has: services may have more than this program knows.
+/// One column for each field of any shard: a newer service may have more.
 fn build_shard_table(shards: &[Map<String, Value>]) -> (Vec<String>, Vec<Vec<String>>) {
     let mut names: Vec<&String> = Vec::new();
     for name in shards.iter().flat_map(Map::keys) {

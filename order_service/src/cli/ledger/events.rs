@@ -1,4 +1,4 @@
-//! `ledger events`: page after page, each shown as it comes.
+//! `ledger events`: fetches page by page and prints each page immediately.
 
 use clap::ArgMatches;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use super::{
     query_parameters,
 };
 
-/// Events asked for at a time.
+/// Events per page, the API's `limit`.
 const EVENTS_PAGE_SIZE: u64 = 1000;
 
 #[derive(Deserialize)]
@@ -20,7 +20,7 @@ struct RemoteLedgerEventPage {
     next_page_token: Option<String>,
 }
 
-/// The part of an event that a table shows.
+/// Fields of an event that a table shows.
 #[derive(Deserialize)]
 struct RemoteLedgerEvent {
     dt: String,
@@ -55,7 +55,7 @@ pub(super) async fn list_ledger_events(
             true => {
                 terminal::print_json_lines(page.events.iter().map(|event| to_one_line(event.get())))
             }
-            // An account without events has an empty table.
+            // An account without events prints an empty table.
             false if first || !page.events.is_empty() => {
                 terminal::print_lines(render_page_table(&service, &page)?)
             }
@@ -63,7 +63,7 @@ pub(super) async fn list_ledger_events(
         };
         remaining = remaining.map(|left| left.saturating_sub(page.events.len() as u64));
         match page.next_page_token {
-            // Nobody listens any more (such as `| head`).
+            // Standard output is closed (`| head`).
             _ if shown.is_err() => return Ok(()),
             Some(next) if remaining != Some(0) && token.as_ref() != Some(&next) => {
                 token = Some(next)
@@ -74,7 +74,7 @@ pub(super) async fn list_ledger_events(
     }
 }
 
-/// A line break in JSON that is not escaped stands between words.
+/// A raw line break in JSON is whitespace between tokens.
 fn to_one_line(json: &str) -> String {
     json.replace(['\n', '\r'], " ")
 }

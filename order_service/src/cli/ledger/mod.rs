@@ -1,4 +1,5 @@
-//! `ledger …`: reads the ledger of a running service over its REST API; `run_ledger_check` reads its databases.
+//! Commands `ledger …`: read the ledger of a running service over REST; `ledger check` reads its
+//! databases.
 
 mod check;
 mod describe;
@@ -27,12 +28,12 @@ pub(super) async fn run_ledger_command(
     }
 }
 
-/// The account type that the command names.
+/// The argument `type`: an account type's name.
 fn account_type_arg(args: &ArgMatches) -> &str {
     args.get_one::<String>("type").map(String::as_str).unwrap_or_default()
 }
 
-/// The parameters of a query: attributes, and those options that were given.
+/// Query parameters: attributes, and the options that are set.
 fn query_parameters<'a>(
     args: &'a ArgMatches,
     attributes: &'a [(String, String)],

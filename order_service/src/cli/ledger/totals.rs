@@ -1,4 +1,4 @@
-//! `ledger balance` and `ledger turnovers`.
+//! Commands `ledger balance` and `ledger turnovers`.
 
 use clap::ArgMatches;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use super::{
     query_parameters,
 };
 
-/// The part of an answer that a table shows.
+/// Fields of an answer that a table shows.
 #[derive(Deserialize)]
 struct RemoteTotals {
     attributes: Map<String, Value>,
@@ -20,7 +20,7 @@ struct RemoteTotals {
     groups: Vec<RemoteTotalsGroup>,
 }
 
-/// A page of an answer, as it was given.
+/// A page of an answer, with all its fields.
 #[derive(Deserialize)]
 struct RemoteTotalsPage {
     next_page_token: Option<String>,
@@ -76,7 +76,7 @@ async fn print_totals(
         return Ok(());
     }
     let totals: RemoteTotals = parse_answer(&service, &answer)?;
-    // The filters are not in the answer.
+    // Attributes that only filter are missing in the answer.
     let filters = attributes.iter().filter(|(name, _)| !totals.attributes.contains_key(name));
     output::print_line(totals_title(name, &totals, filters));
     let (header, rows) = totals_table(&totals);
@@ -84,7 +84,7 @@ async fn print_totals(
     Ok(())
 }
 
-/// The answer with the groups of all its pages.
+/// First page, with the groups of all pages appended.
 async fn fetch_all_pages(
     service: &ServiceHttpClient,
     path: &[&str],
@@ -109,7 +109,7 @@ async fn fetch_all_pages(
     Ok(Value::Object(answer).to_string())
 }
 
-/// What the sums are of.
+/// Title of the table: account type, attributes and moments.
 fn totals_title<'a>(
     name: &str,
     totals: &RemoteTotals,

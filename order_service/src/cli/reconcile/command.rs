@@ -1,11 +1,11 @@
-//! What the command line asks for.
+//! Parsed command line of `reconcile`.
 
 use clap::ArgMatches;
 use reconcile::{ObjectOwner, ReconcileRequest};
 
 use super::super::CommandFailure;
 
-/// What is asked for.
+/// Parsed arguments of the command.
 pub(super) struct ReconcileCommand {
     pub(super) request: ReconcileRequest,
     pub(super) compare_to: Option<String>,
@@ -19,13 +19,13 @@ pub(super) struct ReconcileCommand {
     pub(super) url: Option<String>,
 }
 
-/// What becomes of the plan.
+/// Use of a plan file.
 pub(super) enum PlanFileMode {
-    /// It is carried out, or shown.
+    /// No plan file: apply the plan, or print it in a dry run.
     Nothing,
-    /// It is written to this file.
+    /// Write the plan to this file.
     PlanOut(String),
-    /// It comes from this file.
+    /// Apply the plan of this file.
     Apply(String),
 }
 
@@ -38,7 +38,7 @@ impl ReconcileCommand {
             (None, Some(file)) => PlanFileMode::Apply(file),
             (None, None) => PlanFileMode::Nothing,
         };
-        // Who wants to know of drift, or wants a plan, does not want it carried out yet.
+        // `--drift` and `--plan-out` imply a dry run.
         let dry_run =
             args.get_flag("dry-run") || drift_only || matches!(plan_file, PlanFileMode::PlanOut(_));
         Ok(Self {
@@ -76,7 +76,7 @@ fn parse_request(args: &ArgMatches, dry_run: bool) -> Result<ReconcileRequest, C
     })
 }
 
-/// A part, 0 to 1.
+/// Percentage as a fraction, 0 to 1.
 fn parse_percent(text: &str) -> Result<f64, CommandFailure> {
     let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().ok();
     let part =

@@ -1,4 +1,4 @@
-//! Connections to a service, plain or by TLS.
+//! HTTP client with and without TLS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Longest time for a connection.
+/// Timeout for connecting to the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client. `secure`: it will need this machine's certificates (`SSL_CERT_FILE` names others).
+/// Builds a client. `secure` loads this machine's root certificates (`SSL_CERT_FILE` names others).
 pub(super) fn build_https_client(
     secure: bool,
 ) -> anyhow::Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>> {

@@ -1,6 +1,7 @@
-//! `reconcile_targets`: reads the bundles, decides what has to be run, and runs it: here, or in a service.
+//! `reconcile`: reads the bundles, decides which runs are needed, and executes them locally or in a
+//! service.
 //!
-//! What need not be run needs no database: a merge request that changes nothing is checked without one.
+//! Skipped runs need no database: a merge request without changes is checked offline.
 
 mod command;
 mod connection;
@@ -23,7 +24,7 @@ use command::{PlanFileMode, ReconcileCommand};
 use remote::ReconcileHttpClient;
 use targets::OpenReconcileTargets;
 
-/// Where the targets are.
+/// Settings of the targets.
 struct ReconcileCommandSettings {
     database: DatabaseSettings,
     queues: QueueEngine,
@@ -91,7 +92,7 @@ pub(super) async fn run_reconcile_command(
     }
 }
 
-/// What a run gave, or why there was none.
+/// Report of a run, or why it failed.
 type ReconcileRunResult = Result<Result<ReconcileReport, ReconcileRequestError>, CommandFailure>;
 
 async fn reconcile_targets(
@@ -168,7 +169,7 @@ async fn apply_plan_file(
     Ok(report)
 }
 
-/// The bundle to be held against this one, or why it cannot be had.
+/// Bundle to compare with, or why it cannot be read.
 fn read_other_bundle(bundle: &Bundle, named: &str) -> Result<Bundle, String> {
     let place: BundleSource = bundle.source().resolve_other(named)?;
     Bundle::read_reusing(place, Some(bundle))
@@ -178,7 +179,7 @@ fn borrow_bundle(other: &Option<Result<Bundle, String>>) -> Option<Result<&Bundl
     other.as_ref().map(|other| other.as_ref().map_err(Clone::clone))
 }
 
-/// Whole or not at all: a plan is made of what succeeded.
+/// Writes the plan file atomically, and only if all runs succeeded.
 fn save_plan_file(
     command: &ReconcileCommand,
     bundle: &Bundle,

@@ -1,4 +1,4 @@
-//! A run in a service, over HTTP.
+//! HTTP client that reconciles in a running service.
 
 use std::time::Duration;
 
@@ -17,18 +17,18 @@ use super::ReconcileRunResult;
 use super::connection;
 use crate::bundle::http::ReconcileRequestBody;
 
-/// Where the token is.
+/// Environment variable of the bearer token.
 const TOKEN_VARIABLE: &str = "RECONCILE_TOKEN";
-/// How long a run may take.
+/// Timeout of a run in the service.
 const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A running service.
+/// Client of one service's reconcile route.
 pub(super) struct ReconcileHttpClient {
     uri: Uri,
 }
 
 impl ReconcileHttpClient {
-    /// At `http://HOST:PORT` or `https://HOST:PORT`.
+    /// Client for `http://HOST:PORT` or `https://HOST:PORT`.
     pub(super) fn from_url(url: &str) -> Result<Self, CommandFailure> {
         let refused = || {
             CommandFailure::Usage(format!(
@@ -61,7 +61,7 @@ impl ReconcileHttpClient {
         request_body.decided = Some(decided.clone());
         let mut done = self.post_request(&request_body).await?;
         if let Ok(report) = &mut done {
-            // The service knows it by another name.
+            // The service has no name for a sent bundle.
             report.bundle = bundle.source().to_string();
         }
         Ok(done)

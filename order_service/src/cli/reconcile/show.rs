@@ -1,4 +1,4 @@
-//! What a run did, shown; and how far it is.
+//! Output of a run: report and progress bar.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(super) fn print_unsound_bundle(
     bundle::unsound_bundle_failure(bundle, diagnostics)
 }
 
-/// A bar over integrations and shards; hidden where nobody looks.
+/// Progress bar over integrations and shards; hidden unless standard error is a terminal.
 pub(super) fn reconcile_progress_bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -1,4 +1,4 @@
-//! The targets that the settings name.
+//! Reconcile targets of the settings.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
 use crate::serve::ledger::{load_configured_shard_map, load_shard_map, open_existing_shard};
 use crate::settings::{DatabaseSettings, QueueEngine};
 
-/// Open targets.
+/// Open targets and their database.
 pub(super) struct OpenReconcileTargets {
     pub(super) targets: crate::bundle::ReconcileTargets,
     database: Arc<ControlDatabase>,
@@ -48,14 +48,14 @@ impl OpenReconcileTargets {
     }
 }
 
-/// Targets that cannot be reached, for who only decides.
+/// Targets without connections, for deciding offline.
 pub(super) fn unreachable_targets(
     settings: &DatabaseSettings,
 ) -> anyhow::Result<crate::bundle::ReconcileTargets> {
     let lazy_pool = PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new());
     let open: ShardOpener =
         Box::new(|name| Box::pin(async move { Err(format!("shard {name} is not open")) }));
-    // Those in the control database are only known there.
+    // Shards without a map are known only to the control database.
     let names =
         load_configured_shard_map(settings)?.map(|map| shard_names(&map)).unwrap_or_default();
     Ok(crate::bundle::ReconcileTargets::new(lazy_pool, ShardSet::new(names, open)))

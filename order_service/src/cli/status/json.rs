@@ -1,4 +1,4 @@
-//! All of it, for programs.
+//! `status` as JSON, with every field.
 
 use ledger::stats::ShardStats;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::super::output;
 use super::{PlatformStatus, ShardStatusEntry};
 use crate::processes::ProcessRow;
 
-/// Numbers of events, ages in seconds by the database's clock, times in RFC 3339.
+/// Counts of events, ages in seconds by the database's clock, times in RFC 3339.
 pub(super) fn status_json(status: &PlatformStatus) -> Value {
     let queues = status.queues.iter().map(|queue| {
         json!({"queue": queue.queue, "due": queue.due, "delayed": queue.delayed, "dead": queue.dead,

@@ -1,4 +1,4 @@
-//! `status`: who serves, what waits, how far behind the ledger's duties are, and what goes wrong, on one screen.
+//! `status`: processes, queue depths, lag of the ledger's duties, and errors, on one screen.
 
 mod json;
 mod show;
@@ -20,13 +20,13 @@ use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
 use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
-/// Complaints of each kind that are read.
+/// Maximum error rows read from each source.
 const MAX_COMPLAINTS: i64 = 20;
 
-/// How long a shard is waited for that cannot be reached: the others are to be seen soon.
+/// Connect timeout of a shard; an unreachable one must not delay the output.
 const SHARD_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Everything that is shown.
+/// All data of the output.
 struct PlatformStatus {
     processes: Vec<ProcessRow>,
     queues: Vec<QueueDepth>,
@@ -35,7 +35,7 @@ struct PlatformStatus {
     task_failures: Vec<TaskFailure>,
 }
 
-/// A shard, or why it cannot be looked at.
+/// Statistics of a shard, or why it is unavailable.
 struct ShardStatusEntry {
     name: String,
     figures: Result<ShardStats, String>,
@@ -82,7 +82,7 @@ async fn load_status(
     })
 }
 
-/// One shard; one that is away hides none of the others.
+/// Loads one shard; a failure becomes part of the entry.
 async fn load_shard_status(
     settings: &DatabaseSettings,
     database: &ControlDatabase,

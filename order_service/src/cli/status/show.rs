@@ -1,4 +1,4 @@
-//! What fits on a screen, for people.
+//! `status` as text, limited to one screen.
 
 use ledger::stats::ShardStats;
 use queue::QueueDepth;
@@ -9,13 +9,13 @@ use crate::cli::output;
 use crate::processes::ProcessRow;
 use crate::settings::ProcessRole;
 
-/// Most rows of a table; the rest is counted.
+/// Maximum rows of a table; the rest is counted.
 const MAX_TABLE_ROWS: usize = 8;
 
-/// Characters of an error.
+/// Maximum characters of an error.
 const MAX_ERROR_CHARS: usize = 100;
 
-/// The duties that should be done for each shard.
+/// Duties that every shard needs.
 const SHARD_DUTIES: [&str; 3] = ["sequencer", "aggregator", "exporter"];
 
 pub(super) fn print_status(status: &PlatformStatus) {
@@ -37,7 +37,7 @@ pub(super) fn print_status(status: &PlatformStatus) {
     print_section(["count", "what", "last", "error"], error_rows(status), "no errors");
 }
 
-/// A table with an empty line after it, or what is to be said in its place.
+/// Prints a table and an empty line; `none` replaces an empty table.
 fn print_section<const N: usize>(header: [&str; N], mut rows: Vec<[String; N]>, none: &str) {
     let more = rows.len().saturating_sub(MAX_TABLE_ROWS);
     rows.truncate(MAX_TABLE_ROWS);
@@ -110,7 +110,7 @@ fn shard_row(shard: &ShardStatusEntry) -> [String; 6] {
     ]
 }
 
-/// What needs somebody first: shards, then what was given up, then what is tried again.
+/// Most urgent first: shards, then failed and given-up work, then pending retries.
 fn error_rows(status: &PlatformStatus) -> Vec<[String; 4]> {
     let row = |count: i64, what: String, seconds_ago: Option<f64>, error: &str| {
         [
@@ -136,7 +136,7 @@ fn error_rows(status: &PlatformStatus) -> Vec<[String; 4]> {
         let what = format!("{} failed", failure.task_type);
         rows.push(row(failure.tasks, what, Some(failure.seconds_ago), &failure.error));
     }
-    // Those that were given up first.
+    // Given-up jobs before those that are retried.
     for dead in [true, false] {
         for complaint in status.complaints.iter().filter(|complaint| complaint.dead == dead) {
             let what = format!("{} {}", complaint.queue, if dead { "given up" } else { "waiting" });
@@ -146,7 +146,7 @@ fn error_rows(status: &PlatformStatus) -> Vec<[String; 4]> {
     rows
 }
 
-/// Seconds in words short enough for a table.
+/// Age in seconds as short text for a table.
 fn format_age(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 100.0 => format!("{:.0} s", seconds.max(0.0)),

@@ -1,4 +1,4 @@
-//! `POST /`: a template, run to its end.
+//! `POST /` of the test proxy: runs a template and answers with its export.
 
 use std::io::Write as _;
 
@@ -26,7 +26,7 @@ pub(super) async fn run_posted_template(
     if run_request.template.is_none() {
         return Err(ApiError::invalid_field("template", "is needed: the template's text"));
     }
-    // Cancelled when this call is dropped, as it is when its caller has gone.
+    // Cancelled when this call is dropped, as when the client disconnects.
     let caller_gone = CancellationToken::new();
     let cancel_guard = caller_gone.clone().drop_guard();
     let runs = shared.runs.clone();
@@ -41,7 +41,7 @@ pub(super) async fn run_posted_template(
     })
 }
 
-/// Why nobody waits for a run any more.
+/// Why a run is cancelled before its end.
 enum RunAbandonReason {
     TooLong,
     CallerGone,
@@ -60,10 +60,10 @@ async fn run_to_end(
         () = caller_gone.cancelled() => (configurator.get_run(run_id).await, RunAbandonReason::CallerGone),
         () = shared.stop.cancelled() => (configurator.get_run(run_id).await, RunAbandonReason::Stopping),
     };
-    // Also where it is not known how it is.
+    // An unknown status counts as running.
     let is_running = run.as_ref().map_or(true, |run| run.status == RunStatus::Running);
     if is_running {
-        // Whoever asks next must not find it in the way.
+        // An active run would block the next run of the same template.
         let cancelled = configurator.cancel_run(run_id).await;
         if let Err(error) = cancelled.map_err(to_api_error) {
             tracing::warn!(run_id, %error, "a run that nobody waits for could not be cancelled");
@@ -105,7 +105,8 @@ fn run_response(run: &RunView) -> Response {
     }
 }
 
-/// Adds a run's messages and answers to the transcript; one run's lines stay together.
+/// Appends a run's messages and answers to the transcript; the lock keeps the lines of one run
+/// together.
 async fn record_run_transcript(shared: &TestProxyState, run_id: i64) {
     let Some(file) = &shared.record else { return };
     let file = file.lock().await;

@@ -1,4 +1,4 @@
-//! The test proxy: a process that carries on runs itself and answers a template with its export.
+//! Test proxy: a process that executes runs itself and answers a posted template with its export.
 
 mod answer;
 
@@ -31,41 +31,41 @@ use super::{configurator as room, join_tasks_within, ledger, queues};
 use crate::bundle;
 use crate::settings::ServiceSettings;
 
-/// Files for everything but clients.
+/// File descriptors reserved for everything except clients.
 const RESERVED_FILE_COUNT: u64 = 256;
 
-/// How a test proxy differs from a service.
+/// Options of a test proxy, beyond those of a service.
 pub struct TestProxyOptions {
-    /// Where it listens.
+    /// Port of the HTTP listener.
     pub port: u16,
-    /// How long a run may take.
+    /// Timeout of a run, before it is cancelled.
     pub timeout: Duration,
-    /// What it does with messages and answers beside that.
+    /// Recording or replay of messages.
     pub transcript: TranscriptMode,
 }
 
-/// What is done with messages and their answers.
+/// Handling of messages to integrations and their answers.
 pub enum TranscriptMode {
-    /// Nothing.
+    /// Neither recorded nor replayed.
     None,
-    /// They are added to this file.
+    /// Appends messages and answers to this file.
     Record(PathBuf),
-    /// Messages are answered from this.
+    /// Answers messages from these entries, without integrations.
     Replay(Vec<TranscriptEntry>),
 }
 
-/// What answering needs.
+/// State of the HTTP handlers.
 #[derive(Clone)]
 pub(super) struct TestProxyState {
     configurator: Configurator,
     timeout: Duration,
     record: Option<Arc<tokio::sync::Mutex<PathBuf>>>,
-    /// Runs whose callers wait.
+    /// Runs with a waiting caller.
     runs: TaskTracker,
     stop: CancellationToken,
 }
 
-/// Serves until `stop`.
+/// Serves until `stop` is cancelled.
 pub async fn run_test_proxy(
     settings: ServiceSettings,
     proxy: TestProxyOptions,
@@ -114,7 +114,7 @@ pub async fn run_test_proxy(
     };
     start_listener(listeners, &settings, shared, stop.clone())?;
     stop.cancelled().await;
-    // They are cancelled: whoever uses the database next must not find them in the way.
+    // Waits until the runs are cancelled: active runs would block the next user of the database.
     runs.close();
     let _ = tokio::time::timeout(settings.shutdown_timeout / 3, runs.wait()).await;
     join_tasks_within(role_tasks, settings.shutdown_timeout).await;
@@ -155,7 +155,7 @@ async fn get_hint() -> &'static str {
     "POST a template here: {\"template\", \"template_name\", \"general_inputs\", \"env_inputs\", \"env\"}\n"
 }
 
-/// The role, with a transcript in the place of all integrations.
+/// Starts the configurator role with a transcript in place of all integrations.
 async fn start_replay(
     configurator: &Configurator,
     fifo: &FifoQueueSet,
