@@ -1,4 +1,4 @@
-//! The migrations are compiled in; a new file must not go unnoticed.
+//! Rebuilds the crate when a migration changes: the migrations are compiled in.
 
 fn main() {
     println!("cargo::rerun-if-changed=../../migrations");

@@ -36,8 +36,8 @@ pub(crate) async fn serve(
     }
 }
 
-/// Reads the client's start-up message. TLS and GSS encryption are refused: the proxy has to read
-/// the traffic.
+/// Reads the client's start-up message. TLS and GSS encryption are refused: the proxy has
+/// to read the traffic.
 async fn negotiate(
     from_client: &mut BufReader<Reader>,
     to_client: &mut Writer,

@@ -10,15 +10,15 @@ pub enum Point {
     Connect,
     /// An execution of the statement that carries the comment `-- name`.
     Statement(String),
-    /// A `COMMIT`.
+    /// The `COMMIT` of any transaction.
     Commit,
     /// The `COMMIT` of a transaction in which the statement of this name was executed.
     CommitOf(String),
 }
 
 /// How the connection breaks. *Cut* closes both sides. *Hold* is a silent connection: no byte
-/// passes in either direction, and neither side sees that the other closed (power loss of a host, a
-/// dropped NAT entry).
+/// passes in either direction, and neither side sees that the other closed (power loss of a host,
+/// a dropped NAT entry).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -48,7 +48,7 @@ impl Action {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Injection point.
+    /// Point at which it is injected.
     pub at: Point,
     /// Effect on the connection.
     pub action: Action,

@@ -83,8 +83,8 @@ impl Frontend {
         }
     }
 
-    /// Number, from 1, of the server's reply to the latest execution. Call it directly after
-    /// [`Self::observe`].
+    /// Number, from 1, of the server's reply to the latest execution. Call
+    /// it directly after [`Self::observe`].
     pub(crate) fn reply_of_execution(&self, execution: &Message) -> u64 {
         // An extended query's reply ends with the Sync that follows.
         self.replies_asked + u64::from(execution.kind == b'E')

@@ -21,8 +21,8 @@ impl Message {
         self.bytes.get(self.body_at..).unwrap_or_default()
     }
 
-    /// Whether the server processes the message only after a Sync or Flush: Parse, Bind, Describe,
-    /// Execute, Close.
+    /// Whether the server processes the message only after a Sync or Flush: Parse,
+    /// Bind, Describe, Execute, Close.
     pub(crate) fn is_part_of_query(&self) -> bool {
         matches!(self.kind, b'P' | b'B' | b'D' | b'E' | b'C')
     }

@@ -29,7 +29,7 @@ pub struct Injection {
 }
 
 impl Injection {
-    /// Current counters.
+    /// Current counters of the fault.
     pub fn counts(&self) -> Counts {
         *self.counts.borrow()
     }
@@ -94,8 +94,8 @@ impl Plan {
         self.armed().executed.clone()
     }
 
-    /// Chooses the fault for this execution. Every matching fault counts the occurrence; the oldest
-    /// due one wins.
+    /// Chooses the fault for this execution. Every matching fault counts the occurrence; the
+    /// oldest due one wins.
     pub(crate) fn choose(&self, execution: &Execution) -> Option<Hit> {
         let mut hit = None;
         let mut guard = self.armed();

@@ -21,7 +21,7 @@ pub struct Connections {
     pub made: u64,
     /// Open now, including held ones.
     pub open: u64,
-    /// Held now.
+    /// Number of connections held now.
     pub held: u64,
 }
 
@@ -90,7 +90,7 @@ impl Proxy {
         links.len()
     }
 
-    /// Current connection counts.
+    /// Current connection counts of the proxy.
     pub fn connections(&self) -> Connections {
         let links = self.shared.links();
         let held = links.values().filter(|link| link.is_held()).count() as u64;

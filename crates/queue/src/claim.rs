@@ -2,8 +2,8 @@
 //!
 //! - Shape: up to `limit` rows per lane and priority, read from both ends of the index `jobs_due`.
 //! - Cost: one round trip per claim, no row locks, no writes.
-//! - Promise: a job is in work at most once per process; a lost lane is fenced when its jobs are
-//!   settled.
+//! - Promise: a job is in work at most once per process; a lost lane is fenced when
+//!   its jobs are settled.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -28,7 +28,7 @@ pub struct JobErrorSummary {
     pub queue: String,
     /// `true`: the jobs are dead letters; `false`: they wait for a retry.
     pub dead: bool,
-    /// Error message.
+    /// Error message of the jobs.
     pub error: String,
     /// Number of jobs with this error.
     pub jobs: i64,
@@ -38,8 +38,8 @@ pub struct JobErrorSummary {
     pub seconds_ago: Option<f64>,
 }
 
-/// Depths of all non-empty queues, by name. Counts every job and message: for operators, not for
-/// polling.
+/// Depths of all non-empty queues, by name. Counts every job and message: for
+/// operators, not for polling.
 pub async fn read_queue_depths(pool: &PgPool) -> Result<Vec<QueueDepth>> {
     run_statement(
         pool,

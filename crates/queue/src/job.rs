@@ -9,9 +9,9 @@ use tokio::time::Instant;
 /// Priority of a job within its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum JobPriority {
-    /// Before all others.
+    /// Runs before all other jobs.
     High,
-    /// Default.
+    /// The default of new jobs.
     #[default]
     Normal,
     /// When no `Normal` job is due.
@@ -57,15 +57,15 @@ pub struct NewJob {
 /// A job claimed by this process.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Row id (`job_id`).
+    /// Job id (`jobs.job_id`), unique within the database.
     pub id: i64,
     /// Lane it was claimed from; its fencing token guards the settlement.
     pub lane: Arc<Lease>,
-    /// See [`NewJob::key`].
+    /// Deduplication key, see [`NewJob::key`].
     pub key: Option<String>,
-    /// See [`NewJob::group`].
+    /// Serial group, see [`NewJob::group`].
     pub group: Option<String>,
-    /// See [`NewJob::priority`].
+    /// Priority within the lane.
     pub priority: JobPriority,
     /// Number of failed attempts.
     pub attempts: u32,

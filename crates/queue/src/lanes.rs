@@ -3,8 +3,8 @@
 //! - Shape: a lane is a row of `leases` with class `lane/QUEUE`; jobs refer to it by id.
 //! - Cost: two transactions or more per adopted lane; empty adopted lanes are deleted.
 //! - Lock order: lease row, then jobs.
-//! - Promise: a lane's jobs are claimed by one process at a time; adoption is repeated until
-//!   complete.
+//! - Promise: a lane's jobs are claimed by one process at a time; adoption
+//!   is repeated until complete.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,8 +31,8 @@ pub fn lane_class(queue: QueueName) -> String {
 
 /// Callback for an adopted lane, called before its jobs are claimed; for example, turns the dead
 /// process's unfinished work into jobs. Called in separate transactions that fence the lane, until
-/// it returns `Complete`. A fence blocks the renewal of all leases, so each step must be short.
-/// Must be idempotent.
+/// it returns `Complete`. A fence blocks the renewal of all leases, so each step must be
+/// short. Must be idempotent.
 pub type LaneAdopter = Arc<
     dyn for<'c> Fn(&'c mut PgConnection, &'c Lease) -> BoxFuture<'c, Result<AdoptionProgress>>
         + Send
@@ -42,7 +42,7 @@ pub type LaneAdopter = Arc<
 /// Progress of an adoption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdoptionProgress {
-    /// Finished.
+    /// The adoption is complete.
     Complete,
     /// To be called again.
     Partial,
@@ -166,7 +166,6 @@ impl JobQueue {
         (lanes.by_id.values().map(|(lease, _)| lease.clone()).collect(), in_work)
     }
 
-    /// Ends a claim.
     pub(crate) fn end_claim(&self) {
         let mut lanes = self.lock_lanes();
         lanes.open_claims -= 1;

@@ -8,8 +8,8 @@
 //!   expire, and another process adopts them with their jobs.
 //!
 //! - Cost: one round trip to claim a batch, two (fence, change) to settle one within the caller's
-//!   transaction. An idle process polls every two seconds; NOTIFY wakes it for jobs enqueued by
-//!   others.
+//!   transaction. An idle process polls every two seconds; NOTIFY wakes it for
+//!   jobs enqueued by others.
 //!
 //! - Lock order: lease row, then group (advisory lock), then jobs by id.
 //!

@@ -1,5 +1,5 @@
-//! Settlement of jobs in the transaction of their effect, fenced by the lane they were claimed
-//! from.
+//! Settlement of jobs in the transaction of their effect, fenced by the lane
+//! they were claimed from.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -120,8 +120,8 @@ async fn retry_jobs(
             delays_if_hurried.push(delay.min(if_hurried).as_secs_f64());
             hurried_after.push(job.hurried_after.cast_signed());
             reasons.push(reason.as_str());
-            // An absolute value, not an increment: a retry after an unknown commit outcome must not
-            // count twice.
+            // An absolute value, not an increment: a retry after an unknown commit outcome
+            // must not count twice.
             attempts.push((job.attempts + u32::from(*counted)).cast_signed());
         }
     }
@@ -227,8 +227,8 @@ pub async fn delete_dead_jobs_in_tx(
     Ok(())
 }
 
-/// Takes the groups' advisory locks: one transaction at a time changes a group (see
-/// `enqueue_dependent_jobs`).
+/// Takes the groups' advisory locks: one transaction at a time changes
+/// a group (see `enqueue_dependent_jobs`).
 async fn lock_groups(
     connection: &mut PgConnection,
     queue: QueueName,

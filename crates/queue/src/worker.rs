@@ -22,18 +22,18 @@ const REFUSED_JOB_RETRY_INTERVAL: Duration = Duration::from_secs(15);
 /// Outcome of handling a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobOutcome {
-    /// Done.
+    /// Completed: the job is deleted.
     Done,
     /// Failed; a retry may succeed.
     Failed(String),
-    /// Failed permanently.
+    /// Failed permanently: the job becomes a dead letter.
     Dead(String),
     /// Not yet possible: retried after this delay without counting an attempt.
     RetryAfter(Duration, String),
 }
 
-/// Handler of a queue's jobs. A job may be handled more than once (a crash, a lost lane): effects
-/// must be idempotent.
+/// Handler of a queue's jobs. A job may be handled more than once (a crash, a lost lane):
+/// effects must be idempotent.
 pub trait JobHandler: Send + Sync + 'static {
     /// Handles one job. A panic counts as [`JobOutcome::Dead`].
     fn handle(&self, job: &Job) -> impl Future<Output = JobOutcome> + Send;
@@ -44,13 +44,13 @@ pub trait JobHandler: Send + Sync + 'static {
 pub struct JobWorkerOptions {
     /// Maximum number of jobs in work.
     pub concurrency: usize,
-    /// Backoff between attempts.
+    /// Backoff between failed attempts.
     pub backoff: Backoff,
     /// Number of failed attempts after which a job becomes a dead letter.
     pub max_attempts: u32,
 }
 
-/// A running worker.
+/// Handle of a running worker.
 pub struct JobWorker {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -85,8 +85,8 @@ async fn run_worker(
         });
     let (free, outage) = (Arc::new(Semaphore::new(options.concurrency)), Outage::default());
     loop {
-        // Claims for single jobs would cost a round trip each: wait until a good part of the
-        // permits is free.
+        // Claims for single jobs would cost a round trip each: wait until a good part of
+        // the permits is free.
         let free_permits = free.available_permits();
         let claimed = match jobs.claim(free_permits).await {
             Ok(claimed) => {

@@ -20,8 +20,8 @@ pub struct SqsEmulator {
 }
 
 impl SqsEmulator {
-    /// Starts the emulator and waits until it accepts connections. `scripts/init-repo.sh --test`
-    /// installs it.
+    /// Starts the emulator and waits until it accepts connections.
+    /// `scripts/init-repo.sh --test` installs it.
     pub async fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = Command::new(emulator_program())
@@ -41,7 +41,7 @@ impl SqsEmulator {
         emulator
     }
 
-    /// Endpoint URL.
+    /// Endpoint URL on the loopback address.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

@@ -16,8 +16,8 @@ use faults::{Proxy, with_faults};
 use sqlx::{Connection as _, PgConnection};
 use store::testing::empty_database_options;
 
-/// Returns a direct connection to a fresh database with one table, a proxied connection, and the
-/// proxy.
+/// Returns a direct connection to a fresh database with one table, a proxied
+/// connection, and the proxy.
 async fn proxied() -> (PgConnection, PgConnection, Proxy) {
     let options = empty_database_options().await;
     let mut direct = PgConnection::connect_with(&options).await.unwrap();

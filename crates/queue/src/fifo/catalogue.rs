@@ -1,5 +1,5 @@
-//! Queue catalogue: reads and writes queue settings, for callers that manage queues and send no
-//! messages.
+//! Queue catalogue: reads and writes queue settings, for callers that manage queues
+//! and send no messages.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

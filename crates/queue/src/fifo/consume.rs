@@ -1,8 +1,8 @@
 //! FIFO consumer: receives messages, extends their visibility timeout while a handler runs, and
 //! settles them by the handler's outcome.
 //!
-//! - Shape: up to 10 messages per receive, handled in parallel by group, one after another within a
-//!   group.
+//! - Shape: up to 10 messages per receive, handled in parallel by group, one after
+//!   another within a group.
 //! - Cost: one receive per batch, one visibility extension per message every third of the timeout.
 //! - Promise: at-least-once delivery. A crashed consumer's messages become visible again after the
 //!   visibility timeout; a dead letter is sent before its message is deleted.
@@ -161,8 +161,8 @@ async fn receive_groups<C>(
 }
 
 impl<C: FifoConsumer> FifoConsumerTask<C> {
-    /// Handles messages of one group in order; after the first that is not done, the rest are made
-    /// visible again.
+    /// Handles messages of one group in order; after the first that is not done, the rest
+    /// are made visible again.
     async fn handle_group(
         self: Arc<Self>,
         messages: Vec<FifoMessage>,
@@ -225,8 +225,8 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
                 Err(_) => wait = RETRY_INTERVAL.min(self.visibility_timeout / 10),
             }
             for message in later {
-                // On failure the message is received again, but after this one: both are of the
-                // same group.
+                // On failure the message is received again, but after this one: both are
+                // of the same group.
                 let _ = self
                     .queues
                     .queue
@@ -258,8 +258,8 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
         }
     }
 
-    /// Sends the dead letter before the delete, so the message is never lost. A repeated dead
-    /// letter is deduplicated.
+    /// Sends the dead letter before the delete, so the message is never lost. A repeated
+    /// dead letter is deduplicated.
     async fn bury_message(&self, message: &FifoMessage, reason: &str) -> Result<()> {
         metrics::counter!("fifo_dead_letters_total", "queue" => self.queues.queue.name().to_owned())
             .increment(1);

@@ -18,10 +18,10 @@ const MAX_ID_BYTES: usize = 128;
 pub struct NewFifoMessage {
     /// Message group: its messages are received one after another.
     pub group: String,
-    /// Deduplication id: a message with an id sent within the last five minutes is not stored
-    /// again.
+    /// Deduplication id: a message with an id sent within the last five minutes
+    /// is not stored again.
     pub deduplication_id: String,
-    /// Text, not empty.
+    /// Body text, which must not be empty.
     pub body: String,
     /// Name-value texts beside the body.
     pub attributes: BTreeMap<String, String>,
@@ -40,18 +40,18 @@ pub struct SentMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MessageReceipt(pub String);
 
-/// A received message.
+/// A received message with its receipt.
 #[derive(Debug, Clone)]
 pub struct FifoMessage {
     /// Message id given by the engine.
     pub id: String,
-    /// Message group.
+    /// Message group given by the sender.
     pub group: String,
     /// Deduplication id given by the sender.
     pub deduplication_id: String,
     /// Sequence number; grows within a group in delivery order.
     pub sequence: u128,
-    /// Text.
+    /// Body text of the message.
     pub body: String,
     /// Name-value texts beside the body.
     pub attributes: BTreeMap<String, String>,

@@ -4,8 +4,8 @@
 //!   its group is waiting or in flight (received, and neither deleted nor visible again).
 //! - Delivery: at least once. A receiver owns a message until its visibility timeout, extends the
 //!   timeout while working and deletes the message when done. An expired receipt is refused.
-//! - Deduplication: a message whose deduplication id was sent within the last five minutes is the
-//!   earlier message.
+//! - Deduplication: a message whose deduplication id was sent within the last five minutes
+//!   is the earlier message.
 
 mod catalogue;
 mod consume;
@@ -41,7 +41,7 @@ pub use sqs::{SqsAccount, SqsCredentials, SqsEngine, SqsKeyProvider};
 pub const MAX_RECEIVED_MESSAGES: usize = 10;
 /// Maximum wait time of one receive.
 pub const MAX_RECEIVE_WAIT_TIME: Duration = Duration::from_secs(20);
-/// Maximum visibility timeout.
+/// Maximum visibility timeout of a message.
 pub const MAX_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 /// Time window in which a repeated deduplication id is recognised.
 pub const DEDUPLICATION_WINDOW: Duration = Duration::from_secs(300);
@@ -90,7 +90,7 @@ pub struct DeadLetterPolicy {
     pub max_receives: u32,
 }
 
-/// One queue.
+/// An open queue of some engine.
 pub trait FifoQueue: Send + Sync {
     /// Name of the queue.
     fn name(&self) -> &str;
@@ -101,8 +101,8 @@ pub trait FifoQueue: Send + Sync {
 
     /// Receives at most `max_messages` (1 to [`MAX_RECEIVED_MESSAGES`]) messages, waiting up to
     /// `wait` for the first. They stay invisible for `visibility` (default: the queue's timeout).
-    /// Several messages of one group are in order: do not start one before the earlier one is
-    /// deleted.
+    /// Several messages of one group are in order: do not start one before the
+    /// earlier one is deleted.
     fn receive(
         &self,
         max_messages: usize,
@@ -115,8 +115,8 @@ pub trait FifoQueue: Send + Sync {
     fn delete<'a>(&'a self, receipt: &'a MessageReceipt) -> BoxFuture<'a, Result<()>>;
 
     /// Sets the remaining visibility timeout of a received message; zero makes it visible
-    /// immediately. Fails with [`FifoError::ReceiptExpired`] once the message may have been
-    /// received again.
+    /// immediately. Fails with [`FifoError::ReceiptExpired`] once the message may
+    /// have been received again.
     fn change_visibility<'a>(
         &'a self,
         receipt: &'a MessageReceipt,
@@ -141,8 +141,8 @@ pub trait FifoEngine: Send + Sync {
 /// Engines outside that database use an outbox.
 pub trait FifoTxSender: Send + Sync {
     /// Sends to one existing queue, in order. The groups are locked until the transaction ends:
-    /// other senders to them block. Engines with an outbox return no answers: the messages have no
-    /// id yet.
+    /// other senders to them block. Engines with an outbox return no answers: the messages
+    /// have no id yet.
     fn send_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
@@ -158,8 +158,8 @@ pub trait FifoTxSender: Send + Sync {
         messages: &'a [(&'a str, &'a NewFifoMessage)],
     ) -> BoxFuture<'a, store::Result<Vec<SentMessage>>>;
 
-    /// Removes messages with these deduplication ids that are not sent yet, and returns their
-    /// state.
+    /// Removes messages with these deduplication ids that are not sent yet,
+    /// and returns their state.
     fn take_back_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
@@ -170,7 +170,7 @@ pub trait FifoTxSender: Send + Sync {
 /// A message removed from the outbox before it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct UnsentMessage {
-    /// Deduplication id.
+    /// Deduplication id of the message.
     pub deduplication: String,
     /// Number of send attempts.
     pub attempts: i32,

@@ -1,5 +1,5 @@
-//! Handling of messages that their queue refuses permanently: without it the loss would go
-//! unnoticed.
+//! Handling of messages that their queue refuses permanently: without it the
+//! loss would go unnoticed.
 
 use futures::future::BoxFuture;
 
@@ -18,8 +18,8 @@ pub struct RefusedMessage {
 
 /// Receiver of refused messages.
 pub trait FifoRefusalHandler: Send + Sync {
-    /// Called for a refused message. The message stays in the outbox until this succeeds, so calls
-    /// may repeat.
+    /// Called for a refused message. The message stays in the outbox until this succeeds,
+    /// so calls may repeat.
     fn handle_refused<'a>(
         &'a self,
         refused: &'a RefusedMessage,

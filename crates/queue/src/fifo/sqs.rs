@@ -17,16 +17,16 @@ pub struct SqsAccount {
     pub endpoint_url: Option<String>,
     /// AWS region, such as `us-east-1`.
     pub region: Option<String>,
-    /// Access key pair.
+    /// Static access key pair, if configured.
     pub credentials: Option<SqsCredentials>,
 }
 
 /// Access key pair; hidden in debug output.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SqsCredentials {
-    /// Access key id.
+    /// Access key id (`AWS_ACCESS_KEY_ID`).
     pub access_key_id: String,
-    /// Secret access key.
+    /// Secret access key (`AWS_SECRET_ACCESS_KEY`).
     pub secret_access_key: String,
     /// Session token of temporary credentials.
     pub session_token: Option<String>,

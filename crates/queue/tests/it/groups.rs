@@ -1,5 +1,5 @@
-//! Hazard: two jobs of a group run concurrently or out of order, or a poison job blocks its group
-//! forever.
+//! Hazard: two jobs of a group run concurrently or out of order, or a poison job
+//! blocks its group forever.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

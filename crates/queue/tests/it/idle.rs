@@ -35,8 +35,8 @@ fn at_most_one_query_a_second() {
                 jobs.claim(10).await.unwrap();
             }
         });
-        // Idle sessions report statistics up to ten seconds late: wait until the start-up is
-        // included.
+        // Idle sessions report statistics up to ten seconds late: wait until
+        // the start-up is included.
         tokio::time::sleep(Duration::from_secs(12)).await;
         let before = count().await;
         tokio::time::sleep(Duration::from_secs(8)).await;

@@ -1,8 +1,8 @@
 //! Conformance suite of FIFO engines, after Amazon's documentation of SQS. Each case of
 //! [`CONFORMANCE_CASES`] creates separate queues.
 //!
-//! Times are whole seconds, the smallest unit of SQS. The number of messages per receive is not
-//! assumed.
+//! Times are whole seconds, the smallest unit of SQS. The number of messages per
+//! receive is not assumed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failing engine panics
 

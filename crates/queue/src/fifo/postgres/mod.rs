@@ -3,8 +3,8 @@
 //! - Shape: one statement per call, mostly a function of the migration `fifo`.
 //! - Cost: one round trip per call; concurrent sends and deletes of a queue are coalesced (group
 //!   commit). A waiting receiver is woken by NOTIFY and polls once per second.
-//! - Lock order: the group's advisory lock, then row locks on its messages. Receiving takes only
-//!   row locks.
+//! - Lock order: the group's advisory lock, then row locks on its messages. Receiving
+//!   takes only row locks.
 
 mod message_status;
 mod writer;
@@ -65,8 +65,8 @@ struct FifoMessageRow {
 }
 
 impl PgFifo {
-    /// Creates the engine for the control database behind `pool`; `notifications` must listen on
-    /// [`FIFO_CHANNEL`].
+    /// Creates the engine for the control database behind `pool`; `notifications`
+    /// must listen on [`FIFO_CHANNEL`].
     pub fn new(pool: PgPool, notifications: PgNotificationHub) -> Self {
         Self { pool, notifications }
     }

@@ -1,5 +1,5 @@
-//! Hazard: a consumer crashes, hangs, panics or stops with messages in work; a poison message
-//! blocks its group.
+//! Hazard: a consumer crashes, hangs, panics or stops with messages in work; a poison
+//! message blocks its group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -50,7 +50,6 @@ impl FaultyEndpoint {
         endpoint
     }
 
-    /// Starts listening.
     pub fn comes(&mut self) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
