@@ -208,7 +208,7 @@ FROM next LEFT JOIN due ON true
 ORDER BY due.is_latest, due.priority,
          CASE WHEN NOT due.is_latest THEN due.run_at END, CASE WHEN due.is_latest THEN due.run_at END DESC, due.job_id";
 
-/// Locks in id order, like every statement that locks several jobs.
+/// Locks the jobs in id order, like `hurry_jobs`.
 const BRING_JOBS_FORWARD_SQL: &str = "-- bring_jobs_forward
 WITH found AS MATERIALIZED (
     SELECT job_id FROM jobs

@@ -2,7 +2,7 @@
 //!
 //! - Cost: one statement every two seconds renews all leases of a process and takes over expired
 //!   ones, independent of the work under them.
-//! - Lock order: lease rows in id order, before all other rows.
+//! - Lock order: lease rows in id order; a takeover skips locked rows.
 //! - Promise: a holder paused past its expiry loses its lease, and writes under the old
 //!   epoch are refused ([`Lease::fence`]).
 //!

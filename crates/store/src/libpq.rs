@@ -56,7 +56,7 @@ pub unsafe fn remove_libpq_variables() {
     let set: Vec<&str> =
         LIBPQ_VARIABLES.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
     for name in &set {
-        // guaranteed by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { std::env::remove_var(name) };
     }
     // A second call finds no variables and changes nothing.

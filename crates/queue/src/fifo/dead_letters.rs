@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use store::{Result, run_statement};
 
 /// Deletes messages that are older than `older_than` in dead letter queues, about `max_messages` at
-/// most. Returns their number. Does not wait for row locks.
+/// most. Returns their number. Does not wait for locks.
 pub async fn delete_dead_letters(
     pool: &PgPool,
     older_than: Duration,

@@ -3,8 +3,8 @@
 //! - Shape: one statement per call, mostly a function of the migration `fifo`.
 //! - Cost: one round trip per call; concurrent sends and deletes of a queue are coalesced (group
 //!   commit). A waiting receiver is woken by NOTIFY and polls once per second.
-//! - Lock order: the group's advisory lock, then row locks on its messages. Receiving
-//!   takes only row locks.
+//! - Lock order: the group's advisory lock, then row locks on its messages. Receiving takes row
+//!   locks and only tries the advisory lock, for dead letters.
 
 mod message_status;
 mod writer;
