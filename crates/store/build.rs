@@ -1,5 +1,5 @@
-//! Makes a list of the SQL functions in `sql/` (name, text) for `src/migrations/functions.rs`, so that a new file is
-//! part of the program without being named anywhere else.
+//! Rebuilds the crate when a migration changes (`sqlx::migrate!` compiles them in), and lists the SQL
+//! functions in `sql/` (name, text) for `src/migrations/functions.rs`: a new file needs no other entry.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     let sql = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../../sql");
+    println!("cargo::rerun-if-changed=../../migrations");
     let mut list = String::new();
     for (constant, folder) in [("CONTROL_FUNCTIONS", "control"), ("SHARD_FUNCTIONS", "shard")] {
         let folder = sql.join(folder);

@@ -1,4 +1,4 @@
-//! Where Postgres listens: TCP or a Unix socket.
+//! Socket addresses of Postgres and the proxy: TCP or a Unix socket.
 
 use std::fmt;
 use std::io;
@@ -12,9 +12,9 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 /// `127.0.0.1:5432`, or the path of a Unix socket (`…/.s.PGSQL.5432`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// TCP.
+    /// IP address and port.
     Tcp(SocketAddr),
-    /// A Unix socket.
+    /// Path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -64,7 +64,7 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// Listens, and says where: TCP port 0 means any.
+    /// Listens and returns the actual address: TCP port 0 means any free port.
     pub(crate) async fn bind(address: Address) -> io::Result<(Self, Address)> {
         match address {
             Address::Tcp(address) => {

@@ -1,4 +1,4 @@
-//! One proxied connection: two directions, each message looked at before it is passed on.
+//! Forwarding of one proxied connection: both directions, message by message.
 
 use std::io;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const SSL_REQUEST: u32 = 80_877_103;
 const GSS_REQUEST: u32 = 80_877_104;
 const CANCEL_REQUEST: u32 = 80_877_102;
 
-/// Passes everything between `client` and the server at `upstream` until either side closes or the link is cut.
+/// Forwards messages between `client` and `upstream` until either side closes or the link is cut.
 pub(crate) async fn serve(
     client: (Reader, Writer),
     upstream: &Address,
@@ -36,7 +36,8 @@ pub(crate) async fn serve(
     }
 }
 
-/// The client's start-up message, after it was told that encryption is not to be had: what is encrypted cannot be read.
+/// Reads the client's start-up message. TLS and GSS encryption are refused: the proxy has
+/// to read the traffic.
 async fn negotiate(
     from_client: &mut BufReader<Reader>,
     to_client: &mut Writer,
@@ -66,7 +67,8 @@ async fn pass_requests(
 ) -> io::Result<()> {
     let mut to_server = BufWriter::new(to_server);
     let mut frontend = Frontend::default();
-    // What is not complete: the server waits for the rest of a query that a client sends at once, and is not idle.
+    // Messages of an extended query up to its Sync. A client sends them in one write; forwarding
+    // only a part would leave the server mid-query instead of idle.
     let mut begun = Vec::new();
     let is_cancel = code(&startup) == Some(CANCEL_REQUEST);
     let mut next = Some(startup);
@@ -76,7 +78,7 @@ async fn pass_requests(
             if hit.action.is_of_reply() {
                 link.expect_reply(frontend.reply_of_execution(&message), hit);
             } else {
-                // What came before reaches the server, but no part of this.
+                // Earlier messages reach the server, no part of this one does.
                 to_server.flush().await?;
                 break_request(hit, link).await;
             }
@@ -93,7 +95,7 @@ async fn pass_requests(
             to_server.flush().await?;
         }
         next = read_message(&mut from_client).await?;
-        // Silence hides also that the client is gone.
+        // A held link also hides that the client closed.
         if !link.flowing().await {
             return Ok(());
         }
@@ -125,7 +127,7 @@ async fn pass_replies(
             return Ok(());
         }
         let Some(message) = message else {
-            // The server closed in the middle of an answer: that is the answer.
+            // The server closed in the middle of a reply: forward the part received so far.
             to_client.write_all(&withheld).await?;
             return to_client.flush().await;
         };
@@ -150,7 +152,7 @@ async fn pass_replies(
     }
 }
 
-/// `false` if the connection is cut; else the answer is passed on now that the connection flows again.
+/// Returns `false` if the connection is cut. A held reply is forwarded once the link is released.
 async fn break_reply(
     hit: Hit,
     withheld: &[u8],

@@ -1,10 +1,10 @@
-//! A proxy in front of one database.
+//! A fault proxy in front of one database.
 
 use sqlx::postgres::PgConnectOptions;
 
 use crate::{Address, Proxy};
 
-/// How to connect to the same database through a proxy of its own.
+/// Starts a proxy in front of the database; returns connect options that go through it.
 pub async fn with_faults(options: &PgConnectOptions) -> std::io::Result<(PgConnectOptions, Proxy)> {
     let upstream = match options.get_socket() {
         Some(socket) => Address::Unix(socket.join(format!(".s.PGSQL.{}", options.get_port()))),

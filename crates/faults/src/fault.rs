@@ -1,65 +1,67 @@
-//! What breaks, and where.
+//! Fault descriptions: where a connection breaks, and how.
 
 use serde::{Deserialize, Serialize};
 
-/// Where on a connection's way a fault sits.
+/// The place in the protocol at which a fault is injected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Point {
-    /// A new connection's start-up.
+    /// Start-up of a new connection.
     Connect,
     /// An execution of the statement that carries the comment `-- name`.
     Statement(String),
-    /// A `COMMIT`.
+    /// The `COMMIT` of any transaction.
     Commit,
     /// The `COMMIT` of a transaction in which the statement of this name was executed.
     CommitOf(String),
 }
 
-/// How the connection breaks. *Cut* closes both sides; *hold* is silence: nothing passes either way any more, and neither
-/// side is told, also not that the other one closed (a host that lost power, a dropped NAT entry).
+/// How the connection breaks. *Cut* closes both sides. *Hold* is a silent connection: no byte
+/// passes in either direction, and neither side sees that the other closed (power loss of a host,
+/// a dropped NAT entry).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Cut before the server gets the statement: it is not carried out.
+    /// Cut before the server receives the statement: it is not executed.
     CutRequest,
-    /// Cut when the server has carried it out; nothing of its answer is passed on.
+    /// Cut after the server executed the statement; no byte of the reply is forwarded.
     CutReply,
-    /// The same, after so many bytes of the answer.
+    /// Like `CutReply`, after this many bytes of the reply.
     CutReplyAfter(usize),
-    /// Held before the server gets the statement.
+    /// Hold before the server receives the statement.
     HoldRequest,
-    /// Held when the server has carried it out: the answer is swallowed.
+    /// Hold after the server executed the statement: the reply is withheld.
     HoldReply,
-    /// The statement reaches the server so many milliseconds later.
+    /// Delay of the request in milliseconds.
     DelayMs(u64),
 }
 
 impl Action {
-    /// Whether it waits for the server's answer.
+    /// Whether the fault applies to the server's reply, not to the request.
     pub(crate) fn is_of_reply(self) -> bool {
         matches!(self, Self::CutReply | Self::CutReplyAfter(_) | Self::HoldReply)
     }
 }
 
-/// One fault: an action at some of the occurrences of a point, counted over all connections from its injection on.
+/// One fault: an action at some occurrences of a point. Occurrences are counted over all
+/// connections, from the injection on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Where.
+    /// Point at which it is injected.
     pub at: Point,
-    /// What happens.
+    /// Effect on the connection.
     pub action: Action,
-    /// So many occurrences pass unharmed first.
+    /// Number of first occurrences that pass unharmed.
     #[serde(default)]
     pub skip: u64,
-    /// Afterwards it happens so often at most.
+    /// Maximum number of injections after the skipped occurrences.
     #[serde(default = "once")]
     pub times: u64,
-    /// And each time with this probability, drawn from `seed`.
+    /// Probability of injection at each occurrence, 0 to 1, drawn from `seed`.
     #[serde(default = "always")]
     pub rate: f64,
-    /// The same seed makes the same draws.
+    /// Seed of the random draws: equal seeds make equal draws.
     #[serde(default)]
     pub seed: u64,
 }
@@ -88,22 +90,22 @@ impl Fault {
         Self::new(Point::CommitOf(name.to_owned()), action)
     }
 
-    /// Not at the first `skip` occurrences.
+    /// Skips the first `skip` occurrences.
     pub fn skip(self, skip: u64) -> Self {
         Self { skip, ..self }
     }
 
-    /// At `times` occurrences.
+    /// Limits the fault to `times` occurrences.
     pub fn times(self, times: u64) -> Self {
         Self { times, ..self }
     }
 
-    /// At every occurrence.
+    /// Injects at every occurrence.
     pub fn always(self) -> Self {
         self.times(u64::MAX)
     }
 
-    /// At each occurrence with probability `rate`; the same `seed` makes the same draws.
+    /// Injects at each occurrence with probability `rate`; equal seeds make equal draws.
     pub fn at_random(self, rate: f64, seed: u64) -> Self {
         Self { rate, seed, ..self.always() }
     }

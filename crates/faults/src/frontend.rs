@@ -1,14 +1,14 @@
-//! What a client's messages mean: which named statement is executed, and when a transaction is committed.
+//! Parser of a client's message flow: executed named statements and commits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::message::Message;
 
-/// Something that a client asked the server to do.
+/// A request that a client made to the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Execution {
-    /// A connection's start-up.
+    /// Start-up of a connection.
     Connect,
     /// A statement, with the names in its comments.
     Statement { names: Vec<Arc<str>> },
@@ -23,19 +23,19 @@ struct Statement {
     verb: String,
 }
 
-/// Follows one connection.
+/// State of one connection's frontend protocol.
 #[derive(Default)]
 pub(crate) struct Frontend {
     prepared: HashMap<Vec<u8>, Statement>,
     portals: HashMap<Vec<u8>, Statement>,
-    /// Names of what was executed since the last begin, commit or roll-back.
+    /// Names of the statements executed since the last begin, commit or rollback.
     transaction: Vec<Arc<str>>,
-    /// How many times the server will say that it is ready, all that was asked included.
+    /// Number of `ReadyForQuery` replies requested so far, including those still to come.
     replies_asked: u64,
 }
 
 impl Frontend {
-    /// What the message executes, if it executes something. To be told every message in turn.
+    /// Returns the execution that the message requests, if any. Requires every message, in order.
     pub(crate) fn observe(&mut self, message: &Message) -> Option<Execution> {
         match message.kind {
             0 => {
@@ -83,9 +83,10 @@ impl Frontend {
         }
     }
 
-    /// Which of the server's replies, counted from 1, answers what was executed last: to be asked at once.
+    /// Number, from 1, of the server's reply to the latest execution. Call
+    /// it directly after [`Self::observe`].
     pub(crate) fn reply_of_execution(&self, execution: &Message) -> u64 {
-        // An extended query's reply ends with the Sync that is still to come.
+        // An extended query's reply ends with the Sync that follows.
         self.replies_asked + u64::from(execution.kind == b'E')
     }
 

@@ -1,9 +1,9 @@
-//! A proxy in front of Postgres that reads the protocol and breaks connections where a test says: at the statement
-//! that carries the comment `-- name`, at a `COMMIT`, when a connection is made, or right now.
+//! Fault-injection proxy in front of Postgres. It reads the protocol and breaks connections at the
+//! statement that carries the comment `-- name`, at a `COMMIT`, at connect, or immediately.
 //!
-//! For tests only: in Rust as [`Proxy`] ([`with_faults`] puts one in front of a database), from other
-//! languages as the program `fault_proxy`, which takes the same [`Fault`]s as lines of JSON. Every injected fault is
-//! counted: a test of a fault that did not happen shows nothing.
+//! For tests only: in Rust as [`Proxy`] ([`with_faults`] puts one in front of a database), from
+//! other languages as the program `fault_proxy`, which takes the same [`Fault`]s as JSON lines.
+//! Every injected fault is counted: a test whose fault did not happen proves nothing.
 
 mod address;
 mod connection;

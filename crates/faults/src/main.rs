@@ -1,4 +1,4 @@
-//! `fault_proxy LISTEN UPSTREAM`: the proxy for tests that are not written in Rust.
+//! `fault_proxy LISTEN UPSTREAM`: the proxy as a program, for tests not written in Rust.
 //!
 //! Prints `{"listening": "ADDRESS"}`, then answers each line of standard input with one line:
 //!
@@ -7,11 +7,11 @@
 //! | `{"inject": {"at": {"statement": "put_state"}, "action": "cut_reply"}}` | `{"id": 1}` |
 //! | `{"remove": 1}` | `{}` |
 //! | `"counts"` | `{"faults": {"1": {"matched": 2, "injected": 1}}, "connections": {"made": 3, "open": 2, "held": 0}}` |
-//! | `"executed"` | `{"put_state": 7}`: the named statements that have passed, and how often |
+//! | `"executed"` | `{"put_state": 7}`: the named statements forwarded, and how often |
 //! | `"hold_all"`, `"release_all"`, `"cut_all"` | `{"connections": 2}` |
-//! | what cannot be read | `{"error": "why"}` |
+//! | invalid input | `{"error": "why"}` |
 //!
-//! It ends with its standard input.
+//! The process exits at end of standard input.
 
 use std::io::Write as _;
 
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     };
     let (listen, upstream) = (listen.parse::<Address>()?, upstream.parse::<Address>()?);
-    // The proxy has a thread of its own; this one reads commands.
+    // The proxy runs on a runtime thread; the main thread reads commands.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let proxy = runtime.block_on(Proxy::start(listen, upstream))?;
@@ -76,7 +76,7 @@ fn obey(proxy: &Proxy, command: Command) -> Value {
     }
 }
 
-#[allow(clippy::disallowed_methods)] // Read by a program.
+#[allow(clippy::disallowed_methods)] // Machine-readable output.
 fn answer(value: &Value) -> std::io::Result<()> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{value}")?;

@@ -1,17 +1,17 @@
-//! The messages of the protocol, whole: a type, a length that counts itself, a body.
+//! Framing of the Postgres wire protocol: type byte, length (including itself), body.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Postgres' own limit of a message.
+/// Postgres' maximum message size.
 const MAX_MESSAGE_BYTES: usize = 1 << 30;
 
-/// One message; the start-up message has type 0 and no byte for it on the wire.
+/// One message. The start-up message has type 0, which is not on the wire.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) kind: u8,
-    /// Everything as it is on the wire.
+    /// The complete wire bytes.
     pub(crate) bytes: Vec<u8>,
     body_at: usize,
 }
@@ -21,12 +21,13 @@ impl Message {
         self.bytes.get(self.body_at..).unwrap_or_default()
     }
 
-    /// Whether a Sync or Flush has to follow before the server does anything about it: Parse, Bind, Describe, Execute, Close.
+    /// Whether the server processes the message only after a Sync or Flush: Parse,
+    /// Bind, Describe, Execute, Close.
     pub(crate) fn is_part_of_query(&self) -> bool {
         matches!(self.kind, b'P' | b'B' | b'D' | b'E' | b'C')
     }
 
-    /// The zero-terminated texts at the start of the body: at most `count`, fewer if it ends before.
+    /// The NUL-terminated strings at the start of the body: at most `count`.
     pub(crate) fn texts(&self, count: usize) -> impl Iterator<Item = &[u8]> {
         self.body().split(|byte| *byte == 0).take(count)
     }
@@ -43,7 +44,7 @@ pub(crate) async fn read_message(
     read_rest(reader, kind.to_vec()).await.map(Some)
 }
 
-/// Reads the message with which a client starts, which has no type.
+/// Reads the start-up message, which has no type byte.
 pub(crate) async fn read_startup(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Message> {
     read_rest(reader, Vec::new()).await
 }

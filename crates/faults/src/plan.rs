@@ -1,4 +1,4 @@
-//! The faults that are injected at present, and how often each has happened.
+//! The set of active faults, with their counters.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,32 +11,32 @@ use tokio::sync::watch;
 use crate::fault::{Action, Fault, Point};
 use crate::frontend::Execution;
 
-/// How often a fault's point was passed, and how often the fault happened there.
+/// Counters of one fault.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Occurrences of the point since the injection.
     pub matched: u64,
-    /// Faults that happened: for those of replies, when the server's answer had come.
+    /// Faults that happened. A reply fault counts once the server's reply has arrived.
     pub injected: u64,
 }
 
-/// A fault that was injected; dropping this changes nothing.
+/// Handle of an injected fault; dropping it has no effect.
 #[derive(Debug, Clone)]
 pub struct Injection {
-    /// Its number within the proxy, from 1.
+    /// Number within the proxy, from 1.
     pub id: u64,
     counts: watch::Sender<Counts>,
 }
 
 impl Injection {
-    /// What it has done so far.
+    /// Current counters of the fault.
     pub fn counts(&self) -> Counts {
         *self.counts.borrow()
     }
 
-    /// Waits until it has happened `times` times.
+    /// Waits until the fault has happened `times` times.
     pub async fn happened(&self, times: u64) {
-        // The sender is this very struct's: it cannot be gone.
+        // Cannot fail: `self` holds the sender.
         let _ = self.counts.subscribe().wait_for(|counts| counts.injected >= times).await;
     }
 
@@ -45,7 +45,7 @@ impl Injection {
     }
 }
 
-/// A fault whose turn has come at one point of one connection.
+/// A fault chosen for one execution on one connection.
 pub(crate) struct Hit {
     pub(crate) action: Action,
     pub(crate) injection: Injection,
@@ -60,13 +60,13 @@ pub(crate) struct Plan {
 struct Armed {
     last_id: u64,
     faults: Vec<ArmedFault>,
-    /// How often each named statement was executed: as many entries as programs have names.
+    /// Executions per named statement; bounded by the number of statement names in the programs.
     executed: BTreeMap<Arc<str>, u64>,
 }
 
 struct ArmedFault {
     fault: Fault,
-    /// Times it was chosen; a reply's fault happens later than it is chosen.
+    /// Times the fault was chosen; a reply fault happens later than it is chosen.
     chosen: u64,
     random: StdRng,
     injection: Injection,
@@ -94,7 +94,8 @@ impl Plan {
         self.armed().executed.clone()
     }
 
-    /// The fault that happens at this execution. Every fault counts the occurrence; the oldest one whose turn it is wins.
+    /// Chooses the fault for this execution. Every matching fault counts the occurrence; the
+    /// oldest due one wins.
     pub(crate) fn choose(&self, execution: &Execution) -> Option<Hit> {
         let mut hit = None;
         let mut guard = self.armed();

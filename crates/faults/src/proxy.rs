@@ -1,4 +1,4 @@
-//! The proxy: a listener, its connections, and what a test does to them.
+//! The fault proxy: listener, connections, and the controls for tests.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -14,18 +14,18 @@ use crate::fault::Fault;
 use crate::link::Link;
 use crate::plan::{Injection, Plan};
 
-/// The proxy's connections.
+/// Connection counts of a proxy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Connections {
-    /// Made since the start.
+    /// Accepted since the start.
     pub made: u64,
-    /// Open now, held ones included.
+    /// Open now, including held ones.
     pub open: u64,
-    /// Silent now.
+    /// Number of connections held now.
     pub held: u64,
 }
 
-/// A running proxy. Dropping it closes all its connections.
+/// A running proxy. Dropping it closes all connections.
 pub struct Proxy {
     address: Address,
     shared: Arc<Shared>,
@@ -40,7 +40,7 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Listens at `listen` (TCP port 0: any) and passes everything on to the server at `upstream`.
+    /// Listens at `listen` (TCP port 0: any free port) and forwards to the server at `upstream`.
     pub async fn start(listen: Address, upstream: Address) -> io::Result<Self> {
         let (listener, address) = Listener::bind(listen).await?;
         let shared = Arc::<Shared>::default();
@@ -48,49 +48,49 @@ impl Proxy {
         Ok(Self { address, shared, accepting })
     }
 
-    /// Where it listens.
+    /// Listening address, with the actual port.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// One more fault, from now on.
+    /// Adds a fault, active immediately.
     pub fn inject(&self, fault: Fault) -> Injection {
         self.shared.plan.inject(fault)
     }
 
-    /// Ends a fault; a connection that it holds stays held.
+    /// Removes a fault; a connection that it holds stays held.
     pub fn remove(&self, id: u64) {
         self.shared.plan.remove(id);
     }
 
-    /// All faults that were injected and not removed.
+    /// All injected faults that were not removed.
     pub fn injections(&self) -> Vec<Injection> {
         self.shared.plan.injections()
     }
 
-    /// The names of the statements that have passed, and how often each was executed.
+    /// Execution counts by statement name.
     pub fn executed(&self) -> BTreeMap<Arc<str>, u64> {
         self.shared.plan.executed()
     }
 
-    /// Every connection that is open now goes silent. How many did.
+    /// Holds every open connection. Returns the number newly held.
     pub fn hold_all(&self) -> usize {
         self.shared.links().values().filter(|link| link.hold()).count()
     }
 
-    /// Every silent connection goes on where it stopped. How many did.
+    /// Releases every held connection; each continues where it stopped. Returns their number.
     pub fn release_all(&self) -> usize {
         self.shared.links().values().filter(|link| link.release()).count()
     }
 
-    /// Cuts every connection that is open now. How many.
+    /// Cuts every open connection. Returns their number.
     pub fn cut_all(&self) -> usize {
         let links = self.shared.links();
         links.values().for_each(|link| link.cut());
         links.len()
     }
 
-    /// Its connections.
+    /// Current connection counts of the proxy.
     pub fn connections(&self) -> Connections {
         let links = self.shared.links();
         let held = links.values().filter(|link| link.is_held()).count() as u64;
@@ -115,7 +115,7 @@ impl Shared {
 }
 
 async fn accept(listener: Listener, upstream: Address, shared: Arc<Shared>) {
-    // Ends with this task.
+    // Dropped with this task, which aborts the connections.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -125,7 +125,7 @@ async fn accept(listener: Listener, upstream: Address, shared: Arc<Shared>) {
                 shared.links().insert(id, link.clone());
                 let (upstream, shared) = (upstream.clone(), shared.clone());
                 connections.spawn(async move {
-                    // Why one side closed is the other side's business.
+                    // An I/O error of either side just ends the connection.
                     let _ = serve(client, &upstream, &shared.plan, &link).await;
                     shared.links().remove(&id);
                 });

@@ -1,20 +1,21 @@
-//! How long a job waits after its n-th failed attempt.
+//! Exponential backoff with jitter.
 
 use std::time::Duration;
 
-/// Doubling waits with jitter.
+/// Backoff whose delay doubles with every failure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
-    /// The wait after the first failure.
+    /// Delay after the first failure.
     pub first_delay: Duration,
-    /// No wait is longer (before jitter).
+    /// Maximum delay, before jitter.
     pub max_delay: Duration,
-    /// Part of the wait by which it varies, up and down.
+    /// Jitter as a fraction of the delay, applied in both directions.
     pub jitter: f64,
 }
 
 impl Backoff {
-    /// The wait after `failures` failed attempts (1 or more); `random_fraction` in 0..1 places it within the jitter.
+    /// Delay after `failures` failed attempts (1 or more); `random_fraction` in 0..1 selects the
+    /// point within the jitter range.
     pub fn delay_after(&self, failures: u32, random_fraction: f64) -> Duration {
         let doublings = failures.saturating_sub(1).min(32);
         let wait = self
@@ -24,7 +25,7 @@ impl Backoff {
         wait.mul_f64(1.0 + self.jitter * (2.0 * random_fraction - 1.0))
     }
 
-    /// [`Backoff::delay_after`] with luck of its own.
+    /// [`Backoff::delay_after`] with a random fraction.
     pub fn random_delay(&self, failures: u32) -> Duration {
         self.delay_after(failures, rand::random())
     }

@@ -1,4 +1,9 @@
-//! Claiming: what is due in the lanes held, marked in memory as in work.
+//! Claiming: selects due jobs in the lanes held and marks them in memory as in work.
+//!
+//! - Shape: up to `limit` rows per lane and priority, read from both ends of the index `jobs_due`.
+//! - Cost: one round trip per claim, no row locks, no writes.
+//! - Promise: a job is in work at most once per process; a lost lane is fenced when
+//!   its jobs are settled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +14,12 @@ use tokio::time::Instant;
 use crate::job::{Job, JobPriority};
 use crate::lanes::JobQueue;
 
-/// When those that became due last come first, every so manieth is the one that became due first.
+/// With latest-first order, every n-th claimed job is the one that became due first.
 const OLDEST_JOB_STRIDE: usize = 4;
-/// Jobs that are made due in one statement when the clock was put back.
+/// Maximum number of jobs made due per statement after the clock was set back.
 const MAX_JOBS_BROUGHT_FORWARD: i64 = 5000;
 
-/// A due job, or none; and when the next one and the last one will be due, in seconds.
+/// A due job, or none; with the seconds until the next and the last job of the lanes become due.
 #[derive(sqlx::FromRow)]
 struct DueJobRow {
     next_in: Option<f64>,
@@ -32,22 +37,22 @@ struct DueJobRow {
 }
 
 impl JobQueue {
-    /// At most `max_jobs` due jobs, by priority and age, none of which is in work. Each stays marked as in work until
-    /// [`JobQueue::end_job`]. One round trip.
+    /// Claims at most `max_jobs` due jobs that are not in work, by priority and age. Each stays
+    /// marked as in work until [`JobQueue::end_job`]. One round trip.
     pub async fn claim(&self, max_jobs: usize) -> Result<Vec<Job>> {
         self.claim_ordered(false, max_jobs).await
     }
 
-    /// The same for jobs somebody may be waiting for: while there are more than can be claimed, those that became due last come
-    /// first, so that who has just come does not wait for all who have been waiting for long; these have a quarter of
-    /// what is claimed.
+    /// Like [`JobQueue::claim`], for jobs with a waiting caller. During a backlog the most recently
+    /// due jobs come first, so a new job does not wait behind the whole backlog; the oldest jobs
+    /// get a quarter of each claim.
     pub async fn claim_latest_first(&self, max_jobs: usize) -> Result<Vec<Job>> {
         self.claim_ordered(true, max_jobs).await
     }
 
     async fn claim_ordered(&self, latest_first: bool, max_jobs: usize) -> Result<Vec<Job>> {
         let (held, in_work) = self.begin_claim();
-        // What is in work is still in its lane, and first in line: read past it.
+        // Jobs in work are still in their lanes, before all others: read past them.
         let limit = (max_jobs + in_work) as i64;
         let lanes: Vec<i64> = held.iter().map(|lease| lease.id).collect();
         let rows = self.read_due_jobs(latest_first, lanes.clone(), limit).await;
@@ -89,7 +94,7 @@ impl JobQueue {
         claimed
     }
 
-    /// The first of them that is not in work, and from now on is.
+    /// Marks the first row that is not in work as in work and returns its job.
     fn start_next_job(
         &self,
         held: &[Arc<Lease>],
@@ -102,8 +107,9 @@ impl JobQueue {
         })
     }
 
-    /// Makes due what was told to wait by a clock that has been put back since, or a part of it: the next claim goes on. What was
-    /// claimed meanwhile is in work, so an error is only said.
+    /// Makes jobs due whose `run_at` was computed before the database's clock was set back. One
+    /// batch per call: the next claim continues. An error is only logged, because jobs claimed by
+    /// the caller are already marked as in work.
     async fn bring_jobs_forward(&self, lanes: Vec<i64>, max_delay: Duration) {
         let brought =
             run_statement(&self.shared.claim_pool, "bring_jobs_forward", move |connection| {
@@ -160,8 +166,8 @@ impl DueJobRow {
     }
 }
 
-/// Each (lane, priority) is read in the order of the index `jobs_due`, from its beginning and, if those that became due last
-/// are wanted and there are more than asked for, from its end; never more than asked for. At least one row.
+/// Reads each (lane, priority) in index order of `jobs_due`: from the start and, with latest-first
+/// order during a backlog, from the end. At most `limit` rows per end. Returns at least one row.
 const CLAIM_JOBS_SQL: &str = "-- claim_jobs
 WITH place AS MATERIALIZED (
     SELECT lane, priority FROM unnest($1::bigint[]) AS lane CROSS JOIN generate_series(0, 3) AS priority
@@ -202,7 +208,7 @@ FROM next LEFT JOIN due ON true
 ORDER BY due.is_latest, due.priority,
          CASE WHEN NOT due.is_latest THEN due.run_at END, CASE WHEN due.is_latest THEN due.run_at END DESC, due.job_id";
 
-/// In the order of their ids, as everybody who locks several.
+/// Locks the jobs in id order, like `hurry_jobs`.
 const BRING_JOBS_FORWARD_SQL: &str = "-- bring_jobs_forward
 WITH found AS MATERIALIZED (
     SELECT job_id FROM jobs

@@ -1,4 +1,4 @@
-//! Putting jobs into a queue: in the caller's transaction, or as a transaction of its own.
+//! Enqueueing: in the caller's transaction or in a separate one.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use crate::JOB_WAKE_CHANNEL;
 use crate::job::NewJob;
 use crate::lanes::{QueueName, lane_class};
 
-/// What became of a [`NewJob`].
+/// Result of enqueueing one [`NewJob`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnqueuedJob {
-    /// The job's id, or that of the job that already had its key.
+    /// Job id; for a duplicate key, the id of the existing job.
     pub id: i64,
-    /// Whether it was added now.
+    /// Whether the job was inserted by this call.
     pub is_new: bool,
 }
 
-/// Columns of a batch of jobs, for `unnest`.
+/// Arrays for `unnest`, one element per job.
 struct JobColumns<'j> {
     priority: Vec<i16>,
     delay: Vec<f64>,
@@ -43,7 +43,7 @@ impl<'j> JobColumns<'j> {
     }
 }
 
-/// A column that most batches do not have.
+/// A column that is `NULL` for most batches.
 fn optional_column<'j>(
     jobs: &'j [NewJob],
     text: fn(&'j NewJob) -> Option<&'j str>,
@@ -51,9 +51,9 @@ fn optional_column<'j>(
     jobs.iter().any(|job| text(job).is_some()).then(|| jobs.iter().map(text).collect())
 }
 
-/// Adds `jobs` and answers in their order. With a `lane` they go there, or nowhere if it is lost ([`Error::Fenced`]), and
-/// the caller wakes its own claimer after the commit; without, they are spread over the lanes of living processes, which
-/// are woken when the transaction commits. One round trip.
+/// Enqueues `jobs`; the answers are in the same order. With `lane`, the jobs go to that lane, or
+/// [`Error::Fenced`] if it is lost; the caller wakes its claimer after the commit. Without, they
+/// are spread over the lanes of live processes, which are notified at commit. One round trip.
 pub async fn enqueue_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
@@ -77,7 +77,7 @@ pub async fn enqueue_jobs_in_tx(
         .fetch_all(connection)
         .await
         .map_err(|error| match Error::from(error) {
-            // Somebody enqueued the same key at this very moment: repeated, the transaction finds it.
+            // A concurrent transaction enqueued the same key: a retry finds its job.
             Error::UniqueViolation(constraint) => Error::KeyRace(constraint),
             other => other,
         })?;
@@ -89,8 +89,8 @@ pub async fn enqueue_jobs_in_tx(
     Ok(rows.into_iter().map(|(id, added)| EnqueuedJob { id, is_new: added }).collect())
 }
 
-/// Like [`enqueue_jobs_in_tx`] as a transaction of its own, for whoever has nothing else to commit: the one round trip is all
-/// there is. When the answer of the commit was lost it is repeated, so jobs without a key may then be there twice.
+/// [`enqueue_jobs_in_tx`] as a single-statement transaction: one round trip. It is retried when the
+/// commit outcome is unknown, so jobs without a key may be enqueued twice.
 pub async fn enqueue_jobs(
     pool: &PgPool,
     queue: QueueName,

@@ -1,44 +1,45 @@
-//! What operators look at: how much waits, for how long, and what goes wrong.
+//! Queue monitoring: depth, age and errors, for operators.
 
 use sqlx::PgPool;
 use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result, run_statement};
 
-/// A queue's state at a glance. Ages are by the database's clock.
+/// Depth of one queue. Ages are by the database's clock.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct QueueDepth {
-    /// The queue: of jobs, of messages (by the name with its ending), or `outbox/PLACE`: messages on their way to a queue that
-    /// lies outside Postgres.
+    /// Name of a job queue, of a FIFO queue (with its `.fifo` suffix), or `outbox/PLACE` for
+    /// messages on their way to a queue outside Postgres.
     pub queue: String,
-    /// Jobs or messages that are due or in work.
+    /// Number of jobs or messages that are due or in work.
     pub due: i64,
-    /// Those that wait for their time or for their group.
+    /// Number of jobs or messages waiting for their time or their group.
     pub delayed: i64,
-    /// Dead letters.
+    /// Number of dead letters.
     pub dead: i64,
-    /// How long the oldest that is still in the queue has been there, in seconds.
+    /// Age of the oldest entry in seconds.
     pub oldest_seconds: Option<f64>,
-    /// Why one of those that wait has failed: of jobs, the one that is tried again last.
+    /// Last error of a waiting entry; for jobs, of the one retried last.
     pub last_error: Option<String>,
 }
 
-/// What went wrong with jobs, told once for all to which the same happened.
+/// Error of jobs, aggregated by message.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct JobErrorSummary {
-    /// The queue.
+    /// Name of the queue.
     pub queue: String,
-    /// Whether they were given up; otherwise they wait to be tried again.
+    /// `true`: the jobs are dead letters; `false`: they wait for a retry.
     pub dead: bool,
-    /// What happened.
+    /// Error message of the jobs.
     pub error: String,
-    /// To how many jobs.
+    /// Number of jobs with this error.
     pub jobs: i64,
-    /// The key of one of them.
+    /// Key of one of these jobs.
     pub example: Option<String>,
-    /// How long ago the latest was given up, in seconds.
+    /// Seconds since the latest of them became a dead letter.
     pub seconds_ago: Option<f64>,
 }
 
-/// All queues that hold anything, by name. Counts every job and every message: for people, not for loops.
+/// Depths of all non-empty queues, by name. Counts every job and message: for
+/// operators, not for polling.
 pub async fn read_queue_depths(pool: &PgPool) -> Result<Vec<QueueDepth>> {
     run_statement(
         pool,
@@ -52,8 +53,8 @@ pub async fn read_queue_depths(pool: &PgPool) -> Result<Vec<QueueDepth>> {
     .await
 }
 
-/// What went wrong: at most `limit` complaints about jobs that wait, of the most jobs first, and as many about jobs that were given
-/// up, the latest first. Reads every job, as [`read_queue_depths`].
+/// Errors of jobs: at most `limit` summaries of waiting jobs, most frequent first, and as many of
+/// dead letters, latest first. Reads every job, like [`read_queue_depths`].
 pub async fn read_job_errors(pool: &PgPool, limit: i64) -> Result<Vec<JobErrorSummary>> {
     run_statement(
         pool,

@@ -1,4 +1,4 @@
-//! What a job is.
+//! Job types.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use store::Lease;
 use tokio::time::Instant;
 
-/// Which jobs of a lane go first.
+/// Priority of a job within its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum JobPriority {
-    /// Before everything else.
+    /// Runs before all other jobs.
     High,
-    /// The usual.
+    /// The default of new jobs.
     #[default]
     Normal,
-    /// When nothing usual is due.
+    /// When no `Normal` job is due.
     Low,
-    /// When nothing else is due.
+    /// When no other job is due.
     Idle,
 }
 
@@ -35,56 +35,56 @@ impl JobPriority {
     }
 }
 
-/// A job to be enqueued.
+/// A job to enqueue.
 #[derive(Debug, Clone, Default)]
 pub struct NewJob {
-    /// While a job with this key waits in the queue, another one is not added.
+    /// Deduplication key: while a job with this key is in the queue, no second one is added.
     pub key: Option<String>,
-    /// Jobs of one group run one at a time, in the order they were enqueued.
+    /// Group: its jobs run one at a time, in enqueue order.
     pub group: Option<String>,
-    /// Which goes first.
+    /// Priority within the lane.
     pub priority: JobPriority,
-    /// Not before this has passed.
+    /// Minimum wait before the first attempt.
     pub delay: Duration,
-    /// What the handler needs; opaque here.
+    /// Opaque input of the handler.
     pub payload: Vec<u8>,
-    /// Attempts that failed already.
+    /// Number of attempts already failed.
     pub attempts: u32,
-    /// Why the last of them failed.
+    /// Error of the last of these attempts.
     pub last_error: Option<String>,
 }
 
 /// A job claimed by this process.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Its row.
+    /// Job id (`jobs.job_id`), unique within the database.
     pub id: i64,
-    /// The lane it was claimed from: settling it is refused once this is lost.
+    /// Lane it was claimed from; its fencing token guards the settlement.
     pub lane: Arc<Lease>,
-    /// See [`NewJob::key`].
+    /// Deduplication key, see [`NewJob::key`].
     pub key: Option<String>,
-    /// See [`NewJob::group`].
+    /// Serial group, see [`NewJob::group`].
     pub group: Option<String>,
-    /// See [`NewJob::priority`].
+    /// Priority within the lane.
     pub priority: JobPriority,
-    /// Attempts that failed.
+    /// Number of failed attempts.
     pub attempts: u32,
-    /// How many of them had failed when somebody last asked for it to be tried at once.
+    /// Value of `attempts` at the last request for an immediate retry.
     pub(crate) hurried_after: u32,
-    /// What the handler needs.
+    /// Opaque input of the handler.
     pub payload: Vec<u8>,
-    /// How long it had been in the queue when it was claimed, on the database's clock.
+    /// Time in the queue at the claim, by the database's clock.
     pub(crate) age: Duration,
     pub(crate) claimed_at: Instant,
 }
 
 impl Job {
-    /// Attempts that failed since somebody last asked for it to be tried at once: what its backoff goes by.
+    /// Failed attempts since the last request for an immediate retry; determines the backoff.
     pub fn recent_failures(&self) -> u32 {
         self.attempts.saturating_sub(self.hurried_after)
     }
 
-    /// How long it has been in the queue; no step of any machine's clock changes this.
+    /// Time in the queue, independent of clock steps after the claim.
     pub fn time_in_queue(&self) -> Duration {
         self.age + self.claimed_at.elapsed()
     }

@@ -1,4 +1,10 @@
-//! The lanes a process holds in one queue: its own, and those adopted from processes that are gone.
+//! Lanes of one process in one queue: the process's lane and lanes adopted from dead processes.
+//!
+//! - Shape: a lane is a row of `leases` with class `lane/QUEUE`; jobs refer to it by id.
+//! - Cost: two transactions or more per adopted lane; empty adopted lanes are deleted.
+//! - Lock order: lease row, then jobs.
+//! - Promise: a lane's jobs are claimed by one process at a time; adoption
+//!   is repeated until complete.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,46 +21,47 @@ use tokio::time::Instant;
 
 use crate::JOB_WAKE_CHANNEL;
 
-/// A queue's name.
+/// Name of a job queue.
 pub type QueueName = &'static str;
 
-/// The class of the leases that are a queue's lanes.
+/// Lease class of a queue's lanes.
 pub fn lane_class(queue: QueueName) -> String {
     format!("lane/{queue}")
 }
 
-/// What is done when a lane of a queue is adopted, before the lane's jobs are claimed: such as turning what the dead process
-/// had in hand into jobs. Called in transactions of their own that fence the lane, until it answers that nothing is left: a
-/// fence holds up the renewal of all leases, so each piece must be short. Must be safe to repeat.
+/// Callback for an adopted lane, called before its jobs are claimed; for example, turns the dead
+/// process's unfinished work into jobs. Called in separate transactions that fence the lane, until
+/// it returns `Complete`. A fence blocks the renewal of all leases, so each step must be
+/// short. Must be idempotent.
 pub type LaneAdopter = Arc<
     dyn for<'c> Fn(&'c mut PgConnection, &'c Lease) -> BoxFuture<'c, Result<AdoptionProgress>>
         + Send
         + Sync,
 >;
 
-/// How far an adoption is.
+/// Progress of an adoption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdoptionProgress {
-    /// Nothing is left.
+    /// The adoption is complete.
     Complete,
-    /// There may be more.
+    /// To be called again.
     Partial,
 }
 
-/// How often a process asks for due jobs though nobody woke it.
+/// Interval of claims without a wakeup.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// One process's part of a queue. Clones share it.
+/// One process's handle of a queue. Clones share the state.
 #[derive(Clone)]
 pub struct JobQueue {
     pub(crate) shared: Arc<JobQueueInner>,
-    /// What no job of the queue is ever told to wait for.
+    /// Upper bound of all delays in this queue.
     pub(crate) max_delay: Option<Duration>,
 }
 
 pub(crate) struct JobQueueInner {
     pub(crate) pool: PgPool,
-    /// For claims, which come one after another.
+    /// One connection for the claims, which run sequentially.
     pub(crate) claim_pool: PgPool,
     pub(crate) queue: QueueName,
     leases: LeaseManager,
@@ -64,25 +71,25 @@ pub(crate) struct JobQueueInner {
 
 struct HeldLanes {
     own_lane: Arc<Lease>,
-    /// Every lane held, with the jobs of it that are in work.
+    /// Lanes held by lease id, each with its jobs in work.
     by_id: HashMap<i64, (Arc<Lease>, HashSet<i64>)>,
-    /// When something is known to be due next.
+    /// Earliest known due time.
     next_due: Option<Instant>,
-    /// Claims that are reading.
+    /// Number of claims in progress.
     open_claims: usize,
-    /// Jobs that ended while a claim was reading: it may have seen them as they were before.
+    /// Jobs ended during a claim: the claim may have read their old rows.
     ended_jobs: HashSet<i64>,
 }
 
 impl JobQueue {
-    /// This handle claims what is due, and what would be due later than `max_delay` from now: no job of this queue is told to wait
-    /// that long, so the database's clock was put back since it was told to.
+    /// Returns a handle that also claims jobs due later than `max_delay` from now. No job of this
+    /// queue waits that long, so the database's clock must have been set back.
     pub fn with_max_delay(self, max_delay: Duration) -> Self {
         Self { max_delay: Some(max_delay), ..self }
     }
 
-    /// Takes a lane of its own in `queue` and starts its upkeep. `adopted_lanes` delivers the lanes that `leases` takes
-    /// over (none, if this process does not work for others).
+    /// Takes a new lane in `queue` and starts its background tasks. `adopted_lanes` delivers the
+    /// lanes that `leases` takes over (none if this process adopts none).
     pub async fn start(
         pool: PgPool,
         queue: QueueName,
@@ -116,12 +123,12 @@ impl JobQueue {
         Ok(jobs)
     }
 
-    /// This process's own lane, for what it enqueues for itself.
+    /// This process's lane, for jobs that it enqueues for itself.
     pub fn own_lane(&self) -> Arc<Lease> {
         self.lock_lanes().own_lane.clone()
     }
 
-    /// Says that something will be due in `delay`.
+    /// Schedules a wakeup of the claimer in `delay`.
     pub fn wake_in(&self, delay: Duration) {
         let due = Instant::now() + delay;
         let mut lanes = self.lock_lanes();
@@ -132,13 +139,13 @@ impl JobQueue {
         }
     }
 
-    /// Waits until something may be due: woken, known to be due, or two seconds later.
+    /// Waits until a job may be due: a notification, a known due time, or two seconds.
     pub async fn wait_until_due(&self) {
         let idle = Instant::now() + IDLE_POLL_INTERVAL;
         loop {
             let woken = self.shared.wake.notified();
             let next = self.lock_lanes().next_due.map_or(idle, |next| next.min(idle));
-            // Not left to the timer: it goes off at the next whole millisecond.
+            // Checked without the timer, which fires at the next whole millisecond.
             if next > Instant::now() {
                 tokio::select! {
                     () = tokio::time::sleep_until(next) => {}
@@ -150,7 +157,7 @@ impl JobQueue {
         }
     }
 
-    /// The lanes held, and how many of their jobs are in work, at the beginning of a claim.
+    /// Starts a claim: returns the lanes held and the number of jobs in work.
     pub(crate) fn begin_claim(&self) -> (Vec<Arc<Lease>>, usize) {
         let mut lanes = self.lock_lanes();
         lanes.by_id.retain(|_, (lease, _)| !lease.is_lost());
@@ -159,19 +166,18 @@ impl JobQueue {
         (lanes.by_id.values().map(|(lease, _)| lease.clone()).collect(), in_work)
     }
 
-    /// The end of a claim.
     pub(crate) fn end_claim(&self) {
         let mut lanes = self.lock_lanes();
         lanes.open_claims -= 1;
         if lanes.open_claims == 0 && !lanes.ended_jobs.is_empty() {
             lanes.ended_jobs.clear();
             drop(lanes);
-            // Those that were passed over may be due again.
+            // Jobs skipped because they had just ended may be due again.
             self.wake_in(Duration::ZERO);
         }
     }
 
-    /// Marks a job as in work; `false` if it is already, has just ended, or its lane is gone.
+    /// Marks a job as in work. `false` if it already is, has just ended, or its lane is lost.
     pub(crate) fn begin_job(&self, lane: &Lease, job: i64) -> bool {
         let mut lanes = self.lock_lanes();
         let is_fresh = !lanes.ended_jobs.contains(&job);
@@ -179,7 +185,7 @@ impl JobQueue {
         is_fresh && held.is_some_and(|(held, jobs)| held.epoch == lane.epoch && jobs.insert(job))
     }
 
-    /// Says that a job is not in work any more: settled, or left for another claim.
+    /// Removes a job's in-work mark, after it was settled or left for another claim.
     pub fn end_job(&self, lane: &Lease, job: i64) {
         let mut lanes = self.lock_lanes();
         if lanes.open_claims > 0 {
@@ -190,7 +196,7 @@ impl JobQueue {
         }
     }
 
-    /// Gives all lanes back, so that others adopt what is in them at once.
+    /// Releases all lanes, so that other processes adopt them immediately.
     pub async fn release_lanes(&self) -> Result<()> {
         self.shared.leases.retire();
         let held: Vec<Arc<Lease>> =
@@ -201,7 +207,7 @@ impl JobQueue {
         Ok(())
     }
 
-    /// Removes adopted lanes that are empty.
+    /// Deletes adopted lanes that are empty.
     pub(crate) async fn dissolve_empty_lanes(&self) -> Result<()> {
         let adopted: Vec<Arc<Lease>> = {
             let lanes = self.lock_lanes();
@@ -236,7 +242,7 @@ impl JobQueue {
     }
 }
 
-/// The row is locked before it is looked whether the lane is empty: whoever adds jobs holds it in share mode.
+/// Locks the lease row before the emptiness check: enqueuers hold it in share mode.
 async fn dissolve_lane_if_empty(
     connection: &mut PgConnection,
     leases: &LeaseManager,
@@ -262,7 +268,7 @@ async fn take_own_lane(leases: &LeaseManager, queue: QueueName) -> Result<Arc<Le
     leases.take_lease(&lane_class(queue), &name).await?.ok_or(Error::Abandoned)
 }
 
-/// Takes a new lane when the present one was lost, which happens to a process that was paused for too long.
+/// Replaces the process's lane when it is lost, for example after a long pause of the process.
 async fn keep_own_lane(jobs: JobQueue) {
     loop {
         let own_lane = jobs.own_lane();
@@ -289,7 +295,7 @@ async fn adopt_lanes(
 ) {
     while let Some(lease) = adopted_lanes.recv().await {
         if let Err(error) = adopt_lane(&jobs.shared.pool, &adopter, &lease).await {
-            // Given up, so that it is tried again, here or elsewhere: at once, or when it has expired.
+            // Released for another try by any process: immediately, or after the lease expires.
             tracing::warn!(%error, code = "UNAVAILABLE", lane = lease.name, "lane could not be adopted");
             let _ = jobs.shared.leases.release_lease(&lease).await;
             continue;
@@ -334,7 +340,7 @@ async fn wake_on_notifications(jobs: JobQueue, mut notifications: broadcast::Rec
     }
 }
 
-/// A lane that is free: whoever needs one takes it over.
+/// A free lane for any process to take over.
 const ENSURE_LANE_SQL: &str = "-- ensure_lane
 INSERT INTO leases (class, name, owner, expires_at)
 VALUES ($1, 'unclaimed', gen_random_uuid(), '-infinity') ON CONFLICT DO NOTHING";

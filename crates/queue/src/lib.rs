@@ -1,17 +1,19 @@
-//! Durable jobs on Postgres: priorities, delays, backoff, groups that run one at a time, dead letters and re-drive;
-//! enqueued in the caller's transaction, settled together with their effect.
+//! Durable job queue on Postgres: priorities, delays, backoff, serial groups, dead letters and
+//! redrive. Jobs are enqueued in the caller's transaction and settled together with their effect.
 //!
-//! Shape: a job waits in a *lane*, and a lane is a lease of one process (`store::Leases`). Claiming is a `SELECT` of
-//! what is due in the lanes held plus a mark in memory: it writes nothing. Settling (complete, retry, bury) checks
-//! the lane's fencing token in the same transaction, so a process that lost its lane changes nothing. When a
-//! process dies its lanes expire, and another process adopts them with everything in them.
+//! - Shape: a job waits in a *lane*, which is a lease of one process (`store::LeaseManager`). A
+//!   claim is a `SELECT` of due jobs in the lanes held plus a mark in memory, without a write.
+//!   Settlement (complete, retry, bury) checks the lane's fencing token in the same transaction.
+//! - Promise: a process that lost a lane changes none of its jobs. The lanes of a dead process
+//!   expire, and another process adopts them with their jobs.
 //!
-//! Cost: one round trip to claim a batch; settling a batch is two (fence, change) within the caller's transaction.
-//! Idle, a process asks once every two seconds; whoever enqueues for another process wakes it by `NOTIFY`.
+//! - Cost: one round trip to claim a batch, two (fence, change) to settle one within the caller's
+//!   transaction. An idle process polls every two seconds; NOTIFY wakes it for
+//!   jobs enqueued by others.
 //!
-//! Lock order: lease row, then group (advisory), then jobs by id.
+//! - Lock order: lease row, then group (advisory lock), then jobs by id.
 //!
-//! [`fifo`] is the other kind of queue: messages of a group one after another, on Postgres or Amazon SQS.
+//! [`fifo`] has the other kind of queue: FIFO message groups on Postgres or Amazon SQS.
 
 mod backoff;
 mod claim;
@@ -34,5 +36,5 @@ pub use settle::{
 };
 pub use worker::{JobHandler, JobOutcome, JobWorker, JobWorkerOptions};
 
-/// The channel on which processes wake each other; the payload is the lane.
+/// NOTIFY channel of job wakeups; the payload is the lane's id.
 pub const JOB_WAKE_CHANNEL: &str = "jobs";

@@ -1,4 +1,5 @@
-//! Ending jobs, each way in the transaction of its effect and only under the lane they were claimed from.
+//! Settlement of jobs in the transaction of their effect, fenced by the lane
+//! they were claimed from.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,33 +12,35 @@ use crate::job::{Job, JobPriority, NewJob};
 use crate::lanes::QueueName;
 use crate::{EnqueuedJob, JOB_WAKE_CHANNEL};
 
-/// How a job ends, or goes on.
+/// Settlement of a job after an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobSettlement {
-    /// Done: removed.
+    /// Done: the job is deleted.
     Complete,
-    /// Tried again.
+    /// Failed: the job is retried.
     Retry {
-        /// After this long.
+        /// Delay before the next attempt.
         delay: Duration,
-        /// Or after this long, if that is less and somebody asked during the attempt for the job to be tried at once.
+        /// Delay if an immediate retry was requested during the attempt and this is shorter.
         hurried_delay: Duration,
-        /// Why it failed.
+        /// Error of the attempt.
         reason: String,
-        /// Whether that used up an attempt.
+        /// Whether it counts as a failed attempt.
         counts_attempt: bool,
     },
-    /// Given up: kept as a dead letter.
+    /// Given up: the job becomes a dead letter.
     Bury {
-        /// Why.
+        /// Error of the last attempt.
         reason: String,
     },
 }
 
-/// Settles `jobs` of `queue`. [`Error::Fenced`] if one of their lanes is lost (then nothing is changed, and the lane is
-/// marked as lost, so that a repetition can leave its jobs out). One round trip to check the lanes, one for each kind
-/// of settlement there is, two more where jobs have groups. Answers when the first of those tried again is due. The
-/// caller calls [`crate::JobQueue::end_job`] and [`crate::JobQueue::wake_in`] after the commit.
+/// Settles `jobs` of `queue`; returns the time until the first retry is due.
+///
+/// Returns [`Error::Fenced`] if one of their lanes is lost: nothing is changed, and the lane is
+/// marked as lost, so that the caller can retry without its jobs. Cost: one round trip to check the
+/// lanes, one per kind of settlement, two more if jobs have groups. The caller calls
+/// [`crate::JobQueue::end_job`] and [`crate::JobQueue::wake_in`] after the commit.
 pub async fn settle_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
@@ -58,8 +61,8 @@ pub async fn settle_jobs_in_tx(
     Ok(soonest)
 }
 
-/// Refuses with [`Error::Fenced`] unless all these lanes are held; nobody takes one over before the transaction ends.
-/// Locks them in the order of their ids.
+/// Fails with [`Error::Fenced`] unless all these lanes are held; they cannot be taken over before
+/// the transaction ends. Locks their rows in id order.
 pub async fn fence_lanes<'l>(
     connection: &mut PgConnection,
     lanes: impl Iterator<Item = &'l Lease>,
@@ -79,7 +82,7 @@ pub async fn fence_lanes<'l>(
     .bind(epochs)
     .fetch_all(connection)
     .await?;
-    // All of them are marked; one of them is the answer.
+    // `fenced_error` marks every lost lane; one error is returned.
     let errors: Vec<Error> =
         lost.iter().filter_map(|id| lanes.get(id)).map(|lane| lane.fenced_error()).collect();
     errors.into_iter().next().map_or(Ok(()), Err)
@@ -117,7 +120,8 @@ async fn retry_jobs(
             delays_if_hurried.push(delay.min(if_hurried).as_secs_f64());
             hurried_after.push(job.hurried_after.cast_signed());
             reasons.push(reason.as_str());
-            // The number itself, not one more: a repetition after a lost answer must not count twice.
+            // An absolute value, not an increment: a retry after an unknown commit outcome
+            // must not count twice.
             attempts.push((job.attempts + u32::from(*counted)).cast_signed());
         }
     }
@@ -175,7 +179,8 @@ async fn bury_jobs(connection: &mut PgConnection, jobs: &[(Job, JobSettlement)])
     Ok(())
 }
 
-/// Keeps as dead letters what was given up before it ever was a job; a letter that is there already stays.
+/// Inserts dead letters for work that was given up before it became a job. An existing dead letter
+/// with the same key stays.
 pub async fn bury_new_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
@@ -206,7 +211,7 @@ pub async fn bury_new_jobs_in_tx(
     Ok(())
 }
 
-/// Removes the dead letters with these keys: somebody has taken care of them.
+/// Deletes the dead letters with these keys, which have been dealt with.
 pub async fn delete_dead_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
@@ -222,7 +227,8 @@ pub async fn delete_dead_jobs_in_tx(
     Ok(())
 }
 
-/// Groups are changed by one transaction at a time (see `enqueue_dependent_jobs`).
+/// Takes the groups' advisory locks: one transaction at a time changes
+/// a group (see `enqueue_dependent_jobs`).
 async fn lock_groups(
     connection: &mut PgConnection,
     queue: QueueName,
@@ -265,9 +271,9 @@ async fn unblock_next_jobs(
     Ok(())
 }
 
-/// Makes waiting jobs due now, wherever their lane is held, lets their backoff begin anew, and says which keys have a
-/// job. What is in work goes on; if it fails, it is tried again as if for the first time. Locks the jobs in the order
-/// of their ids.
+/// Makes waiting jobs due now in any lane, restarts their backoff, and returns the keys that have a
+/// job. A job in work continues; if it fails, it is retried after the first backoff delay. Locks
+/// the jobs in id order.
 pub async fn hurry_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,
@@ -293,7 +299,7 @@ pub async fn hurry_jobs_in_tx(
     .await?)
 }
 
-/// Puts the dead letters with these keys back into the queue, due now, with no attempts used up.
+/// Moves the dead letters with these keys back to the queue, due now, with no failed attempts.
 pub async fn redrive_dead_jobs_in_tx(
     connection: &mut PgConnection,
     queue: QueueName,

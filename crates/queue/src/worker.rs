@@ -1,4 +1,9 @@
-//! A worker: claims due jobs, runs a handler on them, settles them in batches.
+//! Job worker: claims due jobs, runs a handler on them and settles them in batches.
+//!
+//! - Shape: batches of up to 1,000 settlements per transaction.
+//! - Cost: one round trip per claim; a claim waits until half of the permits are free.
+//! - Promise: at-least-once execution. A settlement is retried until it commits or its lane is
+//!   lost; a crashed process's jobs are adopted with their lanes.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,55 +16,55 @@ use tokio::task::JoinHandle;
 use crate::settle::{JobSettlement, settle_jobs_in_tx};
 use crate::{Backoff, Job, JobQueue};
 
-/// After so long a job is worked on again whose end the database refused.
+/// Wait before a job is handled again whose settlement the database refused.
 const REFUSED_JOB_RETRY_INTERVAL: Duration = Duration::from_secs(15);
 
-/// What a handler says of a job.
+/// Outcome of handling a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobOutcome {
-    /// Done.
+    /// Completed: the job is deleted.
     Done,
-    /// Failed, and may succeed later.
+    /// Failed; a retry may succeed.
     Failed(String),
-    /// Failed, and will never succeed.
+    /// Failed permanently: the job becomes a dead letter.
     Dead(String),
-    /// It is not its turn: tried again after so long, with no attempt used up.
+    /// Not yet possible: retried after this delay without counting an attempt.
     RetryAfter(Duration, String),
 }
 
-/// Does the work of a queue's jobs. A job may be handled more than once (a crash, a lost lane): effects must be
-/// idempotent.
+/// Handler of a queue's jobs. A job may be handled more than once (a crash, a lost lane):
+/// effects must be idempotent.
 pub trait JobHandler: Send + Sync + 'static {
     /// Handles one job. A panic counts as [`JobOutcome::Dead`].
     fn handle(&self, job: &Job) -> impl Future<Output = JobOutcome> + Send;
 }
 
-/// How a worker works.
+/// Settings of a worker.
 #[derive(Debug, Clone, Copy)]
 pub struct JobWorkerOptions {
-    /// Jobs in work at a time.
+    /// Maximum number of jobs in work.
     pub concurrency: usize,
-    /// Waits between attempts.
+    /// Backoff between failed attempts.
     pub backoff: Backoff,
-    /// Failed attempts after which a job is given up.
+    /// Number of failed attempts after which a job becomes a dead letter.
     pub max_attempts: u32,
 }
 
-/// A running worker.
+/// Handle of a running worker.
 pub struct JobWorker {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl JobWorker {
-    /// Starts working on the jobs of `jobs`' lanes.
+    /// Starts a worker on the lanes of `jobs`.
     pub fn start(jobs: JobQueue, handler: Arc<impl JobHandler>, options: JobWorkerOptions) -> Self {
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(run_worker(jobs, handler, options, stopped));
         Self { stop, task }
     }
 
-    /// Claims nothing more and waits for what is in work.
+    /// Stops claiming and waits for the jobs in work.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         let _ = self.task.await;
@@ -80,7 +85,8 @@ async fn run_worker(
         });
     let (free, outage) = (Arc::new(Semaphore::new(options.concurrency)), Outage::default());
     loop {
-        // Asking for single jobs would cost a round trip each: wait for a good part of the room, at least for one.
+        // Claims for single jobs would cost a round trip each: wait until a good part of
+        // the permits is free.
         let free_permits = free.available_permits();
         let claimed = match jobs.claim(free_permits).await {
             Ok(claimed) => {
@@ -114,12 +120,12 @@ async fn run_worker(
             _ = stop.wait_for(|stop| *stop) => break,
         }
     }
-    // All permits back means that all outcomes are handed in.
+    // When all permits are free, all outcomes are in the coalescer.
     let _ = free.acquire_many(u32::try_from(options.concurrency).unwrap_or(u32::MAX)).await;
     coalescer.wait_until_drained().await;
 }
 
-/// Waits until another claim is worth its round trip: half the room is free, and something may be due.
+/// Waits until a claim is worth its round trip: half of the permits are free, and a job may be due.
 async fn wait_for_next_claim(jobs: &JobQueue, free: &Semaphore, concurrency: usize, is_full: bool) {
     let half = u32::try_from(concurrency.div_ceil(2)).unwrap_or(u32::MAX);
     drop(free.acquire_many(half).await);
@@ -157,8 +163,9 @@ fn decide_settlement(job: &Job, outcome: JobOutcome, options: &JobWorkerOptions)
     }
 }
 
-/// Settles a batch, for as long as the database takes; jobs of lost lanes belong to another process now. What is refused for
-/// good, or takes too long, is halved: one impossible job does not keep the others, and a slow database gets less at once.
+/// Settles a batch, retrying transient errors without limit. Jobs of lost lanes are dropped:
+/// another process owns them. A batch that is refused permanently or times out is halved, so that
+/// one bad job does not block the others and a slow database gets smaller transactions.
 async fn settle_batch(jobs: &JobQueue, batch: Vec<(Job, JobSettlement)>) {
     let grouped = batch.iter().any(|(job, _)| job.group.is_some());
     let mut soonest = grouped.then_some(Duration::ZERO);
@@ -202,7 +209,7 @@ async fn settle_batch(jobs: &JobQueue, batch: Vec<(Job, JobSettlement)>) {
     }
 }
 
-/// A job whose end the database refuses is worked on again, later: nobody else would carry it on.
+/// Handles a job again later after the database refused its settlement: no other process would.
 fn retry_refused_job(jobs: &JobQueue, job: Job, error: &Error) {
     tracing::error!(job = job.id, key = ?job.key, %error, code = "CONSISTENCY_ERROR", "the end of a job is refused");
     let jobs = jobs.clone();

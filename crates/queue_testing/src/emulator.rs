@@ -1,6 +1,6 @@
-//! An emulator of Amazon SQS (ministack), as a process that ends with its test.
+//! Emulator of Amazon SQS (ministack), as a child process that ends with its test.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // a test without it fails, loudly
+#![allow(clippy::unwrap_used, clippy::panic)] // without it, the test has to fail
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,15 +12,16 @@ use tokio::time::Instant;
 use queue::fifo::{SqsAccount, SqsCredentials};
 use queue_sqs::SqsFifo;
 
-/// A running emulator.
+/// A running emulator process.
 pub struct SqsEmulator {
     process: Child,
-    /// Where it listens, on the loopback address.
+    /// Port on the loopback address.
     pub port: u16,
 }
 
 impl SqsEmulator {
-    /// Started and answering. `scripts/init-repo.sh --test` installs it.
+    /// Starts the emulator and waits until it accepts connections.
+    /// `scripts/init-repo.sh --test` installs it.
     pub async fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = Command::new(emulator_program())
@@ -40,18 +41,18 @@ impl SqsEmulator {
         emulator
     }
 
-    /// Where it is.
+    /// Endpoint URL on the loopback address.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Its queues.
+    /// A FIFO engine connected to this emulator.
     pub async fn engine(&self) -> SqsFifo {
         sqs_engine_at(self.port).await
     }
 }
 
-/// The queues of whatever listens at this port of the loopback address.
+/// A FIFO engine for the SQS endpoint at this port of the loopback address.
 pub async fn sqs_engine_at(port: u16) -> SqsFifo {
     let key = SqsCredentials {
         access_key_id: "test".to_owned(),

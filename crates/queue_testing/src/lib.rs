@@ -1,6 +1,6 @@
-//! What tests of queues need: the conformance suite that every FIFO engine passes, and an SQS emulator as a process.
+//! Test support for queues: the conformance suite of FIFO engines and an SQS emulator process.
 //!
-//! Only ever a dev-dependency.
+//! Used only as a dev-dependency.
 
 pub mod conformance;
 pub mod emulator;

@@ -1,8 +1,10 @@
-//! Coalesced writes: while one batch is being committed the next one gathers, so that concurrent requests share
-//! commits without anybody waiting for a timer.
+//! Coalesced writes (group commit): while one batch is being committed, the next one collects
+//! items. No batch waits for a timer unless [`BatchOptions::min_interval`] is set.
 //!
-//! Who brings much does not keep others waiting: the lines of those who wait take turns ([`FairTurn`]), and while there are
-//! several of them a batch is no larger than [`BatchOptions::max_shared_items`].
+//! - Shape: one task per [`Coalescer`], bounded channel, bounded batches.
+//! - Promise: fair between callers. Their queues take turns ([`FairTurn`]), and while several have
+//!   items a batch holds at most [`BatchOptions::max_shared_items`]. A cancelled caller does
+//!   not cancel its item.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,22 +15,23 @@ use tokio::time::Instant;
 use crate::fair::{FairQueue, FairTurn};
 use crate::panics;
 
-/// How large batches are, and how often they come.
+/// Size and frequency of batches.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchOptions {
-    /// Items in one at most.
+    /// Maximum number of items in a batch.
     pub max_items: usize,
-    /// Items in one at most while several lines wait: enough to be worth a commit, few enough to wait for.
+    /// Maximum batch size while several callers' queues wait: large enough to be worth a commit,
+    /// small enough to wait for.
     pub max_shared_items: usize,
-    /// A batch of several items is not followed by the next one sooner than this after it began. For work whose cost is mostly
-    /// that of a batch and not of its items. Who comes alone never waits.
+    /// Minimum interval between the starts of a batch of several items and the next batch, for work
+    /// with a high cost per batch. A single item is never delayed.
     pub min_interval: Duration,
 }
 
-/// Hands items to one task that writes whatever has come in since its previous write. Clones share the task.
+/// Sends items to one task that writes them in batches. Clones share the task.
 pub struct Coalescer<T> {
     queue: mpsc::Sender<(FairTurn, T)>,
-    /// Items handed in and not yet written.
+    /// Number of items submitted and not yet written.
     pending_items: watch::Sender<usize>,
 }
 
@@ -39,8 +42,9 @@ impl<T> Clone for Coalescer<T> {
 }
 
 impl<T: Send + 'static> Coalescer<T> {
-    /// Starts the task; it ends when every clone is gone. `flush` gets at most `max_batch` items, in the order they came, and must settle each of
-    /// them; at most `capacity` items wait. A panic in `flush` loses that batch's answers, never the task.
+    /// Starts the task; it ends when all clones are dropped. `flush` gets at most `max_batch` items
+    /// in arrival order and must answer each. At most `capacity` items wait. A panic in `flush`
+    /// loses the answers of that batch; the task continues.
     pub fn spawn<F, Fut>(name: &'static str, capacity: usize, max_batch: usize, flush: F) -> Self
     where
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
@@ -54,7 +58,7 @@ impl<T: Send + 'static> Coalescer<T> {
         Self::spawn_fair(name, capacity, batches, flush)
     }
 
-    /// Like [`Coalescer::spawn`], with batches as they are said to be.
+    /// Like [`Coalescer::spawn`], with explicit batch options.
     pub fn spawn_fair<F, Fut>(
         name: &'static str,
         capacity: usize,
@@ -91,12 +95,13 @@ impl<T: Send + 'static> Coalescer<T> {
         Self { queue: sender, pending_items: open }
     }
 
-    /// Hands one item in; waits while `capacity` items are waiting. `false` if the task is gone.
+    /// Submits one item; waits while `capacity` items are waiting. Returns `false` if
+    /// the task has ended.
     pub async fn push(&self, item: T) -> bool {
         self.push_for(FairTurn::COMMON, item).await
     }
 
-    /// Hands one item of somebody's in.
+    /// [`Coalescer::push`] with a caller's turn.
     pub async fn push_for(&self, turn: FairTurn, item: T) -> bool {
         let Ok(permit) = self.queue.reserve().await else { return false };
         self.pending_items.send_modify(|open| *open += 1);
@@ -104,18 +109,18 @@ impl<T: Send + 'static> Coalescer<T> {
         true
     }
 
-    /// Waits until everything handed in so far has been written.
+    /// Waits until all items submitted so far are written.
     pub async fn wait_until_drained(&self) {
-        // The sender is this very struct's: it cannot be gone.
+        // Cannot fail: `self` holds the sender.
         let _ = self.pending_items.subscribe().wait_for(|open| *open == 0).await;
     }
 
-    /// Hands in an item that carries a reply channel and waits for the reply. `None` if the batch was lost.
+    /// Submits an item with a reply channel and waits for the reply. `None` if the batch was lost.
     pub async fn submit<A>(&self, item: impl FnOnce(oneshot::Sender<A>) -> T) -> Option<A> {
         self.submit_for(FairTurn::COMMON, item).await
     }
 
-    /// The same for an item of somebody's.
+    /// [`Coalescer::submit`] with a caller's turn.
     pub async fn submit_for<A>(
         &self,
         turn: FairTurn,
@@ -127,8 +132,8 @@ impl<T: Send + 'static> Coalescer<T> {
     }
 }
 
-/// Moves what has come in to those who wait, `max_items` of them in all; waits for something if nobody does. False when nothing
-/// will come any more.
+/// Moves received items to the fair queue until it holds `max_items`; waits for the first if it is
+/// empty. Returns `false` when the channel is closed and the queue empty.
 async fn receive_items<T>(
     waiting: &mut FairQueue<T>,
     incoming: &mut mpsc::Receiver<(FairTurn, T)>,

@@ -1,4 +1,5 @@
-//! Opening pools: patient with a database that is not there yet, at once with one that says no.
+//! Opening of connection pools: waits with backoff for an unreachable database, fails
+//! immediately on a refusal.
 
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
@@ -12,66 +13,66 @@ use crate::pool;
 use crate::session;
 use crate::url::warn_of_channel_binding;
 
-/// How a pool is opened.
+/// Settings of a pool.
 #[derive(Debug, Clone)]
 pub struct PoolSettings {
-    /// What it is for: tells it apart in `pg_stat_activity` and in the metric `store_connections`.
+    /// Purpose; shown in `pg_stat_activity` and as a label of the metric `store_connections`.
     pub name: &'static str,
-    /// Most connections held.
+    /// Maximum number of connections.
     pub max_connections: u32,
-    /// How long to wait for a database that cannot be reached.
+    /// Maximum wait for an unreachable database.
     pub connect_timeout: Duration,
-    /// The program, as shown by the server in `pg_stat_activity` before the pool's name.
+    /// Name of the program, shown in `pg_stat_activity` before the pool's name.
     pub application_name: String,
-    /// Set on each connection, besides what holds for all of them.
+    /// Settings of each session, besides those common to all.
     pub session: session::SessionSettings,
 }
 
-/// Why a pool could not be opened.
+/// Errors of opening a pool.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Reached, and refused: waiting would not help (credentials, no such database).
+    /// The server refused the connection; a retry would not help (credentials, missing database).
     #[error("{database} refused the connection: {reason}")]
     Refused {
-        /// Where.
+        /// Host, port and name of the database.
         database: String,
-        /// The server's words.
+        /// Message of the server.
         reason: String,
     },
-    /// Not reached in time.
+    /// Not reachable within the timeout.
     #[error("{database} is not reachable after {}s: {reason}", waited.as_secs())]
     Unreachable {
-        /// Where.
+        /// Host, port and name of the database.
         database: String,
-        /// The last error.
+        /// Error of the last attempt.
         reason: String,
-        /// How long it was tried.
+        /// Total time of the attempts.
         waited: Duration,
     },
-    /// Reached, but nothing can be written.
+    /// Reachable, but refuses writes (standby or read-only).
     #[error("{database} {reason}, and so for {}s", waited.as_secs())]
     ReadOnly {
-        /// Where.
+        /// Host, port and name of the database.
         database: String,
-        /// Why.
+        /// Reason of the read-only state.
         reason: String,
-        /// How long it was looked at.
+        /// Total time of the wait.
         waited: Duration,
     },
-    /// A pooler gives one server connection to several of ours, transaction by transaction: settings, `LISTEN` and
-    /// prepared statements of a session would be lost.
+    /// A transaction-mode pooler is in front of the server: it shares server connections between
+    /// clients, which loses session settings, `LISTEN` and prepared statements.
     #[error(
         "{database} is behind a pooler that hands server connections out for single transactions or statements: \
          sessions are needed (pgbouncer: pool_mode = session)"
     )]
     TransactionPooler {
-        /// Where.
+        /// Host, port and name of the database.
         database: String,
     },
 }
 
-/// Opens a pool and proves that it works. Waits with backoff while the server cannot be reached, saying for what;
-/// gives up at once when it answers with a refusal.
+/// Opens a pool and probes it. Waits with backoff and logs the reason while the server is
+/// unreachable; fails immediately when the server refuses the connection.
 pub async fn connect_pool(
     options: PgConnectOptions,
     settings: &PoolSettings,
@@ -86,7 +87,7 @@ pub async fn connect_pool(
     loop {
         let left =
             settings.connect_timeout.saturating_sub(started.elapsed()).max(Duration::from_secs(1));
-        // A connection by itself first: a pool would hide why it cannot be made.
+        // A single connection first: a pool would hide the error.
         let reason = match tokio::time::timeout(
             left.min(ACQUIRE_TIMEOUT),
             probe_database(&options, settings),
@@ -121,18 +122,18 @@ pub async fn connect_pool(
     }
 }
 
-/// Whether the database can be worked with: a session can be begun, and it is one.
+/// Probes the database: opens a session and checks that it is not behind a transaction pooler.
 async fn probe_database(options: &PgConnectOptions, settings: &PoolSettings) -> sqlx::Result<bool> {
     let mut connection = PgConnection::connect_with(options).await?;
     session::open_session(&mut connection, &settings.session).await?;
-    // Nobody puts a pooler between this program and its own server.
+    // An embedded cluster has no pooler in front.
     let sessions = is_embedded(options) || has_own_backend(&mut connection, options).await?;
     connection.close().await?;
     Ok(sessions)
 }
 
-/// Whether the connection has a server process to itself: not if another one gets the same, or it gets another one when
-/// its own is busy.
+/// Whether the connection has a backend of its own. It has not if a second connection gets the same
+/// backend, or if the first gets another backend while its own is busy.
 async fn has_own_backend(
     connection: &mut PgConnection,
     options: &PgConnectOptions,
@@ -154,25 +155,25 @@ async fn backend_pid(connection: &mut PgConnection) -> sqlx::Result<i32> {
         .await
 }
 
-/// Another pool to the database of `pool`, called `name`, of at most `max_connections`, so that who uses it and who uses
-/// `pool` do not wait for one another. Whoever holds a connection of `pool` may take one of this, never the other way round.
-/// It is closed with `pool`.
+/// Opens another pool to the database of `pool`, so that the users of both do not wait for each
+/// other. A holder of a connection of `pool` may acquire one of this pool, never the reverse (lock
+/// order). It is closed with `pool`.
 pub fn reserve_pool(pool: &PgPool, name: &str, max_connections: u32) -> PgPool {
     pool::open_pool_beside(pool, name, max_connections, Vec::new(), Arc::default())
 }
 
-/// What connections may take to say goodbye, before they are dropped with the process: some may never answer again.
+/// Timeout of closing a pool; silent connections are dropped with the process.
 const POOL_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Closes a pool and those beside it, as far as their connections answer.
+/// Closes a pool and the pools opened beside it, within a timeout.
 pub async fn close_pool(pool: &PgPool) {
     let _ = tokio::time::timeout(POOL_CLOSE_TIMEOUT, pool.close()).await;
 }
 
-/// A connection of its own to the database of `pool`, for a task that works on it all the time: made when first used,
-/// made again when lost. One server process that does the same thing again and again has its plans and caches at hand,
-/// which halves the time of small statements; a pool hands its connections out in turn, and each is cold. It is closed
-/// with `pool`.
+/// Opens a pool of one connection to the database of `pool`, for a task that uses it continuously.
+/// It connects on first use and reconnects when lost. One backend that repeats the same statements
+/// keeps its plans and caches warm, which halves the time of small statements; a pool rotates its
+/// connections, and each is cold. It is closed with `pool`.
 pub fn open_single_connection_pool(pool: &PgPool) -> PgPool {
     reserve_pool(pool, "own", 1)
 }
@@ -182,7 +183,8 @@ fn is_refusal_code(code: Option<&str>) -> bool {
     matches!(code, Some("28000" | "28P01" | "3D000" | "42501"))
 }
 
-/// Warns, once, whoever set libpq's variables for a database that has a URL: a word for an error's end.
+/// Warns once about ignored libpq variables; returns a suffix for the connection error.
+/// Not for embedded clusters.
 fn ignored_variables_hint(options: &PgConnectOptions) -> String {
     static WARN_ONCE: Once = Once::new();
     if is_embedded(options) {
@@ -198,7 +200,7 @@ fn is_embedded(options: &PgConnectOptions) -> bool {
     options.get_socket().is_some_and(|socket| socket.starts_with("/proc/self/fd"))
 }
 
-/// Names the database without its credentials.
+/// Description of the database without credentials.
 pub(crate) fn describe_database(options: &PgConnectOptions) -> String {
     let database = options.get_database().unwrap_or("postgres");
     match options.get_socket() {

@@ -1,6 +1,6 @@
-//! A data dir that is fit to be worked in: ours, closed to other people's writing, and without links among what we write,
-//! so that nobody else can say what a path in it stands for. Reading it is another matter: folders above and beside may be
-//! anybody's to enter (the embedded server's user has to).
+//! Data directory checks: owned by this user, not writable by others, and without symbolic links at
+//! paths that are written to. Read permission does not matter: parent and sibling directories may
+//! be accessible to all (the embedded server's user needs that).
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -12,60 +12,60 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::unistd::{Uid, User, geteuid};
 
-/// Rights of the folders that are made here.
+/// Mode of created directories.
 const FOLDER_MODE: u32 = 0o700;
-/// Rights of the files that are made here: whoever may open a lock file may hold the lock.
+/// Mode of created files: opening a lock file is enough to take its lock.
 const FILE_MODE: u32 = 0o600;
 
-/// Why a data dir cannot be used, and what to do.
+/// Errors of the data directory, each with advice to the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// A file or folder in it cannot be used.
+    /// An I/O error on a file or directory.
     #[error("{}: {cause}{}", path.display(), advice(cause))]
     File {
-        /// Which.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         cause: io::Error,
     },
-    /// It, or something in it, belongs to somebody else.
+    /// The directory, or an entry of it, belongs to another user.
     #[error(
         "{} belongs to {owner}, and this process runs as {me}: run it as {owner}, \
          or give another --data-dir (chown gives this one away)",
         path.display()
     )]
     Foreign {
-        /// Which.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// Whose.
+        /// Name or uid of its owner.
         owner: String,
-        /// Who asks.
+        /// Effective user of this process.
         me: String,
     },
-    /// Others may write in it.
+    /// Other users may write to it.
     #[error(
         "{} may be written by others (mode {mode:04o}): see that all in it is your own, then chmod go-w it",
         path.display()
     )]
     Writable {
-        /// Which.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// Its rights.
+        /// Its permission bits, such as 0o775.
         mode: u32,
     },
-    /// A link where we write.
+    /// A symbolic link at a path that is written to.
     #[error(
         "{} is a symbolic link, which is not followed where data is written: \
          move what it points to in its place (or mount it there)",
         path.display()
     )]
     Link {
-        /// Which.
+        /// Path of the link.
         path: PathBuf,
     },
 }
 
-/// What to do about an error of the file system; as the end of a sentence.
+/// Advice for a file system error, as the end of a sentence.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => ": run it as the owner, or give another --data-dir",
@@ -79,13 +79,14 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// An error with the path it is about.
+/// Adds the path to an I/O error.
 pub fn file_error(path: &Path) -> impl FnOnce(io::Error) -> DataDirError + '_ {
     move |cause| DataDirError::File { path: path.to_owned(), cause }
 }
 
-/// Makes the data dir if it is not there (only for us), and refuses one of another user, or that others may write in. Where
-/// it really lies: that it may be reached by a link is its owner's choice.
+/// Creates the data directory with mode 0700 if missing; fails if another user owns it or others
+/// may write to it. Returns its canonical path: the path to the directory itself
+/// may contain symbolic links.
 pub fn open_data_dir(dir: &Path) -> Result<PathBuf, DataDirError> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(dir).map_err(file_error(dir))?;
     let dir = dir.canonicalize().map_err(file_error(dir))?;
@@ -95,7 +96,8 @@ pub fn open_data_dir(dir: &Path) -> Result<PathBuf, DataDirError> {
     Ok(dir)
 }
 
-/// What is at a path that we write to, if anything is. Refuses links, and what neither `owner` nor root owns.
+/// Metadata of a path that is written to, if it exists. Fails for symbolic links and for an owner
+/// other than `owner` or root.
 pub fn check_own_path(path: &Path, owner: Uid) -> Result<Option<Metadata>, DataDirError> {
     let found = match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -108,11 +110,12 @@ pub fn check_own_path(path: &Path, owner: Uid) -> Result<Option<Metadata>, DataD
     Ok(Some(found))
 }
 
-/// As [`check_own_path`] for this process, and takes the rights of others away: earlier versions gave them some.
+/// Like [`check_own_path`] for this process; also removes the permissions of others,
+/// which earlier versions granted.
 pub fn restrict_to_owner(path: &Path) -> Result<(), DataDirError> {
     let Some(found) = check_own_path(path, geteuid())? else { return Ok(()) };
     if found.uid() != geteuid().as_raw() {
-        // Root's, who gave it to us as it is.
+        // Provided by root; its mode is not changed.
         return check_not_writable(path, &found);
     }
     if found.mode() & 0o077 == 0 {
@@ -125,7 +128,8 @@ pub fn restrict_to_owner(path: &Path) -> Result<(), DataDirError> {
         .map_err(file_error(path))
 }
 
-/// Makes a folder that only we may enter, for good; one that is there may not be a link.
+/// Creates a directory with mode 0700 and syncs its parent. An existing directory is accepted, a
+/// symbolic link is not.
 pub fn create_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
         Ok(()) => File::open(folder.parent().unwrap_or(Path::new("/")))?.sync_all(),
@@ -139,7 +143,7 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// How files of ours are opened: never through a link; new ones are ours alone.
+/// Options for opening data files: no symbolic links, mode 0600 for new files.
 pub fn own_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(FILE_MODE).custom_flags(OFlag::O_NOFOLLOW.bits());
@@ -154,7 +158,7 @@ fn check_owner(path: &Path, found: &Metadata, owner: Uid) -> Result<(), DataDirE
     Err(DataDirError::Foreign { path, owner: user_name(Uid::from_raw(found.uid())), me })
 }
 
-/// Not even with the sticky bit: others could make what is not there yet.
+/// A sticky bit does not help: others could still create files.
 fn check_not_writable(path: &Path, found: &Metadata) -> Result<(), DataDirError> {
     match found.mode() & 0o022 {
         0 => Ok(()),
@@ -162,7 +166,7 @@ fn check_not_writable(path: &Path, found: &Metadata) -> Result<(), DataDirError>
     }
 }
 
-/// A user as people know it.
+/// Name of a user for messages.
 fn user_name(user: Uid) -> String {
     match User::from_uid(user) {
         Ok(Some(known)) => format!("user {}", known.name),

@@ -1,4 +1,4 @@
-//! A connection for long work with limits of its own.
+//! A dedicated connection for long-running statements.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::operation::ANSWER_GRACE;
 use crate::pool::discard_connection;
 use crate::{Error, Result};
 
-/// A connection of a pool, and its place in it, for work whose statements take longer than others may. It is closed when
-/// it is dropped, and with it what was begun on it and not committed: its limits are for nobody else.
+/// A pool connection with a longer statement timeout. It is closed on drop, which rolls back an
+/// open transaction: its session settings must not reach another user.
 pub struct DedicatedConnection(Option<PoolConnection<Postgres>>);
 
 impl DedicatedConnection {
-    /// Takes one whose statements may take `statement_timeout` each, and whose transactions may wait for as long between
-    /// them.
+    /// Acquires a connection whose `statement_timeout`
+    /// and `idle_in_transaction_session_timeout` are `statement_timeout`.
     pub async fn acquire(pool: &PgPool, statement_timeout: Duration) -> Result<Self> {
         let mut connection = Self(Some(pool.acquire().await?));
         let limit = statement_timeout.as_millis().to_string();
@@ -34,7 +34,7 @@ impl DedicatedConnection {
     }
 }
 
-// Both hold it until they are dropped; only `drop` takes it out.
+// The option is `None` only during `drop`.
 #[allow(clippy::expect_used)]
 impl Deref for DedicatedConnection {
     type Target = PgConnection;

@@ -1,8 +1,10 @@
-//! Duties: endless work of which one process at a time may do its part, with the others as hot standbys.
+//! Duties: endless background work that one process at a time performs, with hot standbys.
 //!
-//! A duty is a lease (class `duty/<name>`). Whoever holds it works until it is lost or the process stops; whatever the
-//! work writes must be fenced by the lease. A standby costs one statement every two seconds for all duties of a
-//! database together; it takes over at most a renewal after the lease ran out or was given back.
+//! - Shape: a duty is a lease (class `duty/<name>`). Its holder works until the lease is lost
+//!   or the process stops.
+//! - Cost: a standby runs one statement every two seconds for all duties of a database.
+//! - Promise: a standby takes over at most one renewal interval after the lease expired or was
+//!   released. All writes of the work must be fenced by the lease.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,15 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Lease, LeaseManager, LeaseOptions};
 
-/// Works under the lease for as long as it is held; the future is dropped when the lease is lost or the process stops,
-/// so it must be safe to drop at any await (database work is: it runs in tasks of its own).
+/// Work under a lease. The future is dropped when the lease is lost or the process stops, so it
+/// must be cancellation-safe at every await (database calls are: they run in separate tasks).
 pub type DutyWork = Arc<dyn Fn(Arc<Lease>) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// How long a work that ended or failed by itself is left alone.
+/// Wait before work that ended or failed is started again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Does `duties` of the database behind `pool`, each whenever its lease is this process's, until `stop`; then gives the
-/// leases back.
+/// Performs each of `duties` while this process holds its lease, until `stop`;
+/// then releases the leases.
 pub async fn run_duties(
     pool: PgPool,
     options: LeaseOptions,
@@ -44,7 +46,7 @@ pub async fn run_duties(
             working.spawn(perform_duty(work.clone(), leases.clone(), lease, stop.clone()));
         }
     };
-    // A duty that nobody ever did has no lease that could run out.
+    // A duty without a lease row cannot be adopted by expiry: take it explicitly.
     for name in duties.keys() {
         while !stop.is_cancelled() {
             match leases.take_lease(&class(name), name).await {
@@ -95,6 +97,6 @@ async fn perform_duty(
             }
         }
     }
-    // Should it only have seemed lost: whoever is on duty next, this process perhaps, takes it over when it has run out.
+    // If the lease only seemed lost, it expires, and any process (perhaps this one) takes it over.
     leases.forget_lease(&lease);
 }

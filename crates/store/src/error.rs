@@ -1,53 +1,54 @@
-//! One error for all database work, classified once, by SQLSTATE.
+//! Error type of all database work, classified once by SQLSTATE.
 
 use std::sync::Arc;
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-/// The outcome of database work that failed. Cheap to clone: one failed batch answers many callers.
+/// Error of database work. Cheap to clone: one failed batch answers many callers.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The database cannot be reached, is starting, stopping, full or out of connections: try again later.
+    /// The database is unreachable, starting, stopping, full or out of connections: retry later.
     #[error("database unavailable: {0}")]
     Unavailable(Arc<sqlx::Error>),
-    /// Lost against concurrent work (serialization, deadlock, lock time-out): try again at once.
+    /// Contention with concurrent transactions (serialization failure, deadlock,
+    /// lock timeout): retry immediately.
     #[error("database contention: {0}")]
     Contention(Arc<sqlx::Error>),
-    /// What had to come first took too long, or the database did not answer in time; the reason says which.
+    /// A preceding step or the database's answer took too long; the reason says which.
     #[error("waited too long: {0}")]
     WaitTimeout(&'static str),
-    /// Somebody else wrote the same key, of the constraint named here, at the same time: try again at once.
+    /// A concurrent transaction wrote the same key of this constraint: retry immediately.
     #[error("raced for a key of {0}")]
     KeyRace(String),
-    /// A unique constraint, named here, refused the write.
+    /// Violation of the named unique constraint.
     #[error("unique constraint {0} violated")]
     UniqueViolation(String),
-    /// The caller's lease is held by somebody else now; nothing was written.
+    /// Another process holds the caller's lease; nothing was written.
     #[error("lease {lease_id} at epoch {epoch} is no longer held")]
     Fenced {
-        /// The lease that was lost.
+        /// Id of the lost lease.
         lease_id: i64,
-        /// The epoch the caller held.
+        /// Epoch (fencing token) that the caller held.
         epoch: i64,
     },
-    /// The answer of a commit was lost, and what the database says now may be the work of that commit: whether it was
-    /// written is unknown. Look, then repeat.
+    /// Commit outcome unknown: the answer of a commit was lost, and the database's present state
+    /// may result from that commit. Check, then retry.
     #[error("the database was lost while it committed: it is unknown whether this was written")]
     OutcomeUnknown,
-    /// The database refuses the work for a reason that will not pass: a bug, or broken data.
+    /// Permanent error: a bug or corrupt data.
     #[error("database error: {0}")]
     Internal(Arc<sqlx::Error>),
-    /// The task that did the work is gone (it panicked, or the process is stopping).
+    /// The task of the work ended without an answer (panic or shutdown).
     #[error("database work was abandoned")]
     Abandoned,
 }
 
-/// `std::result::Result` with this room's error.
+/// Result with a database [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The classes of SQLSTATEs, and single ones, of which the same work will meet the same again. Everything else may pass:
-/// an unknown error must not end what could be carried on. (A cached plan that must not change is `0A000`, and passes
-/// with its connection: see [`is_stale_plan`].)
+/// SQLSTATE classes and codes that a retry meets again. All other errors count as transient: an
+/// unknown error must not end work that could continue. (A stale cached plan is `0A000` and
+/// transient, because a new connection avoids it: see [`is_stale_plan`].)
 const PERMANENT_SQLSTATES: [&str; 25] = [
     "0A",    // feature_not_supported
     "0B",    // invalid_transaction_initiation
@@ -71,13 +72,13 @@ const PERMANENT_SQLSTATES: [&str; 25] = [
     "P0",    // raise_exception, assert_failure
     "XX001", // data_corrupted
     "XX002", // index_corrupted
-    "FQ",    // our own: there is no such queue
-    "LC",    // our own: two things have one id
-    "LP",    // our own: a month's events are needed
+    "FQ",    // ours: no such queue
+    "LC",    // ours: two objects with one id
+    "LP",    // ours: events of this month are needed
 ];
 
 impl Error {
-    /// Whether the same work may succeed when repeated unchanged.
+    /// Whether an unchanged retry may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
@@ -89,12 +90,12 @@ impl Error {
         )
     }
 
-    /// Whether the caller of a service should try again: also if only this process, or this task of it, could not do the work.
+    /// Whether the caller of a service should retry: includes errors of only this process or task.
     pub fn is_temporary(&self) -> bool {
         self.is_transient() || matches!(self, Error::Abandoned | Error::Fenced { .. })
     }
 
-    /// Whether it took longer than it may: perhaps it is too much at once.
+    /// Whether a time limit was exceeded; a smaller batch may succeed.
     pub fn is_timeout(&self) -> bool {
         let Error::Unavailable(error) = self else { return false };
         match &**error {
@@ -103,12 +104,12 @@ impl Error {
         }
     }
 
-    /// Whether there is no room left where the database lies: somebody has to make some.
+    /// Whether the database's disk is full, which needs an operator.
     pub fn is_disk_full(&self) -> bool {
         self.sqlstate().as_deref() == Some("53100")
     }
 
-    /// The code that the database gave, if the error is one that it answered and that nothing here has a name for.
+    /// SQLSTATE of an error that the server reported and that has no variant here.
     pub fn sqlstate(&self) -> Option<String> {
         let (Error::Internal(error) | Error::Unavailable(error) | Error::Contention(error)) = self
         else {
@@ -117,8 +118,8 @@ impl Error {
         error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
     }
 
-    /// Whether the work may have been committed all the same, if it was at its last statement: an error that the database
-    /// raised inside the transaction ended that; a connection that broke, or was ended by the server, says nothing.
+    /// Whether the commit outcome is unknown if this was the last statement. An error raised inside
+    /// the transaction aborted it; a broken or terminated connection leaves the outcome open.
     pub(crate) fn leaves_outcome_unknown(&self) -> bool {
         let (Error::Unavailable(error) | Error::Internal(error)) = self else { return false };
         match &**error {
@@ -163,7 +164,7 @@ fn is_permanent_sqlstate(code: &str) -> bool {
     PERMANENT_SQLSTATES.iter().any(|class| code.starts_with(class))
 }
 
-/// A prepared statement of this connection whose table was changed meanwhile; a new connection plans it anew.
+/// A prepared statement whose table was altered; a new connection prepares it again.
 fn is_stale_plan(code: &str, message: &str) -> bool {
     code == "0A000" && message.contains("cached plan must not change result type")
 }

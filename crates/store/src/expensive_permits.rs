@@ -1,4 +1,5 @@
-//! Places for a pool's expensive operations: a third of its connections, and a line of bounded length before them.
+//! Semaphore for a pool's expensive operations: a third of its connections, with a
+//! bounded number of waiters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,10 +10,10 @@ use tokio::time::timeout;
 use crate::operation::ACQUIRE_TIMEOUT;
 use crate::{Error, Result};
 
-/// More do not wait for a place.
+/// Maximum number of waiting operations; further ones fail.
 const MAX_WAITING_OPERATIONS: usize = 64;
 
-/// The places of one pool.
+/// Permits of one pool.
 #[derive(Debug, Clone)]
 pub(crate) struct ExpensivePermits {
     semaphore: Arc<Semaphore>,
@@ -20,14 +21,14 @@ pub(crate) struct ExpensivePermits {
 }
 
 impl ExpensivePermits {
-    /// Of a pool with so many connections: one at least.
+    /// Permits for a pool with this many connections: a third, at least one.
     pub(crate) fn with_connections(max_connections: u32) -> Self {
         let third = max_connections as usize / 3;
         Self { semaphore: Arc::new(Semaphore::new(third.max(1))), waiting_count: Arc::default() }
     }
 
-    /// A place. Nobody waits for longer than for a connection, nor behind more than [`MAX_WAITING_OPERATIONS`] others: then the pool
-    /// has none to give.
+    /// Acquires a permit. Fails like an exhausted pool after [`ACQUIRE_TIMEOUT`], or immediately
+    /// when [`MAX_WAITING_OPERATIONS`] others wait.
     pub(crate) async fn acquire(&self) -> Result<OwnedSemaphorePermit> {
         if let Ok(place) = self.semaphore.clone().try_acquire_owned() {
             return Ok(place);
@@ -40,7 +41,7 @@ impl ExpensivePermits {
     }
 }
 
-/// One of those who wait, for as long as it does.
+/// Counts one waiter until dropped.
 struct PermitWait<'a>(&'a AtomicUsize);
 
 impl<'a> PermitWait<'a> {

@@ -1,6 +1,7 @@
-//! Points at which a test lets the process die, as by `kill -9`, or dawdle. Only debug builds have them.
+//! Fail points of debug builds: a test makes the process die as by `kill -9`, or pause.
 
-/// Ends the process here if the environment variable `FAIL_POINT` names this point; `name:3` means the third time it is passed.
+/// Kills the process if the environment variable `FAIL_POINT` is this name; `name:3`
+/// means the third pass.
 #[inline]
 pub fn fail_point(name: &'static str) {
     #[cfg(debug_assertions)]
@@ -9,7 +10,7 @@ pub fn fail_point(name: &'static str) {
     let _ = name;
 }
 
-/// Holds the thread up here if the environment variable `PAUSE_POINT` is this name, a colon and so many milliseconds.
+/// Sleeps if the environment variable `PAUSE_POINT` is `name:MILLISECONDS`.
 #[inline]
 pub fn pause_point(name: &'static str) {
     #[cfg(debug_assertions)]

@@ -1,5 +1,6 @@
-//! Fairness between those who ask: what one of them has waiting is one line, and the lines take turns. Whoever brings ten
-//! thousand items gets everything that nobody else wants, and keeps nobody with one item waiting behind them.
+//! Fair queueing: each caller's items are one line, and the lines take turns. A caller with ten
+//! thousand items gets all idle capacity but causes no head-of-line blocking for a
+//! caller with one item.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,26 +8,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Whose items they are, such as a request's.
+/// Identity of a caller's line, such as one per request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FairTurn(u64);
 
 impl FairTurn {
-    /// The line of everything that is told apart no further.
+    /// Shared line for items without a caller.
     pub const COMMON: FairTurn = FairTurn(0);
 
-    /// A line of its own.
+    /// Creates a new line.
     pub fn next() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
 
-/// A queue of lines that take turns; within a line, first in, first out.
+/// Round-robin queue over lines; FIFO within a line.
 #[derive(Debug)]
 pub struct FairQueue<T> {
     lines: HashMap<FairTurn, VecDeque<T>>,
-    /// Every line that is not empty, once, in the order of their turns.
+    /// Each non-empty line once, in turn order.
     turns: VecDeque<FairTurn>,
     len: usize,
 }
@@ -38,22 +39,22 @@ impl<T> Default for FairQueue<T> {
 }
 
 impl<T> FairQueue<T> {
-    /// How many items wait.
+    /// Number of waiting items.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none waits.
+    /// Whether no item waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether those who wait have something to share.
+    /// Whether several lines have waiting items.
     pub fn has_several_lines(&self) -> bool {
         self.turns.len() > 1
     }
 
-    /// Adds an item to the end of its line.
+    /// Appends an item to its line.
     pub fn push(&mut self, turn: FairTurn, item: T) {
         let line = self.lines.entry(turn).or_default();
         if line.is_empty() {
@@ -63,12 +64,12 @@ impl<T> FairQueue<T> {
         self.len += 1;
     }
 
-    /// The first item of the line whose turn it is.
+    /// Removes the first item of the next line.
     pub fn pop(&mut self) -> Option<T> {
         self.pop_where(|_| true).map(|(_, item)| item)
     }
 
-    /// The same, of those lines that `is_allowed` have a turn now.
+    /// Like [`FairQueue::pop`], among the lines for which `is_allowed` holds.
     pub fn pop_where(&mut self, is_allowed: impl Fn(FairTurn) -> bool) -> Option<(FairTurn, T)> {
         let index = self.turns.iter().position(|turn| is_allowed(*turn))?;
         let turn = self.turns.remove(index)?;
@@ -83,13 +84,13 @@ impl<T> FairQueue<T> {
         Some((turn, item))
     }
 
-    /// At most `max_items` items, the lines taking turns.
+    /// Removes at most `max_items` items in turn order.
     pub fn pop_many(&mut self, max_items: usize) -> Vec<T> {
         std::iter::from_fn(|| self.pop()).take(max_items).collect()
     }
 }
 
-/// Permits that are handed to those who wait for them, by turns. Clones share them.
+/// Semaphore whose waiters take turns by line. Clones share the permits.
 #[derive(Debug, Clone)]
 pub struct FairSemaphore(Arc<Mutex<FairPermits>>);
 
@@ -99,12 +100,12 @@ struct FairPermits {
     waiters: FairQueue<oneshot::Sender<FairPermit>>,
 }
 
-/// A permit; given back when dropped.
+/// A permit; released on drop.
 #[derive(Debug)]
 pub struct FairPermit(FairSemaphore);
 
 impl FairSemaphore {
-    /// So many permits.
+    /// Creates a semaphore with `permits` permits.
     pub fn new(permits: usize) -> Self {
         Self(Arc::new(Mutex::new(FairPermits {
             available: permits,
@@ -112,7 +113,7 @@ impl FairSemaphore {
         })))
     }
 
-    /// Waits for a permit. Whoever stops waiting leaves its place.
+    /// Waits for a permit. A cancelled waiter loses its place.
     pub async fn acquire(&self, turn: FairTurn) -> FairPermit {
         loop {
             let waiting = {
@@ -125,7 +126,7 @@ impl FairSemaphore {
                 permits.waiters.push(turn, sender);
                 receiver
             };
-            // The other side is kept until it has sent.
+            // The sender is dropped only after it has sent a permit.
             if let Ok(permit) = waiting.await {
                 return permit;
             }
@@ -141,14 +142,15 @@ impl Drop for FairPermit {
     fn drop(&mut self) {
         let next = {
             let mut permits = self.0.lock_permits();
-            // Those who have left are passed over.
+            // Cancelled waiters are skipped.
             let next =
                 std::iter::from_fn(|| permits.waiters.pop()).find(|waiting| !waiting.is_closed());
             permits.available += usize::from(next.is_none());
             next
         };
         if let Some(waiting) = next {
-            // If it has left at this very moment, the new permit is dropped in its turn.
+            // If the receiver was dropped meanwhile, the unsent permit is dropped
+            // and passed on again.
             let _ = waiting.send(FairPermit(self.0.clone()));
         }
     }
@@ -198,7 +200,8 @@ mod tests {
         let (last, second) = (waiting.pop().unwrap(), waiting.remove(1));
         drop(waiting.remove(0));
         drop(held);
-        // The first has left; then it is the turn of the one, before the rest of the many.
+        // The first waiter was cancelled; the single line is next, before the rest
+        // of the long line.
         drop(last.await);
         drop(second.await);
         assert_eq!(permits.lock_permits().available, 0, "it is on its way to the last one");

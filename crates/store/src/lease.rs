@@ -1,14 +1,17 @@
-//! Leases with fencing, on the database's clock.
+//! Leases with fencing tokens, on the database's clock.
 //!
-//! One statement every two seconds renews everything a process holds and takes over what others let expire; its
-//! cost does not grow with the work done under the leases. A holder that was paused past its expiry finds its
-//! lease lost, and whatever it still tries to write under the old epoch is refused ([`Lease::fence`]).
+//! - Cost: one statement every two seconds renews all leases of a process and takes over expired
+//!   ones, independent of the work under them.
+//! - Lock order: lease rows in id order; a takeover skips locked rows.
+//! - Promise: a holder paused past its expiry loses its lease, and writes under the old
+//!   epoch are refused ([`Lease::fence`]).
 //!
-//! An epoch bears its owner's mark in its low bits, so comparing epochs compares owners: should the table be put back to an
-//! older copy, the epoch that somebody then takes is not one that another process still believes to hold.
+//! An epoch contains a mark of its owner in the low bits, so equal epochs mean the same owner.
+//! After the table is restored from a backup, a newly granted epoch differs from the one
+//! another process still holds.
 //!
-//! No single reading of a clock decides for long: an expiry further ahead than any renewal puts it was written before
-//! the clock was set back, and counts as expired.
+//! A clock step has only a short effect: an expiry further ahead than any renewal sets it was
+//! written before the clock was set back, and counts as expired.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,15 +25,15 @@ use uuid::Uuid;
 
 use crate::{Error, PgOperation, Result, mutant, pool, run_statement};
 
-/// A renewal that takes longer is made again on another connection: there is time for two before a lease runs out.
+/// Timeout of a renewal; the next one uses another connection. Two fit before a lease expires.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// When the server ends a statement about leases: a row that is locked, or a slow disk, is answered before the renewal is given
-/// up, and is not taken for a silent network.
+/// Server-side statement timeout of lease statements: a locked row or a slow disk is reported
+/// before the renewal times out, and is not mistaken for a silent network.
 const RENEWAL_STATEMENT_TIMEOUT: Duration = Duration::from_millis(2500);
 
-/// A connection of its own to the database of `pool`, for renewing leases and for short questions: nothing else waits for it,
-/// and the server ends its statements in time. It is closed with `pool`.
+/// Opens a pool of one connection to the database of `pool` for lease renewals and short queries.
+/// Nothing else waits for it, and the server limits its statements. It is closed with `pool`.
 pub fn open_lease_pool(pool: &PgPool) -> PgPool {
     let limit = RENEWAL_STATEMENT_TIMEOUT.as_millis().to_string();
     pool::open_pool_beside(pool, "leases", 1, vec![("statement_timeout", limit)], Arc::default())
@@ -40,12 +43,12 @@ fn lease_operation(name: &'static str) -> PgOperation {
     PgOperation::named(name).with_timeout(RENEWAL_TIMEOUT)
 }
 
-/// How long leases live and how often they are renewed.
+/// Lifetime and renewal of leases.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseOptions {
-    /// Others may take a lease over this long after its last renewal.
+    /// Time after the last renewal at which another process may take the lease.
     pub ttl: Duration,
-    /// Time between renewals; a good part below `ttl`.
+    /// Interval of renewals; well below `ttl`.
     pub renewal_interval: Duration,
 }
 
@@ -55,20 +58,20 @@ impl Default for LeaseOptions {
     }
 }
 
-/// The low bits of an epoch that bear the owner's mark; the others count the changes of owner.
+/// Number of low bits of an epoch with the owner's mark; the high bits count the grants.
 const OWNER_MARK_BITS: i32 = 24;
 
-/// An expiry further ahead than so many times the `ttl` cannot be a renewal's.
+/// An expiry more than this many `ttl`s ahead does not come from a renewal.
 const MAX_TTLS_AHEAD: f64 = 2.0;
 
-/// One lease held by this process.
+/// A lease held by this process.
 #[derive(Debug)]
 pub struct Lease {
-    /// Its row.
+    /// Id of the row in `leases`.
     pub id: i64,
-    /// The fencing token: raised with every change of owner, whose mark it bears.
+    /// Fencing token: grows with every change of owner and contains the owner's mark.
     pub epoch: i64,
-    /// What it is on, within its class.
+    /// Name of the lease, unique within its class.
     pub name: String,
     lost: AtomicBool,
     lost_signal: Notify,
@@ -79,12 +82,12 @@ impl Lease {
         Arc::new(Self { id, epoch, name, lost: AtomicBool::new(false), lost_signal: Notify::new() })
     }
 
-    /// Whether somebody else is known to hold it now.
+    /// Whether the lease is known to be lost.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Waits until it is known to be lost.
+    /// Waits until the lease is known to be lost.
     pub async fn wait_until_lost(&self) {
         let signal = self.lost_signal.notified();
         if !self.is_lost() {
@@ -92,13 +95,13 @@ impl Lease {
         }
     }
 
-    /// Notes that somebody else holds it: by the renewal, or by whoever met [`Error::Fenced`].
+    /// Marks the lease as lost: called by the renewal and after an [`Error::Fenced`].
     pub fn mark_lost(&self) {
         self.lost.store(true, Ordering::Release);
         self.lost_signal.notify_waiters();
     }
 
-    /// Refuses with [`Error::Fenced`] unless this lease is still held; nobody can take it over before the
+    /// Fails with [`Error::Fenced`] unless the lease is held. It cannot be taken over before the
     /// transaction on `connection` ends.
     pub async fn fence(&self, connection: &mut PgConnection) -> Result<()> {
         if mutant("fence_left_out") {
@@ -112,14 +115,14 @@ impl Lease {
         if is_held { Ok(()) } else { Err(self.fenced_error()) }
     }
 
-    /// The error that says this lease is lost.
+    /// Marks the lease as lost and returns the error for it.
     pub fn fenced_error(&self) -> Error {
         self.mark_lost();
         Error::Fenced { lease_id: self.id, epoch: self.epoch }
     }
 }
 
-/// Everything this process holds, and the task that keeps it.
+/// All leases of this process and their renewal task.
 #[derive(Clone)]
 pub struct LeaseManager {
     pool: PgPool,
@@ -127,13 +130,14 @@ pub struct LeaseManager {
     options: LeaseOptions,
     held_leases: Arc<Mutex<HashMap<i64, Arc<Lease>>>>,
     is_retired: Arc<AtomicBool>,
-    /// When the last renewal that succeeded began.
+    /// Start of the last successful renewal.
     renewed_at: Arc<Mutex<Instant>>,
 }
 
 impl LeaseManager {
-    /// Starts renewing, on a connection of `pool`: one that nothing else waits for. Expired leases of the classes in
-    /// `adopted_classes` (such as `lane/orders`) are taken over and sent to `adopted_leases`.
+    /// Starts the renewal task on a connection of `pool` that nothing else should wait for. Expired
+    /// leases of `adopted_classes` (such as `lane/orders`) are taken over
+    /// and sent to `adopted_leases`.
     pub fn start(
         pool: PgPool,
         options: LeaseOptions,
@@ -164,13 +168,13 @@ impl LeaseManager {
         (leases, task)
     }
 
-    /// Who this process is in the lease table.
+    /// Id of this process in the lease table.
     pub fn owner(&self) -> Uuid {
         self.owner
     }
 
-    /// Refuses, saying for how long, when the last renewal is older than what is held may live without one: others may
-    /// have taken it over.
+    /// Fails when the last renewal is older than `ttl`, with its age: other processes may have
+    /// taken the leases over.
     pub fn check_last_renewal(&self) -> Result<(), String> {
         let since = self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         if since <= self.options.ttl {
@@ -179,19 +183,19 @@ impl LeaseManager {
         Err(format!("leases were last renewed {} s ago", since.as_secs()))
     }
 
-    /// What its epochs bear: random as the owner is.
+    /// Mark in this process's epochs, taken from the random owner id.
     fn owner_mark(&self) -> i64 {
         let [.., a, b, c] = *self.owner.as_bytes();
         i64::from(u32::from_be_bytes([0, a, b, c]))
     }
 
-    /// Renews nothing and takes nothing over any more: this process is about to end. What it does not give back
-    /// expires.
+    /// Stops renewing and taking over because the process ends. Leases that
+    /// are not released expire.
     pub fn retire(&self) {
         self.is_retired.store(true, Ordering::Release);
     }
 
-    /// Takes `name` if it is free or expired; `None` if somebody else holds it.
+    /// Takes `name` if it is free or expired; `None` if another process holds it.
     pub async fn take_lease(&self, class: &str, name: &str) -> Result<Option<Arc<Lease>>> {
         let (owner, mark, ttl) = (self.owner, self.owner_mark(), self.options.ttl.as_secs_f64());
         let (class, name) = (class.to_owned(), name.to_owned());
@@ -225,7 +229,7 @@ impl LeaseManager {
         Ok(row.map(|(id, epoch, name)| self.hold_lease(id, epoch, name)))
     }
 
-    /// Gives a lease back: it is free at once.
+    /// Releases a lease: it is free immediately.
     pub async fn release_lease(&self, lease: &Lease) -> Result<()> {
         self.forget_lease(lease);
         let (id, epoch) = (lease.id, lease.epoch);
@@ -247,7 +251,7 @@ impl LeaseManager {
         .await
     }
 
-    /// Removes a lease for good, within the caller's transaction. Refused with [`Error::Fenced`] if it is not held.
+    /// Deletes a lease in the caller's transaction. Fails with [`Error::Fenced`] if it is not held.
     pub async fn dissolve_in_tx(&self, connection: &mut PgConnection, lease: &Lease) -> Result<()> {
         let deleted =
             sqlx::query("DELETE FROM leases WHERE lease_id = $1 AND epoch = $2 -- dissolve_lease")
@@ -258,7 +262,7 @@ impl LeaseManager {
         if deleted.rows_affected() == 1 { Ok(()) } else { Err(lease.fenced_error()) }
     }
 
-    /// Stops renewing a lease that was dissolved or is to run out.
+    /// Stops renewing a lease that was deleted or is to expire.
     pub fn forget_lease(&self, lease: &Lease) {
         let mut held = self.lock_held_leases();
         // This process may have taken it again meanwhile.
@@ -267,7 +271,8 @@ impl LeaseManager {
         }
     }
 
-    /// Keeps what was taken. Of two that this process took at once only the newer one is alive.
+    /// Registers a taken lease. If this process took it twice concurrently, only the
+    /// newer epoch stays valid.
     fn hold_lease(&self, id: i64, epoch: i64, name: String) -> Arc<Lease> {
         let lease = Lease::new(id, epoch, name);
         let mut held = self.lock_held_leases();
@@ -308,7 +313,7 @@ impl LeaseManager {
         Ok(())
     }
 
-    /// Goes by what a renewal of `mine` found.
+    /// Applies the result of a renewal of `mine`.
     fn apply_renewal(
         &self,
         mine: &[Arc<Lease>],
@@ -327,7 +332,8 @@ impl LeaseManager {
         for (id, epoch, name, taken_over) in rows {
             if taken_over {
                 tracing::info!(lease = name, epoch, "expired lease taken over");
-                // There is room: only this task sends. A closed channel means nobody works here any more.
+                // There is capacity: only this task sends. A closed channel means that
+                // no worker is left.
                 let lease = self.hold_lease(id, epoch, name);
                 if adopted_leases.try_send(lease.clone()).is_err() {
                     self.forget_lease(&lease);
@@ -336,7 +342,7 @@ impl LeaseManager {
         }
     }
 
-    /// (lease, epoch, name, taken over) of everything held after this statement.
+    /// Returns (lease, epoch, name, taken over) of all leases held after the statement.
     async fn renew_leases(
         &self,
         mine: &[Arc<Lease>],
@@ -347,7 +353,7 @@ impl LeaseManager {
         let epochs: Vec<i64> = mine.iter().map(|lease| lease.epoch).collect();
         let classes = adopted_classes.to_vec();
         let (owner, mark, ttl) = (self.owner, self.owner_mark(), self.options.ttl.as_secs_f64());
-        // The mutant: whatever expires later than an hour ago counts as too far ahead.
+        // The mutant treats every expiry later than one hour ago as too far ahead.
         let ahead =
             if mutant("renewal_takes_living_leases") { -3600.0 } else { ttl * MAX_TTLS_AHEAD };
         run_statement(&self.pool, lease_operation("renew_leases"), move |connection| {

@@ -1,7 +1,6 @@
-//! Postgres for every other room: the embedded cluster, pools, migrations, named transactions that retry and that no
-//! client can cancel, coalesced writes, leases with fencing, and a fresh database for each test.
-//!
-//! Nothing here knows what is stored.
+//! Postgres access for all other crates: embedded cluster, pools, migrations, named transactions
+//! with retry that ignore client cancellation, coalesced writes, leases with fencing tokens, and a
+//! fresh database per test. Independent of the stored data.
 
 mod coalesce;
 mod connect;

@@ -1,10 +1,11 @@
-//! The environment variables of libpq, such as `PGSSLMODE`: they are for other programs. The driver reads some of them behind
-//! everybody's back, into every set of options, and has no way to take them out again; so they are taken from the process.
+//! Removal of libpq's environment variables, such as `PGSSLMODE`. sqlx reads some of them into
+//! every set of connect options and cannot unset them, so they are removed
+//! from the process's environment.
 
 use std::sync::OnceLock;
 
-/// The variables that say how to connect (libpq's documentation, "Environment Variables"). `PGSYSCONFDIR` and the like say
-/// nothing about a connection.
+/// Variables with connection parameters (libpq's documentation, "Environment Variables").
+/// `PGSYSCONFDIR` and similar ones are not parameters.
 const LIBPQ_VARIABLES: [&str; 34] = [
     "PGAPPNAME",
     "PGCHANNELBINDING",
@@ -44,25 +45,25 @@ const LIBPQ_VARIABLES: [&str; 34] = [
 
 static REMOVED_VARIABLES: OnceLock<Vec<&'static str>> = OnceLock::new();
 
-/// Takes libpq's variables from this process's environment, and so from its children's: a connection is what its URL says,
-/// and that to an embedded cluster is nobody's matter. A program calls it first of all.
+/// Removes libpq's variables from this process's environment and thereby its children's: the URL
+/// alone determines a connection, and an embedded cluster needs none. A program calls this first.
 ///
 /// # Safety
 ///
-/// No other thread may be running: it could be reading the environment.
+/// No other thread may be running: it could read the environment concurrently.
 #[allow(unsafe_code)]
 pub unsafe fn remove_libpq_variables() {
     let set: Vec<&str> =
         LIBPQ_VARIABLES.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
     for name in &set {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { std::env::remove_var(name) };
     }
-    // A second call finds none, and changes nothing.
+    // A second call finds no variables and changes nothing.
     let _ = REMOVED_VARIABLES.set(set);
 }
 
-/// What somebody who set such variables has to know, if there were any.
+/// Message for operators about the removed variables, if any.
 pub(crate) fn removed_variables_hint() -> Option<String> {
     let removed = REMOVED_VARIABLES.get().filter(|removed| !removed.is_empty())?;
     Some(format!(

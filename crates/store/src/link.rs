@@ -1,4 +1,5 @@
-//! What a process knows of the way to a database, shared by all its pools on it: since when connections are not trusted.
+//! State of the network path to a database, shared by all pools on it: since
+//! when connections are suspect.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -13,13 +14,13 @@ type DatabaseAddress = (String, u16, Option<PathBuf>, String);
 
 static DATABASE_LINKS: LazyLock<Mutex<HashMap<DatabaseAddress, Arc<DatabaseLink>>>> =
     LazyLock::new(Mutex::default);
-/// What the moments of suspicion are counted from.
+/// Origin of the suspicion times.
 static CLOCK_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The way to one database.
+/// Network path to one database.
 #[derive(Debug, Default)]
 pub(crate) struct DatabaseLink {
-    /// In microseconds since [`CLOCK_START`]; 0: never.
+    /// Microseconds since [`CLOCK_START`]; 0 means never.
     suspected_at: AtomicU64,
 }
 
@@ -39,13 +40,14 @@ impl DatabaseLink {
             .clone()
     }
 
-    /// A connection gave no answer: probably those that were made before now and wait unused are as dead.
+    /// Records that a connection did not answer: idle connections opened before now
+    /// are probably dead, too.
     pub(crate) fn mark_suspected(&self) {
         self.suspected_at
             .fetch_max(to_microseconds(CLOCK_START.elapsed()).max(1), Ordering::AcqRel);
     }
 
-    /// Whether a connection of this age was made after the last suspicion.
+    /// Whether a connection of this age was opened after the last suspicion.
     pub(crate) fn can_trust(&self, age: Duration) -> bool {
         to_microseconds(CLOCK_START.elapsed().saturating_sub(age))
             >= self.suspected_at.load(Ordering::Acquire)

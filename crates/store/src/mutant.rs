@@ -1,10 +1,10 @@
-//! Seeded faults, each of which a test must notice (`make mutants`, `docs/development.md`). Only builds with the feature
-//! `mutants` have them, and of those none is a release build.
+//! Seeded faults (mutants), each of which a test must detect (`make mutants`,
+//! `docs/development.md`). They exist only in debug builds with the feature `mutants`.
 
 #[cfg(all(feature = "mutants", not(debug_assertions)))]
 compile_error!("the feature `mutants` is for debug builds: what is released has no seeded faults");
 
-/// Whether the fault of this name is to happen: the environment variable `MUTANT` names it.
+/// Whether the environment variable `MUTANT` names this fault.
 #[inline]
 pub fn mutant(name: &'static str) -> bool {
     #[cfg(feature = "mutants")]
@@ -16,7 +16,7 @@ pub fn mutant(name: &'static str) -> bool {
     }
 }
 
-/// The fault of this process.
+/// Fault selected for this process.
 #[cfg(feature = "mutants")]
 pub(crate) fn chosen() -> Option<&'static str> {
     static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();

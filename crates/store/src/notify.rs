@@ -1,7 +1,8 @@
-//! `NOTIFY` as a wake-up, never as the carrier of a promise: listeners miss notifications while they reconnect, so
-//! whoever listens also polls.
+//! LISTEN/NOTIFY as a wakeup without a delivery guarantee: notifications are lost during a
+//! reconnect, so subscribers also poll.
 //!
-//! A connection on which nothing is said looks the same whether its peer is there or not: it is asked every few seconds.
+//! A silent connection does not show whether its peer is alive, so a heartbeat query
+//! runs every few seconds.
 
 use std::time::Duration;
 
@@ -17,12 +18,12 @@ use crate::pool::pool_session;
 use crate::session;
 use crate::subscriber::{ChannelSubscriber, PgNotification};
 
-/// How a listening connection is watched.
+/// Heartbeat of a listening connection.
 #[derive(Debug, Clone, Copy)]
 pub struct ListenHeartbeat {
-    /// Time between questions whether the server is still there.
+    /// Interval of heartbeat queries.
     pub interval: Duration,
-    /// Without an answer in this time the connection is given up and made anew.
+    /// Timeout of a heartbeat; afterwards the connection is replaced.
     pub answer_timeout: Duration,
 }
 
@@ -32,23 +33,23 @@ impl Default for ListenHeartbeat {
     }
 }
 
-/// The pause before a listener is made anew.
+/// Wait before a reconnect.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// One listening connection of the process, shared by everybody who wants to hear.
+/// Shares one listening connection of the process between all subscribers.
 #[derive(Clone)]
 pub struct PgNotificationHub {
     sender: broadcast::Sender<PgNotification>,
 }
 
 impl PgNotificationHub {
-    /// Starts listening on a connection beside those of `pool`. Lost connections are made anew, and
-    /// [`PgNotification::Missed`] is told.
+    /// Starts listening on a connection outside `pool`. It reconnects when lost
+    /// and then sends [`PgNotification::Missed`].
     pub fn start(pool: PgPool, channels: Vec<&'static str>) -> (Self, JoinHandle<()>) {
         Self::start_with_heartbeat(pool, channels, ListenHeartbeat::default())
     }
 
-    /// Like [`PgNotificationHub::start`], with another heartbeat.
+    /// Like [`PgNotificationHub::start`], with an explicit heartbeat.
     pub fn start_with_heartbeat(
         pool: PgPool,
         channels: Vec<&'static str>,
@@ -73,7 +74,7 @@ impl PgNotificationHub {
         (notifications, task)
     }
 
-    /// Hears `channel` from now on, with a look at least every so often.
+    /// Subscribes to `channel`, with a wakeup at least every `poll_interval`.
     pub fn subscribe_channel(
         &self,
         channel: &'static str,
@@ -82,7 +83,7 @@ impl PgNotificationHub {
         ChannelSubscriber::new(self.sender.subscribe(), channel, poll_interval)
     }
 
-    /// Hears everything from now on.
+    /// Subscribes to all channels.
     pub fn subscribe(&self) -> broadcast::Receiver<PgNotification> {
         self.sender.subscribe()
     }
@@ -95,13 +96,13 @@ async fn forward_notifications(
     heartbeat: ListenHeartbeat,
 ) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(pool).await?;
-    // A lost connection is made by the next call, which has a deadline, and not in the one that noticed.
+    // Reconnect in the next call, which has a timeout, instead of the call that detects the loss.
     listener.eager_reconnect(false);
     match timeout(ACQUIRE_TIMEOUT, listener.listen_all(channels.iter().copied())).await {
         Ok(listening) => listening?,
         Err(_) => return abandon_listener(listener, pool).await,
     }
-    // Nobody subscribed yet is not an error: sends are simply not heard.
+    // A send without subscribers fails, which is fine.
     let _ = sender.send(PgNotification::Missed);
     let mut answered_at = Instant::now();
     loop {
@@ -143,8 +144,8 @@ async fn open_connection(pool: &PgPool) -> sqlx::Result<PgConnection> {
     Ok(connection)
 }
 
-/// Lets a listener go whose peer is silent. Left to itself it would say goodbye on its connection, and wait for the answer:
-/// it is given a new one to do that on.
+/// Drops a listener whose peer is silent. sqlx's drop would run a statement on its connection and
+/// wait for the answer, so it gets a fresh connection first.
 async fn abandon_listener(mut listener: PgListener, pool: &PgPool) -> sqlx::Result<()> {
     loop {
         if pool.is_closed() {

@@ -1,21 +1,22 @@
-//! Database work by name, and the time it may take.
+//! Named database operations and their timeouts.
 
 use std::time::Duration;
 
-/// The server ends a statement after this: four times what the slowest one on a request's way needs, and short enough for
-/// a process whose connections all went silent to work again within half a minute.
+/// Server-side statement timeout: four times the slowest statement of a request, and short enough
+/// that a process whose connections all went silent recovers within 30 seconds.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
-/// What work in the background may take that goes through much at once, and a change of the configuration.
+/// Timeout of large background operations and of configuration changes.
 pub const LONG_OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
-/// What an answer may take beyond the server's own limit: whoever has not answered by then is not there.
+/// Extra time for the answer beyond the server's timeout; afterwards the server counts as dead.
 pub(crate) const ANSWER_GRACE: Duration = Duration::from_secs(2);
-/// How long one waits for a place in a pool, and for a connection to be made.
+/// Timeout of acquiring a pool connection and of connecting.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// For all statements of a transaction together, unless the operation says otherwise.
+/// Default timeout of all statements of a transaction together.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(23);
 
-/// A piece of database work: its name labels metrics and logs; without an answer in its time it ends with a transient
-/// error, and the connection is closed. A `&'static str` is an operation of the usual time.
+/// A database operation: its name labels metrics and logs. When its timeout expires it fails with a
+/// transient error and the connection is closed. A `&'static str` is an operation
+/// with the default timeout.
 #[derive(Debug, Clone, Copy)]
 pub struct PgOperation {
     name: &'static str,
@@ -24,19 +25,21 @@ pub struct PgOperation {
 }
 
 impl PgOperation {
-    /// An operation of the usual time: [`STATEMENT_TIMEOUT`] for a statement, 23 s for a transaction.
+    /// An operation with the default timeout: [`STATEMENT_TIMEOUT`] for a statement, 23
+    /// s for a transaction.
     pub const fn named(name: &'static str) -> Self {
         Self { name, timeout: None, is_expensive: false }
     }
 
-    /// Ends after `timeout`. A longer one than [`STATEMENT_TIMEOUT`] costs two round trips more: it is also told to the
-    /// server, for each of its statements.
+    /// Sets the timeout. A value above [`STATEMENT_TIMEOUT`] costs two more round trips, which set
+    /// the server's limit for each statement.
     pub const fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
     }
 
-    /// Takes long at times, and may be asked for by anybody at any rate (a listing): such operations share a third of a
-    /// pool's connections, so that the others never wait for them; beyond that they wait in a line of bounded length.
+    /// Marks an operation that may be slow and is callable at any rate (a listing). Expensive
+    /// operations share a third of a pool's connections, so others never wait for them; beyond that
+    /// they wait in a bounded queue.
     pub const fn expensive(self) -> Self {
         Self { is_expensive: true, ..self }
     }
@@ -49,12 +52,12 @@ impl PgOperation {
         self.name
     }
 
-    /// What the server has to be told, if it is not what holds for every session anyway.
+    /// Statement timeout to set on the server, if it differs from the session default.
     pub(crate) fn server_timeout(&self) -> Option<Duration> {
         self.timeout.filter(|limit| *limit > STATEMENT_TIMEOUT)
     }
 
-    /// When whoever waits for the answer gives up.
+    /// Client-side timeout of the answer.
     pub(crate) fn answer_timeout(&self, transaction: bool) -> Duration {
         match self.timeout {
             Some(limit) if limit <= STATEMENT_TIMEOUT => limit,

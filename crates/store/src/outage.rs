@@ -1,11 +1,11 @@
-//! Saying that something fails, and not again and again: when it begins, once a minute while it lasts, and when it is over.
+//! Rate-limited logging of an outage: at its start, once a minute, and at its end.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often it is said.
+/// Interval of log lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -13,16 +13,17 @@ struct OutageState {
     since: Option<Instant>,
     failures: u64,
     logged_at: Option<Instant>,
-    /// Whether it was said that it fails, and not yet that it is over.
+    /// Whether a failure was logged and its end was not.
     is_logged: bool,
 }
 
-/// What is known of one thing that may fail for a while. What fails and works in turn is said once a minute, too.
+/// State of one dependency that may fail for a while. A flapping dependency is logged
+/// once a minute, too.
 #[derive(Debug, Default)]
 pub struct Outage(Mutex<OutageState>);
 
 impl Outage {
-    /// It has failed; `log` is called with the number of failures so far, if it is to be said now.
+    /// Records a failure; calls `log` with the number of failures so far if a line is due.
     pub fn record_failure(&self, log: impl FnOnce(u64)) {
         let now = Instant::now();
         let failures = {
@@ -38,7 +39,7 @@ impl Outage {
         log(failures);
     }
 
-    /// It works; `log` is called with how long it has not, if that was said.
+    /// Records a success; calls `log` with the duration of the outage if that was logged.
     pub fn record_success(&self, log: impl FnOnce(Duration)) {
         let lasted = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,5 @@
-//! A connection of its own, for a task that works on one database all the time, and what is true for as long as it lasts.
+//! A dedicated connection for a task that uses one database continuously, and the lifetime of
+//! facts learnt on it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,21 +9,22 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::pool;
 
-/// A pool of one connection: made when first used, made again when lost. One server process that does the same thing again
-/// and again has its plans and caches at hand, which halves the time of small statements; a pool hands its connections out
-/// in turn, and each is cold. It is closed with the pool it was made from. Clones share it.
+/// A pool of one connection, which connects on first use and reconnects when lost. One backend that
+/// repeats the same statements keeps its plans and caches warm, which halves the time of small
+/// statements; a pool rotates its connections, and each is cold. It is closed with the pool it was
+/// opened from. Clones share it.
 ///
-/// A database that is put back to an older copy ends its connections. So what was learnt from it holds for a
-/// [`ConnectionGeneration`], the life of one connection, and is learnt anew in the next.
+/// Restoring a database from a backup ends its connections. Cached facts about the database are
+/// therefore valid for one [`ConnectionGeneration`], the lifetime of one connection.
 #[derive(Debug, Clone)]
 pub struct OwnConnection {
     pool: PgPool,
     connection_count: Arc<AtomicU64>,
-    /// Closes the connection.
+    /// Closes the pool when the last clone is dropped.
     _close_guard: Arc<DropGuard>,
 }
 
-/// The life of one connection.
+/// Lifetime of one connection.
 #[derive(Debug, Clone)]
 pub struct ConnectionGeneration {
     connection_count: Arc<AtomicU64>,
@@ -30,7 +32,7 @@ pub struct ConnectionGeneration {
 }
 
 impl OwnConnection {
-    /// A connection to the database of `pool`.
+    /// Opens a dedicated connection to the database of `pool`.
     pub fn open_beside(pool: &PgPool) -> Self {
         let connection_count = Arc::new(AtomicU64::new(0));
         let own = pool::open_pool_beside(pool, "own", 1, Vec::new(), connection_count.clone());
@@ -43,12 +45,12 @@ impl OwnConnection {
         Self { pool: own, connection_count, _close_guard: Arc::new(dropped.drop_guard()) }
     }
 
-    /// The pool of this one connection: who holds it must not ask for another.
+    /// Pool of this one connection: a holder must not acquire a second one.
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
 
-    /// The life of the connection that was made last. Exact for who holds it.
+    /// Generation of the latest connection. Exact while the caller holds the connection.
     pub fn generation(&self) -> ConnectionGeneration {
         ConnectionGeneration {
             connection_count: self.connection_count.clone(),
@@ -58,12 +60,12 @@ impl OwnConnection {
 }
 
 impl ConnectionGeneration {
-    /// Whether another connection has been made since.
+    /// Whether a newer connection was opened since.
     pub fn is_over(&self) -> bool {
         self.connection_count.load(Ordering::Acquire) != self.number
     }
 
-    /// Tells generations of one [`OwnConnection`] apart.
+    /// Number that distinguishes the generations of one [`OwnConnection`].
     pub fn number(&self) -> u64 {
         self.number
     }

@@ -1,6 +1,6 @@
-//! Whom a panic concerns. Where somebody is told of it (the order that fails, the caller who gets an error) it is contained and
-//! the process goes on. Anywhere else it ends a task that nobody waits for, and with it something that the process is there for:
-//! such a process must not go on as if nothing had been. `serving::logs` decides so when a panic happens.
+//! Panic containment. A panic is contained where it becomes an error for a caller (a failed order,
+//! an error answer), and the process continues. Any other panic ends a task that no caller awaits,
+//! and a process without that task must not continue: `serving::logs` ends it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,30 +12,30 @@ tokio::task_local! {
     static CONTAINED: ();
 }
 
-/// What a panic said.
+/// Payload of a panic.
 pub type PanicPayload = Box<dyn Any + Send>;
 
-/// Whether somebody is told of a panic at this point.
+/// Whether a panic at this point is contained.
 pub fn is_panic_contained() -> bool {
     CONTAINED.try_with(|()| ()).is_ok()
 }
 
-/// Work whose panic is an answer like others.
+/// Runs work and returns its panic as an error.
 pub fn catch_panic<F: Future>(work: F) -> impl Future<Output = Result<F::Output, PanicPayload>> {
     contain_panic(AssertUnwindSafe(work).catch_unwind())
 }
 
-/// Work in a task whose end somebody waits for, and who hears of a panic by it.
+/// Runs work in a task whose awaiter receives the panic as a join error.
 pub fn contain_panic<F: Future>(work: F) -> impl Future<Output = F::Output> {
     CONTAINED.scope((), work)
 }
 
-/// [`catch_panic`], for what waits for nothing.
+/// [`catch_panic`] for synchronous work.
 pub fn catch_panic_sync<T>(work: impl FnOnce() -> T) -> Result<T, PanicPayload> {
     CONTAINED.sync_scope((), || catch_unwind(AssertUnwindSafe(work)))
 }
 
-/// Work on a thread of its own, whose panic is the error of whoever waits for it.
+/// Runs work on a blocking thread; the awaiter receives its panic as a join error.
 pub fn spawn_blocking_contained<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {

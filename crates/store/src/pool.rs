@@ -1,5 +1,9 @@
-//! How the pools of a process behave: sessions with the program's settings, no connection that is suspected to be dead,
-//! none that nobody needs any more.
+//! Construction and maintenance of connection pools.
+//!
+//! - Shape: each pool has session settings, a use counter and permits for expensive operations; a
+//!   pool opened beside another shares its settings and closes with it.
+//! - Cost: no ping before use. A connection older than the last unanswered statement is discarded;
+//!   surplus idle connections are closed after 30 s.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
@@ -15,32 +19,33 @@ use crate::link::DatabaseLink;
 use crate::operation::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::session;
 
-/// What the check of a connection that is given back, and a goodbye, may take.
+/// Timeout of sqlx's check when a connection is returned, and of a graceful close.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(3);
-/// A pool looks after itself this often.
+/// Interval of pool maintenance.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
-/// Connections that a pool could have done without for this long are closed.
+/// Surplus connections are closed after this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Uses of a pool's connections so far.
+/// Number of acquires of a pool so far.
 type PoolUseCount = Arc<AtomicU64>;
 
-/// What belongs to each open pool and has no place in sqlx's.
+/// Data of each open pool that sqlx's pool cannot hold.
 static OPEN_POOLS: LazyLock<Mutex<Vec<PoolEntry>>> = LazyLock::new(Mutex::default);
 
 type PoolSession = Arc<session::SessionSettings>;
 
 struct PoolEntry {
-    /// Tells the pool apart: each has its own allocation of them.
+    /// Identity of the pool: each has a separate allocation of its options.
     options: Weak<PgConnectOptions>,
-    /// Those of a pool beside it are the same, and sqlx keeps a pool's hooks to itself.
+    /// Session settings; a pool opened beside this one reuses them, and sqlx does not
+    /// expose a pool's hooks.
     session: PoolSession,
     expensive_permits: ExpensivePermits,
-    /// When the server ends a statement, unless the operation says otherwise.
+    /// Server-side statement timeout of the sessions.
     statement_timeout: Duration,
 }
 
-/// A pool of at most `max_connections`, none of them made yet.
+/// Opens a pool of at most `max_connections`; connects lazily.
 pub(crate) fn open_pool(
     options: PgConnectOptions,
     session: session::SessionSettings,
@@ -49,8 +54,9 @@ pub(crate) fn open_pool(
     build_pool(options, Arc::new(session), max_connections, Arc::default())
 }
 
-/// Like `pool`, with connections of its own, counted in `connection_count` before their first statement, whose sessions have these
-/// settings besides; it is closed with `pool`.
+/// Opens a pool beside `pool`, with separate connections and additional session settings.
+/// `connection_count` counts each new connection before its first statement. It
+/// is closed with `pool`.
 pub(crate) fn open_pool_beside(
     pool: &PgPool,
     name: &str,
@@ -79,19 +85,19 @@ pub(crate) fn open_pool_beside(
     new_pool
 }
 
-/// The settings of a pool's sessions.
+/// Session settings of a pool.
 pub(crate) fn pool_session(options: &Arc<PgConnectOptions>) -> PoolSession {
     find_pool_entry(options, |pool| pool.session.clone()).unwrap_or_default()
 }
 
-/// The places for a pool's expensive operations.
+/// Permits for a pool's expensive operations.
 pub(crate) fn expensive_permits_of(pool: &PgPool) -> ExpensivePermits {
     let known = find_pool_entry(&pool.connect_options(), |pool| pool.expensive_permits.clone());
     known
         .unwrap_or_else(|| ExpensivePermits::with_connections(pool.options().get_max_connections()))
 }
 
-/// When the server ends a statement of this pool, unless the operation says otherwise.
+/// Server-side statement timeout of a pool's sessions.
 pub(crate) fn pool_statement_timeout(pool: &PgPool) -> Duration {
     find_pool_entry(&pool.connect_options(), |pool| pool.statement_timeout)
         .unwrap_or(STATEMENT_TIMEOUT)
@@ -130,10 +136,11 @@ fn build_pool(
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        // By `maintain_pool`: sqlx hands the longest unused one out first, so that none of them is ever idle for long, and looks as
-        // often as it lets them be idle, which starts their time anew.
+        // `maintain_pool` does this: sqlx acquires the longest-idle connection first, so no
+        // connection is ever idle for long, and its idle check restarts their idle time.
         .idle_timeout(None)
-        // A ping before each use would cost a round trip; a dead connection shows as a transient error instead.
+        // A ping before each use would cost a round trip; a dead connection causes
+        // a transient error instead.
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
             connection_count.fetch_add(1, Ordering::AcqRel);
@@ -151,13 +158,13 @@ fn build_pool(
     pool
 }
 
-/// What the pool is called in the figures: the part of the application's name that tells pools apart.
+/// Metric label of the pool: the part of the application name after the slash.
 fn pool_label(options: &PgConnectOptions) -> String {
     let name = options.get_application_name().unwrap_or_default();
     name.split_once('/').map_or(name, |(_, pool)| pool).to_owned()
 }
 
-/// Gives a connection back. sqlx asks it first whether it is alive, without a limit.
+/// Returns a connection to its pool. sqlx first pings it without a timeout.
 pub(crate) fn return_connection(
     mut connection: PoolConnection<Postgres>,
     options: Arc<PgConnectOptions>,
@@ -169,12 +176,12 @@ pub(crate) fn return_connection(
     });
 }
 
-/// Closes a connection that gives no answer, without a word to it; the pool has room for another one at once.
+/// Drops a silent connection without a graceful close; its slot in the pool is free immediately.
 pub(crate) fn discard_connection(connection: PoolConnection<Postgres>) {
     drop(connection.detach());
 }
 
-/// Closes what is not needed, and counts, until the pool is closed.
+/// Closes surplus connections and updates the gauge until the pool is closed.
 async fn maintain_pool(pool: PgPool, uses: PoolUseCount, label: String) {
     let (mut counted, mut need) = (0, PoolDemand::default());
     let gauge = metrics::gauge!("store_connections", "pool" => label);
@@ -199,13 +206,13 @@ async fn maintain_pool(pool: PgPool, uses: PoolUseCount, label: String) {
     }
 }
 
-/// What a pool has needed of late.
+/// Recent demand for a pool's connections.
 struct PoolDemand {
     size: u32,
     uses: u64,
-    /// When it was last used.
+    /// Time of the last use.
     used_at: Instant,
-    /// When it last grew.
+    /// Time of the last growth.
     grew_at: Instant,
 }
 
@@ -217,8 +224,9 @@ impl Default for PoolDemand {
 }
 
 impl PoolDemand {
-    /// How many of the idle connections are to be closed: all of a pool that is not used; of another one a single one, when
-    /// it has not needed one more for a while. If that was one too many it grows again and is left alone for as long.
+    /// Number of idle connections to close: all of an unused pool; one of a used pool that has not
+    /// grown for a while. If that was one too many, the pool grows again and is left
+    /// alone for as long.
     fn count_excess(&mut self, size: u32, idle: usize, uses: u64, now: Instant) -> usize {
         if size > self.size {
             (self.used_at, self.grew_at) = (now, now);
@@ -246,7 +254,7 @@ mod tests {
         let (begun, mut need) = (Instant::now(), PoolDemand::default());
         let at = |seconds| begun + Duration::from_secs(seconds);
         assert_eq!(need.count_excess(8, 8, 8, at(1)), 0, "just grown");
-        // Asked once a second, by turns.
+        // One use per second, in rotation.
         assert_eq!((2..31).map(|s| need.count_excess(8, 8, 8 + s, at(s))).sum::<usize>(), 0);
         assert_eq!(
             need.count_excess(8, 8, 40, at(31)),

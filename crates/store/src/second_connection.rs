@@ -1,5 +1,5 @@
-//! Finds, in debug builds, whoever waits for a second connection of a pool while holding one: as many of them as the pool
-//! has connections wait for one another.
+//! Debug check against pool deadlocks: detects a task that waits for a second connection of a pool
+//! while it holds one. As many such tasks as the pool has connections deadlock.
 
 use std::future::Future;
 
@@ -7,11 +7,11 @@ use sqlx::PgPool;
 
 #[cfg(debug_assertions)]
 tokio::task_local! {
-    /// What tells the pool apart from which this task has a connection.
+    /// Identity of the pool of which this task holds a connection.
     static HELD: usize;
 }
 
-/// Panics if this task has a connection of `pool` already.
+/// Panics if this task already holds a connection of `pool`.
 #[inline]
 pub(crate) fn check_not_held(pool: &PgPool, name: &'static str) {
     #[cfg(debug_assertions)]
@@ -27,19 +27,19 @@ pub(crate) fn check_not_held(pool: &PgPool, name: &'static str) {
     let _ = (pool, name);
 }
 
-/// Does `work`, for which a connection of `pool` is held.
+/// Runs `work` while a connection of `pool` is held.
 #[cfg(debug_assertions)]
 pub(crate) fn while_held<F: Future>(pool: &PgPool, work: F) -> impl Future<Output = F::Output> {
     HELD.scope(pool_identity(pool), work)
 }
 
-/// Does `work`, for which a connection of `pool` is held.
+/// Runs `work` while a connection of `pool` is held.
 #[cfg(not(debug_assertions))]
 pub(crate) fn while_held<F: Future>(_: &PgPool, work: F) -> impl Future<Output = F::Output> {
     work
 }
 
-/// Each pool has its own allocation of its options.
+/// Address of the pool's options, which each pool allocates separately.
 #[cfg(debug_assertions)]
 fn pool_identity(pool: &PgPool) -> usize {
     std::sync::Arc::as_ptr(&pool.connect_options()) as usize

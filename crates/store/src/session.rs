@@ -1,4 +1,5 @@
-//! What holds on every connection of a process. Set after connecting and not by start-up parameters, which poolers refuse.
+//! Session settings of every connection. They are set after connecting, because poolers
+//! refuse unknown start-up parameters.
 
 use std::time::Duration;
 
@@ -7,15 +8,16 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::operation::STATEMENT_TIMEOUT;
 
-/// A host that dies silently inside a transaction holds its locks, its lane's among them, for so long. Below a lease's
-/// time: its orders wait for the lease, and for no more.
+/// Time for which a host that dies inside a transaction still holds its locks, including its lane's
+/// row lock. Shorter than a lease's `ttl`, so a takeover waits only for the lease.
 pub(crate) const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Settings of a session, by name.
+/// Session settings as (name, value).
 pub type SessionSettings = Vec<(&'static str, String)>;
 
-/// For none of this program's statements is it worth to start parallel workers or to compile it, which the planner does
-/// on a wrong guess (12 ms for a balance of 1 ms). A statement whose asker has given up is work for nobody.
+/// Parallel workers and JIT compilation cost more than they save for this program's statements when
+/// the planner misestimates (12 ms for a balance of 1 ms). `client_connection_check_interval`
+/// cancels statements of clients that disconnected.
 fn default_settings() -> SessionSettings {
     vec![
         ("statement_timeout", STATEMENT_TIMEOUT.as_millis().to_string()),
@@ -33,21 +35,21 @@ fn default_settings() -> SessionSettings {
     ]
 }
 
-/// The statements' limit among these settings, which are ours: in milliseconds.
+/// Statement timeout in these settings, which are set by this program in milliseconds.
 pub(crate) fn find_statement_timeout(settings: &SessionSettings) -> Option<Duration> {
     let (_, value) = settings.iter().rev().find(|(name, _)| *name == "statement_timeout")?;
     value.parse().ok().map(Duration::from_millis)
 }
 
-/// Start-up parameters that pgbouncer knows, too: those of sqlx but one.
+/// Removes the one start-up parameter of sqlx that pgbouncer does not accept.
 pub(crate) fn remove_startup_parameters(options: PgConnectOptions) -> PgConnectOptions {
     options.extra_float_digits(None)
 }
 
-/// The first server that knows `client_connection_check_interval`.
+/// First server version with `client_connection_check_interval`.
 const MIN_CLIENT_CHECK_VERSION: u32 = 140_000;
 
-/// Begins a session with the usual settings and `extra_settings`, in one round trip.
+/// Applies the default settings and `extra_settings` to a session in one round trip.
 pub(crate) async fn open_session(
     connection: &mut PgConnection,
     extra_settings: &SessionSettings,

@@ -1,4 +1,4 @@
-//! Hearing one channel, and looking all the same.
+//! Subscription to one NOTIFY channel, with polling.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// What a listener hears.
+/// Events of a [`PgNotificationHub`](crate::PgNotificationHub).
 #[derive(Debug, Clone)]
 pub enum PgNotification {
-    /// Somebody notified `channel`.
+    /// A NOTIFY message of any channel.
     Received {
-        /// The channel.
+        /// Channel of the notification.
         channel: String,
-        /// What they said.
+        /// Payload of the notification.
         payload: String,
     },
-    /// The connection was lost for a while: anything may have been said meanwhile.
+    /// The connection was lost for a while: notifications may have been missed.
     Missed,
 }
 
-/// Hears what is said on one channel of [`Notifications`](crate::PgNotificationHub). A look is due every so often: messages,
-/// of this channel or another, do not put it off.
+/// Subscriber to one channel of a [`PgNotificationHub`](crate::PgNotificationHub). Notifications,
+/// of this channel or others, do not delay the poll.
 #[derive(Debug)]
 pub struct ChannelSubscriber {
     receiver: Receiver<PgNotification>,
@@ -30,12 +30,12 @@ pub struct ChannelSubscriber {
     poll_at: Instant,
 }
 
-/// What there is to be done.
+/// Reason of a wakeup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChannelWakeup {
-    /// This was said on the channel.
+    /// A notification on the channel, with its payload.
     Notified(String),
-    /// Something may have been missed, or has not been looked at for long: look.
+    /// The poll interval is over or notifications may have been missed: poll.
     PollDue,
 }
 
@@ -48,9 +48,9 @@ impl ChannelSubscriber {
         Self { receiver, channel, poll_interval, poll_at: Instant::now() + poll_interval }
     }
 
-    /// Waits for what is said, at most until a look is due.
+    /// Waits for a notification, at most until the next poll is due.
     pub async fn next(&mut self) -> ChannelWakeup {
-        // A time-out alone would not do: it is not asked while messages are there.
+        // `timeout_at` alone does not suffice: it is not checked while messages are ready.
         while Instant::now() < self.poll_at {
             match timeout_at(self.poll_at, self.receiver.recv()).await {
                 Ok(Ok(PgNotification::Received { channel, payload }))

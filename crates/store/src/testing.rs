@@ -1,9 +1,10 @@
-//! Real Postgres for tests: one server for each test process, one fresh database for each test, copied from a
-//! migrated template in milliseconds. The server ends with the process, whatever happens to it.
+//! Real Postgres for tests: one server per test process, one fresh database per test, copied from a
+//! migrated template in milliseconds. The server ends with the process, even after a crash.
 //!
-//! A test runs inside [`run_test`], which gives it a runtime of its own and fails it when any of its tasks panics.
+//! A test runs inside [`run_test`], which creates a runtime for it and fails it when any
+//! of its tasks panics.
 
-#![allow(clippy::expect_used, clippy::panic)] // a test that cannot set itself up fails loudly
+#![allow(clippy::expect_used, clippy::panic)] // a failed set-up fails the test
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -21,13 +22,13 @@ use crate::embedded::{EmbeddedServer, EmbeddedServerOptions};
 static TEST_COUNT: AtomicU64 = AtomicU64::new(0);
 static PANICKED_THREADS: OnceLock<Mutex<HashSet<String>>> = OnceLock::new();
 
-/// Runs one test on a runtime of its own (two threads) and fails it if any task of that runtime panicked.
+/// Runs one test on a new runtime (two threads) and fails it if a task of that runtime panicked.
 pub fn run_test<F: Future<Output = ()>>(test: F) {
     let panics = run_counting_panics(test);
     assert_eq!(panics, 0, "a task of this test panicked");
 }
 
-/// Like [`run_test`], for tests that make tasks panic on purpose: returns on how many threads one did.
+/// Like [`run_test`] for tests with intended panics: returns the number of threads with a panic.
 pub fn run_counting_panics<F: Future<Output = ()>>(test: F) -> usize {
     record_panics();
     let name = format!("test-{}-", TEST_COUNT.fetch_add(1, Ordering::Relaxed));
@@ -59,18 +60,18 @@ fn record_panics() {
     });
 }
 
-/// A fresh database with the control schema.
+/// Creates a fresh database with the control schema.
 pub async fn create_control_database() -> PgPool {
     open_test_pool(control_database_options().await).await
 }
 
-/// How to connect to a fresh database with the control schema, for tests that open several pools on it.
+/// Connect options of a fresh database with the control schema, for tests with several pools.
 pub async fn control_database_options() -> PgConnectOptions {
     static TEMPLATE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
     copy_template("template_control", &TEMPLATE, MigrationSet::control()).await
 }
 
-/// A fresh database with the schema of a ledger shard.
+/// Creates a fresh database with the schema of a ledger shard.
 pub async fn create_shard_database() -> PgPool {
     static TEMPLATE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
     open_test_pool(copy_template("template_shard", &TEMPLATE, MigrationSet::shard()).await).await
@@ -96,7 +97,8 @@ async fn copy_template(
     cluster.connect_options(&name)
 }
 
-/// Does to a template what the chosen mutant does to this schema, if it does anything to it: scripts/mutants/SCHEMA/NAME.sql.
+/// Applies the selected mutant's SQL file for this schema,
+/// scripts/mutants/SCHEMA/NAME.sql, if it exists.
 #[cfg(feature = "mutants")]
 async fn mutate(connection: &mut PgConnection, schema: &str) {
     let Some(name) = crate::mutant::chosen() else { return };
@@ -107,12 +109,12 @@ async fn mutate(connection: &mut PgConnection, schema: &str) {
     };
     let tools = std::fs::read_to_string(folder.join("mutate.sql")).expect("mutate.sql");
     sqlx::raw_sql(AssertSqlSafe(tools)).execute(&mut *connection).await.expect("mutate.sql");
-    // The runner knows these words: a mutant that does not fit the schema any more has not been killed.
+    // The runner parses this message: a mutant that no longer applies does not count as killed.
     let applied = sqlx::raw_sql(AssertSqlSafe(statements)).execute(connection).await;
     applied.unwrap_or_else(|error| panic!("the mutant {name} does not apply: {error}"));
 }
 
-/// How to connect to a fresh database without any schema, for programs that bring their own.
+/// Connect options of a fresh database without schema, for programs with separate migrations.
 pub async fn empty_database_options() -> PgConnectOptions {
     let cluster = start_test_cluster();
     let name = format!("test_{}", TEST_COUNT.fetch_add(1, Ordering::Relaxed));
@@ -120,12 +122,12 @@ pub async fn empty_database_options() -> PgConnectOptions {
     cluster.connect_options(&name)
 }
 
-/// A pool as the services use it.
+/// Opens a pool with the settings of the services.
 pub async fn open_test_pool(options: PgConnectOptions) -> PgPool {
     open_test_pool_with(options, Vec::new()).await
 }
 
-/// Like [`open_test_pool`], with other settings of its sessions.
+/// Like [`open_test_pool`], with additional session settings.
 pub async fn open_test_pool_with(
     options: PgConnectOptions,
     session: Vec<(&'static str, String)>,
@@ -136,7 +138,7 @@ pub async fn open_test_pool_with(
 
 async fn create_database(cluster: &TestCluster, statement: &str) {
     let mut admin = open_connection(cluster.connect_options("postgres")).await;
-    // Only one copy of a template at a time: Postgres refuses a second one.
+    // One copy of a template at a time: Postgres refuses concurrent ones.
     sqlx::query("SELECT pg_advisory_lock(1)").execute(&mut admin).await.expect("lock");
     sqlx::query(AssertSqlSafe(statement.to_owned()))
         .execute(&mut admin)
@@ -159,7 +161,7 @@ impl TestCluster {
     }
 }
 
-/// The server of this test process, started by a thread that never ends: the server would end with it.
+/// Test server of this process. Its thread never ends, because the server ends with the thread.
 fn start_test_cluster() -> &'static TestCluster {
     static CLUSTER: OnceLock<TestCluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
@@ -183,7 +185,7 @@ fn start_test_cluster() -> &'static TestCluster {
     })
 }
 
-/// A folder named after this process; those of processes that are gone are removed.
+/// Creates a directory named after this process; removes those of dead processes.
 fn create_cluster_dir() -> PathBuf {
     const DIR_PREFIX: &str = "order-service-test-";
     let tmp = std::env::temp_dir();

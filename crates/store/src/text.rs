@@ -1,9 +1,9 @@
-//! Other people's words, as a database can hold them.
+//! Text from outside, made storable: no NUL bytes, bounded length.
 
-/// Characters kept of a reason.
+/// Maximum length in characters.
 const MAX_TEXT_CHARS: usize = 1000;
 
-/// `text` without NUL, which Postgres refuses, and not without end.
+/// Replaces NUL, which Postgres refuses, and truncates to 1000 characters.
 pub fn to_storable_text(text: &str) -> String {
     text.replace('\0', "\u{fffd}").chars().take(MAX_TEXT_CHARS).collect()
 }

@@ -1,16 +1,18 @@
-//! Named database work with bounded retry that no client can cancel.
+//! Named database operations with bounded retry, independent of client cancellation.
 //!
-//! Dropping a future in the middle of database work can return a connection with an open transaction to the pool
-//! (launchbadge/sqlx #4394), and servers drop the futures of clients that go away. So all work runs in tasks of
-//! its own: the caller may vanish, the work ends.
+//! - Cancellation: dropping a future during database work can return a connection with an open
+//!   transaction to the pool (launchbadge/sqlx #4394), and servers drop the futures of disconnected
+//!   clients. All work therefore runs in separate tasks: a cancelled caller does
+//!   not cancel the transaction.
 //!
-//! Work is repeated also when the answer of a commit was lost: then it meets what it may itself have written. Work that
-//! recognises that answers the same again. Work that may *refuse* because of it (a version that has moved on, a lock that
-//! is gone, a row that is deleted already) must not say no for something it has done: it runs by [`run_refusable_statement`] or
-//! [`run_refusable_tx`], which then answer [`Error::OutcomeUnknown`].
+//! - Commit outcome unknown: work is retried when the answer of a commit was lost, and may then
+//!   meet its earlier effect. Idempotent work returns the same answer again. Work that may *refuse*
+//!   because of that effect (a moved version, a released lock, a deleted row) must not report a
+//!   refusal for its success: it runs by [`run_refusable_statement`] or [`run_refusable_tx`],
+//!   which then return [`Error::OutcomeUnknown`].
 //!
-//! Nothing is waited for without an end: work that gets no answer in its time fails, and its connection is closed without
-//! a word to a peer that is not there.
+//! - Every wait has a timeout: work without an answer in time fails, and its connection is dropped
+//!   without a graceful close.
 
 use std::time::{Duration, Instant};
 
@@ -27,16 +29,17 @@ use crate::second_connection;
 use crate::session::IDLE_IN_TRANSACTION_TIMEOUT;
 use crate::{Error, PgOperation, Result, mutant};
 
-/// How long one piece of work is repeated: long enough for a database to restart.
+/// Total time of retries of one operation: long enough for a database restart.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(3);
-/// The wait before the first repetition; doubles up to the longest, with jitter.
+/// Wait before the first retry; doubles up to the maximum, with jitter.
 const FIRST_RETRY_WAIT: Duration = Duration::from_millis(5);
 const MAX_RETRY_WAIT: Duration = Duration::from_millis(200);
 
-/// Runs `work` on one pooled connection without opening a transaction: for single statements, which are
-/// transactions of their own. Repeated for up to 3 s on transient errors (not after an answer that did not come for as
-/// long), also when the answer of a commit was lost: `work` must be safe to repeat, and answer the same again. The
-/// operation's name labels metrics and logs; without an answer within its time the outcome is [`Error::Unavailable`].
+/// Runs `work` on a pooled connection without an explicit transaction: for single statements.
+/// Transient errors are retried for up to 3 s (not after a timeout that took as long), also when
+/// the commit outcome is unknown: `work` must be idempotent and return the same answer again. The
+/// operation's name labels metrics and logs. Without an answer within its timeout
+/// the result is [`Error::Unavailable`].
 pub async fn run_statement<T, F>(
     pool: &PgPool,
     operation: impl Into<PgOperation>,
@@ -55,7 +58,7 @@ where
     .await
 }
 
-/// Like [`run_statement`], inside one transaction: commits if `work` succeeds, rolls back if not.
+/// Like [`run_statement`] in one transaction: commits if `work` succeeds, else rolls back.
 pub async fn run_tx<T, F>(pool: &PgPool, operation: impl Into<PgOperation>, work: F) -> Result<T>
 where
     T: Send + 'static,
@@ -70,8 +73,8 @@ where
     .await
 }
 
-/// Like [`run_statement`], for work whose answer may be a refusal: if an earlier try may have been committed, an answer for which
-/// `is_refusal` is true becomes [`Error::OutcomeUnknown`].
+/// Like [`run_statement`], for work whose answer may be a refusal: if an earlier attempt may have
+/// been committed, an answer for which `is_refusal` holds becomes [`Error::OutcomeUnknown`].
 pub async fn run_refusable_statement<T, F>(
     pool: &PgPool,
     operation: impl Into<PgOperation>,
@@ -91,7 +94,8 @@ where
     .await
 }
 
-/// Like [`run_refusable_statement`], inside one transaction: commits if `work` succeeds, rolls back if not.
+/// Like [`run_refusable_statement`] in one transaction: commits if `work`
+/// succeeds, else rolls back.
 pub async fn run_refusable_tx<T, F>(
     pool: &PgPool,
     operation: impl Into<PgOperation>,
@@ -111,17 +115,17 @@ where
     .await
 }
 
-/// How a piece of work is run.
+/// Mode of an operation.
 struct OperationOptions<T> {
     in_transaction: bool,
-    /// Whether an answer denies what an earlier try may have done.
+    /// Whether an answer denies the effect of an earlier attempt.
     is_refusal: fn(&T) -> bool,
 }
 
-/// What one try came to.
+/// Result of one attempt.
 struct OperationAttempt<T> {
     outcome: Result<T>,
-    /// Whether it failed in such a way that it may have been committed.
+    /// Whether the commit outcome is unknown.
     may_be_committed: bool,
 }
 
@@ -210,7 +214,8 @@ where
     );
     let Ok(result) = timeout(deadline, worked).await else {
         discard_connection(connection);
-        // Before the server's own limit it may be a lock, or a slow disk: the network is not to blame.
+        // Below the server's statement timeout a lock or a slow disk may be the
+        // cause, not the network.
         if deadline > pool_statement_timeout(pool) {
             DatabaseLink::for_options(&pool.connect_options()).mark_suspected();
         }
@@ -223,7 +228,7 @@ where
         crate::disk_full::note_disk_error(error);
     }
     if let Err(Error::Unavailable(_)) = result.outcome {
-        // Probably dead: the next try must not get it again.
+        // Probably dead: the next attempt needs another connection.
         connection.close_on_drop();
     } else {
         return_connection(connection, pool.connect_options());
@@ -245,7 +250,7 @@ fn no_answer_error(operation: PgOperation, deadline: Duration) -> Error {
     Error::from(sqlx::Error::Io(silence))
 }
 
-/// Lets the server be as patient as the operation is, for as long as it lasts.
+/// Raises the server's timeouts to the operation's for its duration.
 async fn attempt_within_timeout<T, F>(
     connection: &mut PgConnection,
     operation: PgOperation,
@@ -262,12 +267,12 @@ where
         return OperationAttempt { outcome: Err(error), may_be_committed: false };
     }
     let done = attempt_work(connection, work, transaction).await;
-    // What was done is done; a connection that cannot be told is broken, which is seen when it is given back.
+    // The work's outcome stands; a broken connection is detected when it is returned.
     let _ = set_session_timeouts(connection, STATEMENT_TIMEOUT, IDLE_IN_TRANSACTION_TIMEOUT).await;
     done
 }
 
-/// For each statement, and for what the process does between those of a transaction.
+/// Sets the timeout of each statement and of idle time within a transaction.
 async fn set_session_timeouts(
     connection: &mut PgConnection,
     statement: Duration,
@@ -303,7 +308,7 @@ where
         Ok((tx, value))
     };
     match worked.await {
-        // A transaction whose commit was not asked for is rolled back.
+        // Without a COMMIT the transaction is rolled back.
         Err(error) => OperationAttempt { outcome: Err(error), may_be_committed: false },
         Ok((tx, value)) => {
             let outcome = tx.commit().await.map_err(Error::from);

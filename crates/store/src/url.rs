@@ -1,11 +1,11 @@
-//! Database URLs, as hosted databases give them.
+//! Parsing of database URLs as hosted databases provide them.
 
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-/// The parameters that say what the driver does.
+/// URL parameters passed to sqlx.
 const DRIVER_PARAMETERS: [&str; 12] = [
     "application_name",
     "dbname",
@@ -21,8 +21,8 @@ const DRIVER_PARAMETERS: [&str; 12] = [
     "user",
 ];
 
-/// Parameters of libpq that ask for no more than what is done anyway, with the values of which that is true; none: any. How
-/// long to wait and how to notice a connection that is dead are settings of the programs (`docs/operations.md`).
+/// libpq parameters that are redundant here, with the accepted values (empty: any). Connect
+/// timeouts and dead-peer detection are settings of the programs (`docs/operations.md`).
 const IGNORED_PARAMETERS: [(&str, &[&str]); 18] = [
     ("channel_binding", &["disable", "prefer", "require"]),
     ("client_encoding", &["auto", "utf8", "utf-8", "unicode"]),
@@ -44,10 +44,10 @@ const IGNORED_PARAMETERS: [(&str, &[&str]); 18] = [
     ("tcp_user_timeout", &[]),
 ];
 
-/// Whether a URL asked for what the driver cannot do, and the log has not said so.
+/// Whether a URL requires channel binding, which sqlx lacks, and no warning was logged yet.
 static CHANNEL_BINDING_REQUIRED: AtomicBool = AtomicBool::new(false);
 
-/// Says, once, what of a URL is not done; URLs are read before there is a log.
+/// Logs the warning about channel binding once; URLs are parsed before logging is set up.
 pub(crate) fn warn_of_channel_binding() {
     if CHANNEL_BINDING_REQUIRED.swap(false, Ordering::Relaxed) {
         tracing::warn!(
@@ -56,7 +56,7 @@ pub(crate) fn warn_of_channel_binding() {
     }
 }
 
-/// Reads a `postgres://` URL. What is wrong is said without a word of the URL's secrets.
+/// Parses a `postgres://` URL. Error messages contain no secrets of the URL.
 pub fn parse_database_url(url: &str) -> Result<PgConnectOptions, String> {
     let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
     let rest = rest.ok_or("must begin with postgres:// or postgresql://")?;
@@ -70,7 +70,8 @@ pub fn parse_database_url(url: &str) -> Result<PgConnectOptions, String> {
     let (mut used, mut trusts_system) = (Vec::new(), false);
     for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=').unwrap_or((parameter, "")) {
-            // The certificates that the driver takes if none are named; who names them so means the host to be verified.
+            // The root certificates that sqlx uses by default; in libpq
+            // this value implies `verify-full`.
             ("sslrootcert", "system") => trusts_system = true,
             (name, _) if DRIVER_PARAMETERS.contains(&name) => used.push(parameter),
             (name, value) => check_ignored_parameter(name, value)?,
@@ -81,7 +82,7 @@ pub fn parse_database_url(url: &str) -> Result<PgConnectOptions, String> {
     Ok(if trusts_system { options.ssl_mode(PgSslMode::VerifyFull) } else { options })
 }
 
-/// Whether a parameter that is not used may be left out.
+/// Checks that an ignored parameter is redundant.
 fn check_ignored_parameter(name: &str, value: &str) -> Result<(), String> {
     let Some((_, values)) = IGNORED_PARAMETERS.iter().find(|(known, _)| *known == name) else {
         return Err(format!(

@@ -1,4 +1,4 @@
-//! Whether a database takes what is written: a standby answers every question and refuses every order.
+//! Detection of read-only databases: a standby answers queries and refuses writes.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use sqlx::{PgConnection, PgPool};
 use crate::connect::{ConnectError, describe_database};
 use crate::{PgOperation, Result, run_statement};
 
-/// From one look at a database that cannot be written to the next.
+/// Minimum interval between probes of a read-only database.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// For one look.
+/// Timeout of one probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why nothing can be written, if so; asked on a connection in hand.
+/// Reason why the database behind `connection` is read-only, if it is.
 pub async fn read_only_reason(connection: &mut PgConnection) -> Result<Option<&'static str>> {
     let (is_standby, is_read_only): (bool, bool) =
         sqlx::query_as(READ_ONLY_SQL).fetch_one(connection).await?;
@@ -23,7 +23,7 @@ pub async fn read_only_reason(connection: &mut PgConnection) -> Result<Option<&'
     })
 }
 
-/// Waits until the database of `pool` can be written: a standby may become the primary while it is waited for.
+/// Waits until the database of `pool` is writable: a standby may be promoted meanwhile.
 pub async fn wait_until_writable(pool: &PgPool, max_wait: Duration) -> Result<(), ConnectError> {
     let (started, database) = (Instant::now(), describe_database(&pool.connect_options()));
     loop {

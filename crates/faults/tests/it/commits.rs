@@ -1,4 +1,4 @@
-//! Faults at the COMMIT of the transaction that a test is about, and of no other one.
+//! Faults at the COMMIT of one particular transaction.
 
 use faults::{Action, Fault, Point};
 use sqlx::Connection as _;

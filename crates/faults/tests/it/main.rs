@@ -1,4 +1,4 @@
-//! The proxy in front of a real Postgres, with the client that the services use.
+//! Tests of the proxy in front of a real Postgres, with sqlx as the client.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,8 @@ use faults::{Proxy, with_faults};
 use sqlx::{Connection as _, PgConnection};
 use store::testing::empty_database_options;
 
-/// A fresh database with one table, a connection straight to it, and a proxy with one connection through it.
+/// Returns a direct connection to a fresh database with one table, a proxied
+/// connection, and the proxy.
 async fn proxied() -> (PgConnection, PgConnection, Proxy) {
     let options = empty_database_options().await;
     let mut direct = PgConnection::connect_with(&options).await.unwrap();

@@ -1,4 +1,4 @@
-//! Connections that go silent: nobody is told, and what was held goes on when it is released.
+//! Held connections: neither side notices, and a released connection continues.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Cuts at a named statement: before it is carried out, or with its answer lost; the n-th time, or at random.
+//! Cuts at a named statement: before execution or with the reply lost, at the n-th
+//! execution or at random.
 
 use faults::{Action, Counts, Fault, with_faults};
 use sqlx::{Connection as _, PgConnection};

@@ -1,4 +1,5 @@
-//! Which queues there are and how they behave: for who makes queues and uses none.
+//! Queue catalogue: reads and writes queue settings, for callers that manage queues
+//! and send no messages.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,15 +10,15 @@ use sqlx::PgPool;
 use super::postgres::duration_ms;
 use super::{DeadLetterPolicy, FifoQueueOptions, Result};
 
-/// The queues of one place.
+/// Access to the queue settings of one engine.
 pub trait FifoCatalogue: Send + Sync {
-    /// How those of these queues behave that are there. Changes nothing.
+    /// Reads the settings of the existing queues among `names`. Read-only.
     fn find_queues<'a>(
         &'a self,
         names: &'a [String],
     ) -> BoxFuture<'a, Result<BTreeMap<String, FifoQueueOptions>>>;
 
-    /// Makes a queue if there is none of this name, and gives it these terms. Messages stay.
+    /// Creates the queue or updates its settings. Messages are kept.
     fn ensure_queue<'a>(
         &'a self,
         name: &'a str,
@@ -25,7 +26,7 @@ pub trait FifoCatalogue: Send + Sync {
     ) -> BoxFuture<'a, Result<()>>;
 }
 
-/// The queues in a control database.
+/// Queue catalogue of a control database.
 pub struct PgFifoCatalogue(pub PgPool);
 
 impl FifoCatalogue for PgFifoCatalogue {

@@ -1,4 +1,11 @@
-//! A consumer: receives, keeps what is in work from others for as long as that takes, and settles it.
+//! FIFO consumer: receives messages, extends their visibility timeout while a handler runs, and
+//! settles them by the handler's outcome.
+//!
+//! - Shape: up to 10 messages per receive, handled in parallel by group, one after
+//!   another within a group.
+//! - Cost: one receive per batch, one visibility extension per message every third of the timeout.
+//! - Promise: at-least-once delivery. A crashed consumer's messages become visible again after the
+//!   visibility timeout; a dead letter is sent before its message is deleted.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,50 +22,51 @@ use super::{
     MAX_RECEIVE_WAIT_TIME, MAX_RECEIVED_MESSAGES, NewFifoMessage, Result,
 };
 
-/// The attribute of a dead letter that says why it is one.
+/// Attribute of a dead letter: the reason.
 pub const REASON_ATTRIBUTE: &str = "Reason";
-/// The attribute of a dead letter whose body was cut: how many bytes the message had.
+/// Attribute of a dead letter with a truncated body: the original body size in bytes.
 pub const CUT_FROM_ATTRIBUTE: &str = "CutFrom";
-/// Longest reason, in characters.
+/// Maximum length of a reason, in characters.
 const MAX_REASON_CHARS: usize = 1000;
-/// The pause after the engine did not answer.
+/// Wait after a failed call to the engine.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What becomes of a message.
+/// Outcome of handling one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageOutcome {
-    /// Done: deleted.
+    /// Processed: the message is deleted.
     Done,
-    /// Left in its group, to be received again after this long.
+    /// Not processed: the message stays in its group and is received again after this time.
     RetryAfter(Duration),
-    /// Given up, with the reason: put among the dead letters.
+    /// Given up, with the reason: the message moves to the dead letter queue.
     Dead(String),
 }
 
-/// Does what messages ask for. One may come more than once: effects must be idempotent.
+/// Handler of messages. Delivery is at least once: effects must be idempotent.
 pub trait FifoConsumer: Send + Sync + 'static {
-    /// Deals with one message. Dropped at an await when the message has become somebody else's. A panic makes it a dead
-    /// letter.
+    /// Handles one message. The future is dropped at an await point when another receiver took over
+    /// the message. A panic makes the message a dead letter.
     fn consume(&self, message: &FifoMessage) -> impl Future<Output = MessageOutcome> + Send;
 }
 
-/// How a consumer works.
+/// Settings of a consumer.
 #[derive(Debug, Clone, Copy)]
 pub struct FifoConsumerOptions {
-    /// Messages in work at a time.
+    /// Maximum number of messages in work.
     pub concurrency: usize,
-    /// How long others wait for what a dead process had in work; extended three times as often while it works.
+    /// Visibility timeout: how long the messages of a crashed consumer stay invisible. Extended
+    /// after every third of it while a handler runs.
     pub visibility_timeout: Duration,
-    /// How long what is in work may take once the consumer is told to stop; then it is given back.
+    /// Time for messages in work to finish after `stop`; afterwards they are made visible again.
     pub shutdown_timeout: Duration,
 }
 
-/// Where messages come from, and where the dead ones go.
+/// A queue and its dead letter queue.
 #[derive(Clone)]
 pub struct FifoQueuePair {
-    /// The queue.
+    /// Source of the messages.
     pub queue: Arc<dyn FifoQueue>,
-    /// Its dead letters.
+    /// Destination of messages that are given up.
     pub dead_letters: Arc<dyn FifoQueue>,
 }
 
@@ -70,8 +78,8 @@ struct FifoConsumerTask<C> {
     outage: Outage,
 }
 
-/// Consumes until `stop`, and returns when nothing is in work any more. What a receive under way at that moment brings is
-/// received again after the visibility time-out.
+/// Consumes until `stop`; returns when no message is in work. Messages of a receive in flight at
+/// that moment are received again after the visibility timeout.
 pub async fn consume_messages<C: FifoConsumer>(
     queues: FifoQueuePair,
     consumer: Arc<C>,
@@ -108,7 +116,7 @@ pub async fn consume_messages<C: FifoConsumer>(
     }
 }
 
-/// What was received, by group, with the room it takes.
+/// Receives messages and groups them by message group, each with its semaphore permits.
 async fn receive_groups<C>(
     task: &FifoConsumerTask<C>,
     free: &Arc<Semaphore>,
@@ -139,7 +147,7 @@ async fn receive_groups<C>(
     };
     let mut groups: Vec<(Vec<FifoMessage>, OwnedSemaphorePermit)> = Vec::new();
     for message in received {
-        // There is room: only this task takes it.
+        // A permit is available: only this task acquires them.
         let Ok(permit) = free.clone().try_acquire_owned() else { continue };
         match groups.iter_mut().find(|(messages, _)| messages[0].group == message.group) {
             Some((messages, permits)) => {
@@ -153,7 +161,8 @@ async fn receive_groups<C>(
 }
 
 impl<C: FifoConsumer> FifoConsumerTask<C> {
-    /// Messages of one group, one after another; after one that is not done the others go back.
+    /// Handles messages of one group in order; after the first that is not done, the rest
+    /// are made visible again.
     async fn handle_group(
         self: Arc<Self>,
         messages: Vec<FifoMessage>,
@@ -172,7 +181,7 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
         drop(permits);
     }
 
-    /// Whether the message is out of the queue.
+    /// Returns whether the message has left the queue.
     async fn handle_message(&self, message: &FifoMessage, later: &[FifoMessage]) -> bool {
         let handled = store::panics::catch_panic(self.consumer.consume(message));
         let verdict = tokio::select! {
@@ -197,7 +206,7 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
         }
     }
 
-    /// Keeps messages from others; returns when that has failed.
+    /// Extends the visibility of the messages in work; returns when that failed.
     async fn extend_visibility(&self, message: &FifoMessage, later: &[FifoMessage]) {
         let mut extended_at = Instant::now();
         let mut wait = self.visibility_timeout / 3;
@@ -216,7 +225,8 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
                 Err(_) => wait = RETRY_INTERVAL.min(self.visibility_timeout / 10),
             }
             for message in later {
-                // If that fails, it is received again: after this one, as it is of the same group.
+                // On failure the message is received again, but after this one: both are
+                // of the same group.
                 let _ = self
                     .queues
                     .queue
@@ -226,7 +236,7 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
         }
     }
 
-    /// Takes a message out of the queue; whether that was possible.
+    /// Removes a message from the queue; returns whether that succeeded.
     async fn settle_message(&self, message: &FifoMessage, reason: Option<&str>) -> bool {
         let deadline = Instant::now() + self.visibility_timeout;
         loop {
@@ -240,7 +250,7 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
                     sleep(RETRY_INTERVAL).await
                 }
                 Err(error) => {
-                    // It comes again, and is found done.
+                    // The message is received again and found done.
                     tracing::warn!(queue = self.queues.queue.name(), id = message.id, %error, "a message was not settled");
                     return false;
                 }
@@ -248,7 +258,8 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
         }
     }
 
-    /// The dead letter first: a message is nowhere at no time, and a repeated letter is the same letter.
+    /// Sends the dead letter before the delete, so the message is never lost. A repeated
+    /// dead letter is deduplicated.
     async fn bury_message(&self, message: &FifoMessage, reason: &str) -> Result<()> {
         metrics::counter!("fifo_dead_letters_total", "queue" => self.queues.queue.name().to_owned())
             .increment(1);
@@ -257,13 +268,13 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
     }
 
     async fn return_message(&self, message: &FifoMessage, delay: Duration) {
-        // If that fails, others have it, or get it after the time-out.
+        // On failure another receiver has the message, or gets it after the visibility timeout.
         let _ = self.queues.queue.change_visibility(&message.receipt, delay).await;
     }
 }
 
-/// The message with the reason beside it. What leaves no room for that is cut, so that every message can be buried: first the
-/// attributes that are too many or too large, then the end of the body.
+/// Builds a dead letter: the message with the reason as an attribute. An oversized message is
+/// truncated so that every message fits: excess attributes first, then the end of the body.
 pub fn build_dead_letter(message: &FifoMessage, reason: &str) -> NewFifoMessage {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let reason: String = reason.chars().take(MAX_REASON_CHARS).map(plain).collect();

@@ -1,12 +1,12 @@
-//! Forgetting dead letters of the queues in Postgres that nobody has looked after.
+//! Retention of dead letters in Postgres queues.
 
 use std::time::Duration;
 
 use sqlx::PgPool;
 use store::{Result, run_statement};
 
-/// Deletes messages that have lain in a queue of dead letters for so long, about `max_messages` at most; how many. Waits for nobody
-/// who is at work on them.
+/// Deletes messages that are older than `older_than` in dead letter queues, about `max_messages` at
+/// most. Returns their number. Does not wait for locks.
 pub async fn delete_dead_letters(
     pool: &PgPool,
     older_than: Duration,

@@ -1,4 +1,4 @@
-//! What a message is, and what it may be.
+//! Message types and their validation rules.
 
 use std::collections::BTreeMap;
 
@@ -6,66 +6,67 @@ use chrono::{DateTime, Utc};
 
 use super::{FifoError, Result};
 
-/// Largest message: body and attributes, in bytes.
+/// Maximum size of body and attributes together, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
-/// Most attributes of a message.
+/// Maximum number of attributes.
 pub const MAX_MESSAGE_ATTRIBUTES: usize = 10;
-/// Longest group and deduplication id.
+/// Maximum length of a group or deduplication id, in bytes.
 const MAX_ID_BYTES: usize = 128;
 
-/// A message to be sent.
+/// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewFifoMessage {
-    /// Messages of a group are received one after another.
+    /// Message group: its messages are received one after another.
     pub group: String,
-    /// Sent again within five minutes, it is the same message.
+    /// Deduplication id: a message with an id sent within the last five minutes
+    /// is not stored again.
     pub deduplication_id: String,
-    /// Text.
+    /// Body text, which must not be empty.
     pub body: String,
-    /// Texts beside the body, by name.
+    /// Name-value texts beside the body.
     pub attributes: BTreeMap<String, String>,
 }
 
-/// What became of a message that was sent.
+/// The engine's acknowledgement of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentMessage {
-    /// The engine's name for it; of a repeated one, the first one's.
+    /// Message id given by the engine; for a repeated send, the first message's id.
     pub id: String,
-    /// Grows within a group, in the order of delivery.
+    /// Sequence number; grows within a group in delivery order.
     pub sequence: u128,
 }
 
-/// Proves that a message was received, and not by others since. What it says is the engine's business.
+/// Receipt of one receive, invalidated by a later receive of the message. Opaque to callers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MessageReceipt(pub String);
 
-/// A received message.
+/// A received message with its receipt.
 #[derive(Debug, Clone)]
 pub struct FifoMessage {
-    /// The engine's name for it.
+    /// Message id given by the engine.
     pub id: String,
-    /// Its group.
+    /// Message group given by the sender.
     pub group: String,
-    /// What it was sent with.
+    /// Deduplication id given by the sender.
     pub deduplication_id: String,
-    /// Grows within a group, in the order of delivery.
+    /// Sequence number; grows within a group in delivery order.
     pub sequence: u128,
-    /// Text.
+    /// Body text of the message.
     pub body: String,
-    /// Texts beside the body.
+    /// Name-value texts beside the body.
     pub attributes: BTreeMap<String, String>,
-    /// When it was sent.
+    /// Time of the send.
     pub sent_at: DateTime<Utc>,
-    /// How often it has been received, this time included.
+    /// Number of receives, including this one.
     pub receive_count: u32,
-    /// When it was received first, by the queue's clock, if the engine says so.
+    /// Time of the first receive by the queue's clock, if the engine reports it.
     pub first_received_at: Option<DateTime<Utc>>,
-    /// This receive's.
+    /// Receipt of this receive.
     pub receipt: MessageReceipt,
 }
 
 impl NewFifoMessage {
-    /// Refuses what an engine might refuse: the rules of Amazon SQS.
+    /// Checks the rules of Amazon SQS, so that every engine accepts the message.
     pub fn validate(&self) -> Result<()> {
         check_id("group", &self.group)?;
         check_id("deduplication", &self.deduplication_id)?;
@@ -95,7 +96,7 @@ impl NewFifoMessage {
     }
 }
 
-/// Characters of XML 1.0.
+/// Characters allowed by XML 1.0.
 fn is_allowed_char(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }

@@ -1,10 +1,11 @@
-//! FIFO queues with the semantics of Amazon SQS, whatever keeps them.
+//! FIFO queues with the semantics of Amazon SQS, on interchangeable engines.
 //!
-//! A message belongs to a group. Of a group nothing is received while an earlier message of it is in flight (received, and
-//! neither deleted nor visible again) or waiting, so what is done for one ends before the next begins. Delivery is at
-//! least once: whoever receives a message owns it until its visibility time-out, extends that while working, and deletes
-//! it when done; a receipt that has expired is refused. A message whose deduplication id was sent within the last five
-//! minutes is that message.
+//! - Order: every message belongs to a group. A message is received only when no earlier message of
+//!   its group is waiting or in flight (received, and neither deleted nor visible again).
+//! - Delivery: at least once. A receiver owns a message until its visibility timeout, extends the
+//!   timeout while working and deletes the message when done. An expired receipt is refused.
+//! - Deduplication: a message whose deduplication id was sent within the last five minutes
+//!   is the earlier message.
 
 mod catalogue;
 mod consume;
@@ -36,70 +37,72 @@ pub use postgres::{FIFO_CHANNEL, FifoMessageStatus, PgFifo};
 pub use refusals::{FifoRefusalHandler, RefusedMessage};
 pub use sqs::{SqsAccount, SqsCredentials, SqsEngine, SqsKeyProvider};
 
-/// Most messages of one receive.
+/// Maximum number of messages per receive.
 pub const MAX_RECEIVED_MESSAGES: usize = 10;
-/// Longest wait of one receive.
+/// Maximum wait time of one receive.
 pub const MAX_RECEIVE_WAIT_TIME: Duration = Duration::from_secs(20);
-/// Longest time that a message can be kept from others.
+/// Maximum visibility timeout of a message.
 pub const MAX_VISIBILITY_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
-/// How long a deduplication id is remembered.
+/// Time window in which a repeated deduplication id is recognised.
 pub const DEDUPLICATION_WINDOW: Duration = Duration::from_secs(300);
 
-/// Why a queue did not do what was asked.
+/// Errors of queue calls.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FifoError {
-    /// There is no such queue (yet).
+    /// The queue does not exist (yet).
     #[error("there is no queue {0}")]
     NoQueue(String),
-    /// The receipt is not, or no longer, the one that owns its message; nothing was changed.
+    /// The receipt is invalid or no longer owns its message; nothing was changed.
     #[error("the receipt has expired")]
     ReceiptExpired,
-    /// The queue would refuse it for ever.
+    /// The queue refuses the message permanently.
     #[error("{0}")]
     Invalid(String),
-    /// The queue would refuse it for ever: it takes no message of that size.
+    /// The queue refuses the message permanently because of its size.
     #[error("{0}")]
     TooLarge(String),
-    /// The engine does not answer: try again later.
+    /// The engine is unavailable: retry later.
     #[error("the queue does not answer: {0}")]
     Unavailable(String),
-    /// Anything else: a bug or a broken engine.
+    /// Any other error: a bug or a broken engine.
     #[error("the queue failed: {0}")]
     Internal(String),
 }
 
-/// `std::result::Result` with this room's error.
+/// Result with a [`FifoError`].
 pub type Result<T, E = FifoError> = std::result::Result<T, E>;
 
-/// How a queue behaves.
+/// Settings of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FifoQueueOptions {
-    /// How long a received message is kept from others, unless its receiver says otherwise.
+    /// Default visibility timeout of a received message.
     pub visibility_timeout: Duration,
-    /// Where messages go that nobody could deal with.
+    /// Redrive policy for messages that are received too often.
     pub dead_letters: Option<DeadLetterPolicy>,
 }
 
-/// Where messages go that nobody could deal with.
+/// Redrive policy: moves a message that is received too often to another queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterPolicy {
-    /// The name of a queue that is there.
+    /// Name of an existing queue, the dead letter queue.
     pub queue: String,
-    /// A message that was received so often and not deleted goes there instead of being received once more.
+    /// After this many receives without a delete, the message is moved instead of received again.
     pub max_receives: u32,
 }
 
-/// One queue.
+/// An open queue of some engine.
 pub trait FifoQueue: Send + Sync {
-    /// Its name.
+    /// Name of the queue.
     fn name(&self) -> &str;
 
-    /// Sends a message; it is durable when this returns. Repeating it within [`DEDUPLICATION_WINDOW`] answers the same.
+    /// Sends a message; it is durable when this returns. A repeat within [`DEDUPLICATION_WINDOW`]
+    /// returns the same answer.
     fn send(&self, message: NewFifoMessage) -> BoxFuture<'_, Result<SentMessage>>;
 
-    /// Receives at most `max_messages` (1 to [`MAX_RECEIVED_MESSAGES`]) messages, waiting up to `wait` for the first, and keeps them from
-    /// others for `visibility_timeout` (the queue's own if nothing is said). Several of one group, if an engine gives them
-    /// together, are in order: a later one must not be begun before the earlier one is deleted.
+    /// Receives at most `max_messages` (1 to [`MAX_RECEIVED_MESSAGES`]) messages, waiting up to
+    /// `wait` for the first. They stay invisible for `visibility` (default: the queue's timeout).
+    /// Several messages of one group are in order: do not start one before the
+    /// earlier one is deleted.
     fn receive(
         &self,
         max_messages: usize,
@@ -107,11 +110,13 @@ pub trait FifoQueue: Send + Sync {
         visibility: Option<Duration>,
     ) -> BoxFuture<'_, Result<Vec<FifoMessage>>>;
 
-    /// Deletes a received message: it is done. Refused with [`FifoError::ReceiptExpired`] once others may have received it.
+    /// Deletes a processed message. Fails with [`FifoError::ReceiptExpired`] once the message may
+    /// have been received again.
     fn delete<'a>(&'a self, receipt: &'a MessageReceipt) -> BoxFuture<'a, Result<()>>;
 
-    /// Keeps a received message from others for so long from now; zero gives it back at once. Refused with
-    /// [`FifoError::ReceiptExpired`] once others may have received it.
+    /// Sets the remaining visibility timeout of a received message; zero makes it visible
+    /// immediately. Fails with [`FifoError::ReceiptExpired`] once the message may
+    /// have been received again.
     fn change_visibility<'a>(
         &'a self,
         receipt: &'a MessageReceipt,
@@ -119,24 +124,25 @@ pub trait FifoQueue: Send + Sync {
     ) -> BoxFuture<'a, Result<()>>;
 }
 
-/// What keeps queues.
+/// An implementation of FIFO queues.
 pub trait FifoEngine: Send + Sync {
-    /// Makes a queue if there is none of this name, and gives it these terms.
+    /// Creates the queue or updates its settings.
     fn ensure_queue<'a>(
         &'a self,
         name: &'a str,
         options: FifoQueueOptions,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// A queue that is there.
+    /// Opens an existing queue.
     fn open_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>>;
 }
 
-/// Sends within a transaction on the control database: message and effect are committed together. Engines that lie
-/// elsewhere keep the messages in an outbox until they are sent.
+/// Sends within a transaction on the control database: message and effect commit atomically.
+/// Engines outside that database use an outbox.
 pub trait FifoTxSender: Send + Sync {
-    /// Sends to a queue that is there, in order. Groups are locked until the transaction ends: nobody else sends to them.
-    /// An engine that keeps an outbox answers nothing: what it sends has no id yet.
+    /// Sends to one existing queue, in order. The groups are locked until the transaction ends:
+    /// other senders to them block. Engines with an outbox return no answers: the messages
+    /// have no id yet.
     fn send_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
@@ -144,15 +150,16 @@ pub trait FifoTxSender: Send + Sync {
         messages: &'a [NewFifoMessage],
     ) -> BoxFuture<'a, store::Result<Vec<SentMessage>>>;
 
-    /// Sends to several queues, in order, whether or not they are there: an engine makes those that are missing, or keeps
-    /// the messages until somebody does.
+    /// Sends to several queues, in order. The queues need not exist: an engine creates missing
+    /// ones, or keeps the messages until they are created.
     fn send_all_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
         messages: &'a [(&'a str, &'a NewFifoMessage)],
     ) -> BoxFuture<'a, store::Result<Vec<SentMessage>>>;
 
-    /// Takes back what was to be sent under these ids, as far as it is not sent yet; what is known of that.
+    /// Removes messages with these deduplication ids that are not sent yet,
+    /// and returns their state.
     fn take_back_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
@@ -160,13 +167,13 @@ pub trait FifoTxSender: Send + Sync {
     ) -> BoxFuture<'a, store::Result<Vec<UnsentMessage>>>;
 }
 
-/// A message that was to be sent and is not any more.
+/// A message removed from the outbox before it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct UnsentMessage {
-    /// Its deduplication id.
+    /// Deduplication id of the message.
     pub deduplication: String,
-    /// How often it was tried.
+    /// Number of send attempts.
     pub attempts: i32,
-    /// Why it could not be sent; `None`: it had not come to that.
+    /// Last error; `None` if no attempt failed.
     pub reason: Option<String>,
 }

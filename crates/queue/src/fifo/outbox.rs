@@ -1,8 +1,12 @@
-//! The outbox: messages for queues outside Postgres, committed together with the effect they are about.
+//! Transactional outbox for queues outside Postgres.
 //!
-//! [`FifoOutbox`] stores them in the caller's transaction; [`run_outbox_relay`] sends them, in any number of processes: each claims what is
-//! due for a few seconds, only the first of a group, sends, and deletes what was sent. What was sent and not deleted is
-//! sent again under the same deduplication id.
+//! [`FifoOutbox`] stores messages in the caller's transaction; [`run_outbox_relay`] sends them.
+//!
+//! - Shape: rows of `fifo_outbox`. A relay claims up to 100 due rows, only the oldest of each
+//!   group, sends up to 32 concurrently and deletes the sent ones.
+//! - Cost: two statements per claimed batch (claim, settle).
+//! - Promise: at-least-once, in order within a group, with any number of relay processes. A message
+//!   sent but not deleted is sent again under the same deduplication id.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,26 +24,26 @@ use super::{
     RefusedMessage, Result, SentMessage, UnsentMessage,
 };
 
-/// The channel on which relays are woken.
+/// NOTIFY channel that wakes the relays.
 pub const OUTBOX_CHANNEL: &str = "fifo_outbox";
-/// Messages claimed at a time.
+/// Maximum number of rows per claim.
 const MAX_CLAIMED_MESSAGES: i32 = 100;
-/// Messages on their way at a time.
+/// Maximum number of concurrent sends.
 const MAX_SENDS_IN_FLIGHT: usize = 32;
-/// How long a claim keeps others away; well below the window in which a repeated message is the same.
+/// Duration of a claim; well below the deduplication window.
 const CLAIM_TIMEOUT_SECONDS: f64 = 10.0;
-/// What was claimed longer ago is left to others.
+/// Rows claimed longer ago than this are left to the next claim.
 const MAX_CLAIM_AGE: Duration = Duration::from_secs(4);
-/// How long one send may take.
+/// Timeout of one send.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a message waits that could not be sent.
+/// Wait before the next attempt after a failed send.
 const RETRY_INTERVAL_SECONDS: f64 = 1.0;
-/// How long a message may go unnoticed when its notification was lost.
+/// Poll interval: bounds the delay after a lost notification.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends to queues of one place, through the outbox.
+/// Sender to the queues of one engine through the outbox.
 pub struct FifoOutbox {
-    /// The name of the engine among those of the relay.
+    /// Key of the engine in the relay's map.
     pub engine_name: String,
 }
 
@@ -108,15 +112,15 @@ struct OutboxRow {
 struct OutboxRelay {
     pool: PgPool,
     engines: HashMap<String, Arc<dyn FifoEngine>>,
-    /// Queues that have been opened, by place and name.
+    /// Opened queues by engine and queue name.
     open_queues: Mutex<HashMap<(String, String), Arc<dyn FifoQueue>>>,
-    /// Queues that could not be sent to, by place and name.
+    /// Outage logs by engine and queue name.
     outages: Mutex<HashMap<(String, String), Arc<Outage>>>,
     refusal_handler: Arc<dyn FifoRefusalHandler>,
 }
 
-/// Sends what comes into the outbox for these places until `stop`; `notifications` must listen on [`OUTBOX_CHANNEL`]. Of what no
-/// queue takes `refusal_handler` hears.
+/// Sends the outbox messages of these engines until `stop`. `notifications` must listen on
+/// [`OUTBOX_CHANNEL`]. `refusal_handler` receives messages that their queue refuses permanently.
 pub async fn run_outbox_relay(
     pool: PgPool,
     engines: HashMap<String, Arc<dyn FifoEngine>>,
@@ -160,7 +164,7 @@ pub async fn run_outbox_relay(
 }
 
 impl OutboxRelay {
-    /// Sends what is due; how many messages were claimed.
+    /// Claims and sends due messages; returns the number claimed.
     async fn send_due_messages(&self) -> store::Result<usize> {
         let engine_names: Vec<String> = self.engines.keys().cloned().collect();
         let claimed_at = Instant::now();
@@ -189,7 +193,7 @@ impl OutboxRelay {
         Ok(count)
     }
 
-    /// The row, and why it was not sent; `None` if it is left to whoever claims it next.
+    /// Returns the row's id and its error, if any; `None` leaves the row to the next claim.
     async fn send_row(&self, row: OutboxRow, claimed_at: Instant) -> Option<(i64, Option<String>)> {
         if claimed_at.elapsed() > MAX_CLAIM_AGE {
             return None;

@@ -1,23 +1,25 @@
-//! Messages that no queue takes: whoever they are about is told, as nobody else would notice.
+//! Handling of messages that their queue refuses permanently: without it the
+//! loss would go unnoticed.
 
 use futures::future::BoxFuture;
 
 use super::FifoError;
 
-/// A message of the outbox that its queue refuses for ever.
+/// An outbox message that its queue refuses permanently.
 #[derive(Debug, Clone)]
 pub struct RefusedMessage {
-    /// The queue.
+    /// Name of the queue.
     pub queue: String,
-    /// What the message was to be sent with.
+    /// Deduplication id of the message.
     pub deduplication_id: String,
-    /// What the service said.
+    /// Error of the queue.
     pub error: FifoError,
 }
 
-/// Hears of refused messages.
+/// Receiver of refused messages.
 pub trait FifoRefusalHandler: Send + Sync {
-    /// A message was refused. It is kept until this has succeeded, so that it may be told more than once.
+    /// Called for a refused message. The message stays in the outbox until this succeeds,
+    /// so calls may repeat.
     fn handle_refused<'a>(
         &'a self,
         refused: &'a RefusedMessage,

@@ -1,7 +1,7 @@
-//! Amazon SQS as the rest of the platform knows it: the account that is used, and the trait that its engine implements.
+//! Amazon SQS as seen by the platform: account settings and the trait of its engine.
 //!
-//! The engine itself is the crate `queue_sqs`: its client is the heaviest dependency there is, and only programs that
-//! talk to SQS compile it.
+//! The engine is the crate `queue_sqs`: its client is the heaviest dependency, and only programs
+//! that use SQS compile it.
 
 use std::fmt;
 
@@ -9,32 +9,32 @@ use futures::future::BoxFuture;
 
 use super::{FifoCatalogue, FifoEngine, Result};
 
-/// Where queues lie, and as whom they are used. What is not said comes from the usual variables (`AWS_REGION`,
-/// `AWS_ACCESS_KEY_ID`, …).
+/// Endpoint and credentials of an SQS account. Missing values come from the standard environment
+/// variables (`AWS_REGION`, `AWS_ACCESS_KEY_ID`, …).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SqsAccount {
-    /// An endpoint other than Amazon's.
+    /// Endpoint URL; default: Amazon's.
     pub endpoint_url: Option<String>,
-    /// The region.
+    /// AWS region, such as `us-east-1`.
     pub region: Option<String>,
-    /// As whom.
+    /// Static access key pair, if configured.
     pub credentials: Option<SqsCredentials>,
 }
 
-/// A key pair; never shown.
+/// Access key pair; hidden in debug output.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SqsCredentials {
-    /// The public half.
+    /// Access key id (`AWS_ACCESS_KEY_ID`).
     pub access_key_id: String,
-    /// The secret half.
+    /// Secret access key (`AWS_SECRET_ACCESS_KEY`).
     pub secret_access_key: String,
-    /// Of a temporary key: what proves that it still holds.
+    /// Session token of temporary credentials.
     pub session_token: Option<String>,
 }
 
-/// Keys that change while a program runs.
+/// Provider of credentials that rotate at run time.
 pub trait SqsKeyProvider: fmt::Debug + Send + Sync {
-    /// The ones that hold now; asked for before each call.
+    /// Returns the current credentials; called before each request.
     fn current_credentials(&self) -> BoxFuture<'_, SqsCredentials>;
 }
 
@@ -44,8 +44,8 @@ impl fmt::Debug for SqsCredentials {
     }
 }
 
-/// The queues of one SQS account.
+/// FIFO engine and catalogue of one SQS account.
 pub trait SqsEngine: FifoEngine + FifoCatalogue {
-    /// About how many messages of a queue are in flight: received, and neither deleted nor visible again.
+    /// Approximate number of messages in flight: received, and neither deleted nor visible again.
     fn count_in_flight<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<u64>>;
 }

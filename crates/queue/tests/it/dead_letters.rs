@@ -1,4 +1,4 @@
-//! Hazard: what is given up disappears, or comes back by itself.
+//! Hazard: a dead letter disappears or is retried without a redrive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -81,7 +81,7 @@ fn given_up_jobs_wait_with_their_reason_and_can_be_driven_again() {
     assert_eq!(panics, 1, "the one on purpose");
 }
 
-/// Ten times it is not its turn; then it fails once, and is done.
+/// Returns `RetryAfter` ten times, then fails once, then succeeds.
 #[derive(Default)]
 struct Waits(AtomicUsize);
 

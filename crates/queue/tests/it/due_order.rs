@@ -169,7 +169,7 @@ fn a_key_that_two_transactions_add_at_once_is_one_job() {
             let new = vec![keyed("b")];
             async move { queue::enqueue_jobs(&pool, QUEUE, Some(lane), new).await }
         });
-        // It has met the key that is not committed yet, and waits; or it has not, and is done.
+        // The second transaction either waits for the uncommitted key or is already done.
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         while !second.is_finished()
             && sqlx::query_scalar::<_, i64>(waits).fetch_one(&pool).await.unwrap() == 0

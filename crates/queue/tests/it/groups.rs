@@ -1,4 +1,5 @@
-//! Hazard: two jobs of one group run at once or out of order, or a poisoned one blocks its group for ever.
+//! Hazard: two jobs of a group run concurrently or out of order, or a poison job
+//! blocks its group forever.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,7 +20,7 @@ const QUICK: JobWorkerOptions = JobWorkerOptions {
     max_attempts: 3,
 };
 
-/// Notes who runs, and fails what is called poison.
+/// Records running groups and completed jobs; fails jobs named poison.
 struct Journal {
     running: Mutex<Vec<String>>,
     ended: mpsc::UnboundedSender<String>,

@@ -1,5 +1,5 @@
-//! Hazard: somebody asks for a job to be tried at once while it is in work; the attempt fails, and the job sits out the
-//! long wait of all its earlier failures all the same.
+//! Hazard: an immediate retry is requested while the job is in work; the attempt fails, and the job
+//! still waits the long backoff of its earlier failures.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{QUEUE, TERMS, claim, enqueue, job, process, settle};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A job that has failed four times and is due.
+/// Enqueues a due job with four failed attempts.
 async fn often_failed(pool: &PgPool) -> JobQueue {
     let jobs = process(pool, TERMS).await;
     enqueue(pool, &jobs, vec![NewJob { key: Some("k".to_owned()), attempts: 4, ..job("slow") }])
@@ -45,7 +45,7 @@ fn hurried_in_work_it_is_tried_again_as_if_for_the_first_time() {
         let first = claim(&jobs, 1).await.remove(0);
         assert_eq!((first.attempts, first.recent_failures()), (4, 4));
         hurry(&pool).await;
-        // The answer to the first commit was lost: settling again changes nothing.
+        // Commit outcome unknown: a repeated settlement changes nothing.
         for _ in 0..2 {
             let due = settle(&pool, vec![(first.clone(), failed())]).await.unwrap();
             assert!(due.is_some_and(|due| due <= Duration::from_millis(10)), "{due:?}");

@@ -1,4 +1,4 @@
-//! Hazard: an idle queue that keeps its database busy.
+//! Hazard: an idle queue keeps its database busy.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn at_most_one_query_a_second() {
         let name = options.get_database().unwrap().to_owned();
         let watched = open_test_pool(options.clone()).await;
         let observer = open_test_pool(options.database("postgres")).await;
-        // The server's own housekeeping would be counted, too.
+        // Autovacuum transactions would be counted, too.
         sqlx::query("ALTER SYSTEM SET autovacuum = off").execute(&observer).await.unwrap();
         sqlx::query("SELECT pg_reload_conf()").execute(&observer).await.unwrap();
         let count = || async {
@@ -28,20 +28,21 @@ fn at_most_one_query_a_second() {
         };
         let jobs = process(&watched, LeaseOptions::default()).await;
         assert!(jobs.claim(10).await.unwrap().is_empty());
-        // The claimer's loop, as every user of a queue has it.
+        // The usual claim loop of a queue's user.
         let claimer = tokio::spawn(async move {
             loop {
                 jobs.wait_until_due().await;
                 jobs.claim(10).await.unwrap();
             }
         });
-        // Idle sessions report what they did with up to ten seconds' delay: the start must be over in the figures, too.
+        // Idle sessions report statistics up to ten seconds late: wait until
+        // the start-up is included.
         tokio::time::sleep(Duration::from_secs(12)).await;
         let before = count().await;
         tokio::time::sleep(Duration::from_secs(8)).await;
         let queries = count().await - before;
         claimer.abort();
-        // Claims and renewals go every two seconds each: 8, and what is reported late.
+        // Claims and lease renewals run every two seconds each: 8 transactions, plus late reports.
         assert!((1..=16).contains(&queries), "{queries} queries in 8 idle seconds");
     });
 }

@@ -1,4 +1,4 @@
-//! Hazard: an operator is shown another depth, age or complaint than the tables hold.
+//! Hazard: operators see a depth, age or error that differs from the tables.
 
 use queue::{JobErrorSummary, QueueDepth, read_job_errors, read_queue_depths};
 use store::testing::create_control_database;
@@ -20,7 +20,7 @@ async fn jobs_messages_and_the_outbox_are_counted() {
         "INSERT INTO fifo_outbox (place, queue, group_id, dedup_id, body, attributes, created_at, next_at, last_error)
          VALUES ('test', 'q', 'g', '1', 'b', '{}', now() - interval '1 hour', now() + interval '1 hour', 'away')",
     ] {
-        // Attributes are an array of JSON objects, written as text.
+        // Attributes are an array of JSON objects as text.
         let statement = statement.replace("{{},{},{}}", r#"{"{}","{}","{}"}"#).replace("'{{}}'", r#"'{"{}"}'"#);
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Hazard: a batch costs the square of its size, and everybody's events wait for it.
+//! Hazard: quadratic cost of a large batch, which delays all other events.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use store::{PgNotificationHub, run_tx};
 
 use crate::{TERMS, enqueue_for_anybody, job, process};
 
-/// Many times what it takes; what grows with the square takes longer.
+/// Far above the linear cost, below a quadratic one.
 const BOUND: Duration = Duration::from_secs(12);
 
 fn grouped(n: usize, groups: usize) -> NewJob {

@@ -1,6 +1,6 @@
-//! The job queue against a real Postgres; one file for each hazard.
+//! Job queue against a real Postgres; one file per hazard.
 
-// Helpers of tests may fail loudly, too.
+// Test helpers may panic.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -29,11 +29,11 @@ use tokio::sync::mpsc;
 pub const QUEUE: &str = "test";
 pub const TERMS: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_millis(50) };
-/// Never renews: a process that is paused, or was killed.
+/// A lease that is never renewed: a paused or killed process.
 pub const PAUSED: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_secs(3600) };
 
-/// A process that works on the test queue and adopts the lanes of others.
+/// Starts a process that works on the test queue and adopts lanes.
 pub async fn process(pool: &PgPool, terms: LeaseOptions) -> JobQueue {
     let (adopted, arriving) = mpsc::channel(8);
     let (leases, _) = LeaseManager::start(pool.clone(), terms, vec![lane_class(QUEUE)], adopted);
@@ -43,14 +43,14 @@ pub async fn process(pool: &PgPool, terms: LeaseOptions) -> JobQueue {
     JobQueue::start(pool.clone(), QUEUE, leases, &notifications, arriving, nothing).await.unwrap()
 }
 
-/// Enqueues into the process's own lane.
+/// Enqueues into the process's lane.
 pub async fn enqueue(pool: &PgPool, jobs: &JobQueue, new: Vec<NewJob>) -> Vec<queue::EnqueuedJob> {
     let enqueued = queue::enqueue_jobs(pool, QUEUE, Some(jobs.own_lane()), new).await.unwrap();
     jobs.wake_in(Duration::ZERO);
     enqueued
 }
 
-/// Enqueues for whoever is there.
+/// Enqueues into a lane of any live process.
 pub async fn enqueue_for_anybody(pool: &PgPool, new: Vec<NewJob>) -> Vec<queue::EnqueuedJob> {
     queue::enqueue_jobs(pool, QUEUE, None, new).await.unwrap()
 }
@@ -63,7 +63,7 @@ pub fn text(job: &queue::Job) -> String {
     String::from_utf8_lossy(&job.payload).into_owned()
 }
 
-/// Claims until there is something.
+/// Claims until at least one job is returned.
 pub async fn claim(jobs: &JobQueue, most: usize) -> Vec<queue::Job> {
     loop {
         let claimed = jobs.claim(most).await.unwrap();

@@ -1,5 +1,5 @@
-//! Hazard: a process dies or is paused with jobs in work. Its jobs must be carried on, and what it still tries to
-//! settle must change nothing.
+//! Hazard: a process crashes or is paused with jobs in work. Another process must continue them,
+//! and late settlements of the old one must change nothing.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn a_dead_processes_jobs_are_adopted_with_no_attempt_used_up() {
         let done = adopted.iter().map(|job| (job.clone(), JobSettlement::Complete)).collect();
         settle(&pool, done).await.unwrap();
         adopted.iter().for_each(|job| living.end_job(&job.lane, job.id));
-        // An adopted lane that is empty is removed.
+        // An empty adopted lane is deleted.
         loop {
             living.claim(1).await.unwrap();
             let lanes: i64 = sqlx::query_scalar("SELECT count(*) FROM leases WHERE lease_id = $1")

@@ -1,4 +1,4 @@
-//! What is sent is what is received.
+//! Message content: a received message equals the sent one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub(super) async fn a_waiting_receiver_is_woken(engine: Arc<dyn FifoEngine>) {
     assert_nothing_received(&queue).await;
     let waiting = queue.clone();
     let receiver = tokio::spawn(async move { receive_next(&waiting, None).await });
-    // However the two race: it is received long before the wait ends.
+    // Independent of the race: the message arrives long before the wait ends.
     let sent = Instant::now();
     send_message(&queue, "g", "b").await;
     assert_eq!(receiver.await.unwrap().body, "b");

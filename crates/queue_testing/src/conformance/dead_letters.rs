@@ -1,4 +1,4 @@
-//! A message that nobody can deal with does not block its group for ever.
+//! Dead letters: an unprocessable message does not block its group forever.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is sent twice is there once.
+//! Deduplication: a message sent twice is received once.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ fn repeated_message(body: &str) -> NewFifoMessage {
 
 pub(super) async fn an_id_is_one_message(engine: Arc<dyn FifoEngine>) {
     let queue = create_queue(&engine).await;
-    // Also at the same moment, also in another group, also with another body: what came first counts.
+    // Also concurrently, in another group and with another body: the first send counts.
     let senders: Vec<_> = (0..8)
         .map(|n: i32| {
             let (queue, group) = (queue.clone(), format!("g{}", n % 2));

@@ -1,4 +1,4 @@
-//! Messages of a group come one after another, whoever receives.
+//! Group order: messages of a group are received one at a time, by any number of receivers.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ pub(super) async fn the_next_waits_while_an_earlier_one_is_in_flight(engine: Arc
     let first = receive_next(&queue, None).await;
     assert_eq!(first.body, "first");
     assert_nothing_received(&queue).await;
-    // Sent while the first is in flight: waits, too.
+    // Sent while the first is in flight: it waits, too.
     send_message(&queue, "g", "third").await;
     assert_nothing_received(&queue).await;
     queue.delete(&first.receipt).await.unwrap();
@@ -57,7 +57,7 @@ pub(super) async fn groups_do_not_wait_for_one_another(engine: Arc<dyn FifoEngin
     assert_nothing_received(&queue).await;
 }
 
-/// Eight receivers; of each group the work on one message must have ended before that on the next begins.
+/// Eight receivers: within a group, work on one message ends before the next one is received.
 pub(super) async fn many_receivers_never_overlap_within_a_group(engine: Arc<dyn FifoEngine>) {
     const GROUP_COUNT: usize = 7;
     const MESSAGES_PER_GROUP: usize = 12;

@@ -1,8 +1,10 @@
-//! What every engine must do, as Amazon documents it: an engine passes [`CONFORMANCE_CASES`], each on queues of its own.
+//! Conformance suite of FIFO engines, after Amazon's documentation of SQS. Each case of
+//! [`CONFORMANCE_CASES`] creates separate queues.
 //!
-//! Times are whole seconds, the least that Amazon takes. Nothing is assumed of how many messages one receive brings.
+//! Times are whole seconds, the smallest unit of SQS. The number of messages per
+//! receive is not assumed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // an engine that fails, fails loudly
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failing engine panics
 
 mod content;
 mod dead_letters;
@@ -21,7 +23,7 @@ use queue::fifo::{
     DeadLetterPolicy, FifoEngine, FifoMessage, FifoQueue, FifoQueueOptions, NewFifoMessage,
 };
 
-/// A case; panics if the engine fails it.
+/// A test case; panics if the engine fails it.
 pub type ConformanceCase = fn(Arc<dyn FifoEngine>) -> BoxFuture<'static, ()>;
 
 macro_rules! cases {
@@ -51,14 +53,14 @@ pub const CONFORMANCE_CASES: &[(&str, ConformanceCase)] = cases![
 ];
 
 const ONE_SECOND: Duration = Duration::from_secs(1);
-/// Longer than anything takes that is to happen.
+/// Longer than any expected receive takes.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
 fn fresh_queue_name() -> String {
     format!("conformance-{}.fifo", Uuid::new_v4().simple())
 }
 
-/// A new queue with a visibility time-out of half a minute.
+/// Creates a queue with a visibility timeout of 30 seconds.
 async fn create_queue(engine: &Arc<dyn FifoEngine>) -> Arc<dyn FifoQueue> {
     create_queue_with(engine, None).await
 }
@@ -70,7 +72,7 @@ async fn create_queue_with(
     let name = fresh_queue_name();
     let terms = FifoQueueOptions { visibility_timeout: Duration::from_secs(30), dead_letters };
     engine.ensure_queue(&name, terms.clone()).await.unwrap();
-    // Whoever comes second finds it there.
+    // A second `ensure_queue` finds the existing queue.
     engine.ensure_queue(&name, terms).await.unwrap();
     engine.open_queue(&name).await.unwrap()
 }
@@ -88,12 +90,12 @@ async fn send_message(queue: &Arc<dyn FifoQueue>, group: &str, body: &str) {
     queue.send(new_message(group, body)).await.unwrap();
 }
 
-/// The next message; panics if none comes.
+/// Receives the next message; panics if none arrives.
 async fn receive_next(queue: &Arc<dyn FifoQueue>, visibility: Option<Duration>) -> FifoMessage {
     queue.receive(1, RECEIVE_TIMEOUT, visibility).await.unwrap().pop().expect("a message")
 }
 
-/// Panics if there is anything to receive now.
+/// Panics if a message can be received now.
 async fn assert_nothing_received(queue: &Arc<dyn FifoQueue>) {
     let received = queue.receive(10, ONE_SECOND, None).await.unwrap();
     assert!(received.is_empty(), "{received:?}");

@@ -1,4 +1,4 @@
-//! Who received a message owns it until the time-out, and not a moment longer.
+//! Receipts: a receiver owns a message until its visibility timeout, not longer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) async fn an_expired_receipt_is_refused(engine: Arc<dyn FifoEngine>) {
     let old = receive_next(&queue, Some(ONE_SECOND)).await;
     let new = receive_next(&queue, None).await;
     for _ in 0..2 {
-        // Also when the message is gone.
+        // Also after the message is deleted.
         let deleted = queue.delete(&old.receipt).await;
         assert!(matches!(deleted, Err(FifoError::ReceiptExpired)), "{deleted:?}");
         let extended = queue.change_visibility(&old.receipt, ONE_SECOND).await;

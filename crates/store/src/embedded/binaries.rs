@@ -1,21 +1,22 @@
-//! Which of the machine's PostgreSQL servers runs a cluster: that of its own version, or for a new one the newest.
+//! Selection of the PostgreSQL binaries: the version of an existing cluster, or the newest
+//! installed version for a new one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::EmbeddedError;
 
-/// Where Debian's packages put each version.
+/// Directory of Debian's versioned packages.
 const PACKAGES_DIR: &str = "/usr/lib/postgresql";
 
-/// A folder with `initdb` and `postgres`, and their version as `PG_VERSION` has it.
+/// A directory with `initdb` and `postgres`, and their version in the format of `PG_VERSION`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PgBinaries {
     folder: PathBuf,
     version: String,
 }
 
-/// The folder with `initdb` and `postgres` for the cluster in this folder, which may not be there yet.
+/// Directory of the binaries for the cluster in this directory, which may not exist yet.
 pub(super) fn find_binaries(cluster: &Path) -> Result<PathBuf, EmbeddedError> {
     choose_binaries(cluster, find_installed_binaries())
 }
@@ -40,7 +41,7 @@ fn choose_binaries(cluster: &Path, installed: Vec<PgBinaries>) -> Result<PathBuf
     Err(EmbeddedError::OtherVersion { cluster, version, installed: others })
 }
 
-/// All there are, the newest first; those on PATH after the packages'.
+/// All installed binaries: the packages, newest first, then those on PATH.
 fn find_installed_binaries() -> Vec<PgBinaries> {
     let packages = std::fs::read_dir(PACKAGES_DIR).into_iter().flatten().flatten();
     let mut packages: Vec<PgBinaries> = packages
@@ -66,7 +67,7 @@ fn has_all_programs(folder: &Path) -> bool {
     ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
 }
 
-/// `postgres (PostgreSQL) 15.18 (Debian …)` is of version 15.
+/// Major version: 15 for `postgres (PostgreSQL) 15.18 (Debian …)`.
 fn read_version(folder: &Path) -> Option<String> {
     let output =
         Command::new(folder.join("postgres")).arg("--version").env_clear().output().ok()?;

@@ -1,7 +1,7 @@
-//! Why `initdb` or the server gave up, for a person: the most telling line of what it said, and what to do.
+//! Failure messages of `initdb` and the server: the most relevant output line, with advice.
 
-/// What is known to go wrong, by words that PostgreSQL says (always in English: its locale is C), and what helps. The first
-/// that fits holds.
+/// Known failures by their PostgreSQL message (always English: the locale is C), with advice.
+/// The first match wins.
 const FAILURE_ADVICE: [(&str, &str); 9] = [
     (
         "shared memory segment",
@@ -26,10 +26,10 @@ const FAILURE_ADVICE: [(&str, &str); 9] = [
     ("Read-only file system", "give another --data-dir"),
 ];
 
-/// One sentence about all that was said.
+/// Summarises the output in one sentence.
 pub(super) fn explain_failure(output: &str) -> String {
     let Some(line) = find_error_line(output) else { return "it said nothing about why".to_owned() };
-    // An error's detail may say more than the error.
+    // An error's DETAIL line may say more than the error.
     let detail = output
         .lines()
         .map(strip_log_prefix)
@@ -45,7 +45,7 @@ pub(super) fn explain_failure(output: &str) -> String {
     }
 }
 
-/// The first that a program died of; `initdb` repeats it as "child process exited" at its end.
+/// First fatal error line; `initdb` repeats it as "child process exited" at its end.
 fn find_error_line(output: &str) -> Option<&str> {
     let lines = || output.lines().map(strip_log_prefix);
     let died = lines()
@@ -55,14 +55,14 @@ fn find_error_line(output: &str) -> Option<&str> {
     died.or_else(failed).or_else(last).map(str::trim)
 }
 
-/// A line without its time, its process and the name of its program.
+/// Removes timestamp, process id and program name from a line.
 fn strip_log_prefix(line: &str) -> &str {
     let levels = ["FATAL:", "PANIC:", "DETAIL:", "initdb: error:"];
     let begins = levels.into_iter().filter_map(|level| line.find(level)).min();
     line[begins.unwrap_or(0)..].trim()
 }
 
-/// Whether a server that has just been killed is not quite gone yet: another try may do.
+/// Whether the failure is transient: a killed server has not fully exited yet.
 pub(super) fn is_passing_failure(output: &str) -> bool {
     [
         "pre-existing shared memory block",

@@ -1,4 +1,4 @@
-//! A new cluster: made beside its place and moved there whole, or not at all.
+//! Atomic creation of a cluster: `initdb` in a temporary directory, then a rename.
 
 use std::fs::{DirBuilder, File};
 use std::os::fd::AsRawFd as _;
@@ -12,12 +12,12 @@ use super::server::{ServerUser, inherit_folder, open_folder, proc_fd_path};
 use super::{CLUSTER_USER, EmbeddedError, failure};
 use crate::data_dir::file_error;
 
-/// A new cluster is not begun with less room than this, in MiB: without what is written later it takes some 130, and would
-/// otherwise fail somewhere on the way.
+/// Minimum free space for a new cluster, in MiB: it takes about 130 without later data, and
+/// `initdb` would otherwise fail halfway.
 const MIN_FREE_MIB: u64 = 200;
 
-/// Creates the cluster beside its final place and moves it there whole and synced: a crash leaves all or nothing, a failure
-/// nothing.
+/// Creates the cluster in a temporary directory, syncs it and renames it into place: a crash leaves
+/// all or nothing, a failure nothing.
 pub(super) fn initialise_cluster(
     dir: &Path,
     binaries: &Path,
@@ -100,7 +100,7 @@ fn check_free_space(data_dir: &Path) -> Result<(), EmbeddedError> {
     }
 }
 
-/// `initdb` asks who it runs as. (A server does not.)
+/// `initdb` requires a name for the effective user; the server does not.
 fn check_user_name(owner: &ServerUser) -> Result<(), EmbeddedError> {
     let uid = geteuid();
     match (owner, User::from_uid(uid)) {

@@ -1,4 +1,4 @@
-//! The keeper: the process that runs the embedded server for as long as the data dir has users.
+//! The keeper: the process that runs the embedded server while the data directory has users.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -15,13 +15,13 @@ use super::{EmbeddedError, locks};
 
 enum KeeperEvent {
     ServerEnded,
-    /// With the users' lock, held exclusively: newcomers wait until this process is gone.
+    /// With the exclusive users' lock: new users wait until this process has ended.
     LastUserGone(Option<File>),
 }
 
-/// Runs the server of `data_dir` until its last user is gone. Returns at once if another keeper is there. Why it gave up, it
-/// tells whoever started it, on standard output.
-#[allow(clippy::disallowed_methods)] // A pipe to another of our processes, not to people.
+/// Runs the server of `data_dir` until its last user has ended. Returns immediately if another
+/// keeper runs. Reports the reason of a failure to its parent process on standard output.
+#[allow(clippy::disallowed_methods)] // a pipe to another process of this program
 pub fn run_keeper(data_dir: &Path) -> Result<(), EmbeddedError> {
     ignore_signals();
     let result = acquire_keeper_lock(data_dir).and_then(|place| match place {
@@ -29,13 +29,14 @@ pub fn run_keeper(data_dir: &Path) -> Result<(), EmbeddedError> {
         None => Ok(()),
     });
     if let Err(error) = &result {
-        // They may be gone.
+        // The parent process may have ended.
         let _ = writeln!(std::io::stdout(), "{error}");
     }
     result
 }
 
-/// The keeper's lock. Those who only look whether it is free hold it for a moment, too: one try would not do.
+/// Takes the keeper's lock. Processes that check whether it is free hold it briefly, so one
+/// try is not enough.
 fn acquire_keeper_lock(data_dir: &Path) -> Result<Option<File>, EmbeddedError> {
     let deadline = Instant::now() + Duration::from_millis(300);
     loop {
@@ -47,8 +48,8 @@ fn acquire_keeper_lock(data_dir: &Path) -> Result<Option<File>, EmbeddedError> {
     }
 }
 
-/// A signal to everything at once (a supervisor's stop, a closed terminal) is for the services; the keeper ends when
-/// they have ended.
+/// Signals to the whole process group or session (a supervisor's stop, a closed terminal) are for
+/// the services; the keeper ends after them.
 #[allow(unsafe_code)]
 fn ignore_signals() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
@@ -68,7 +69,8 @@ fn serve_until_unused(data_dir: &Path) -> Result<(), EmbeddedError> {
     loop {
         match event_receiver.recv() {
             Ok(KeeperEvent::ServerEnded) => {
-                // It was killed: its users are still there. A short pause, should it die again and again.
+                // The server was killed and has users: restart it, with a short pause in
+                // case it crashes repeatedly.
                 server.stop();
                 std::thread::sleep(Duration::from_millis(100));
                 server = start_server(data_dir, &event_sender)?;
@@ -82,7 +84,7 @@ fn serve_until_unused(data_dir: &Path) -> Result<(), EmbeddedError> {
     }
 }
 
-/// Starts the server from this, the main thread: it is told to end with the thread that started it.
+/// Starts the server from the main thread: its parent-death signal is bound to the starting thread.
 fn start_server(
     data_dir: &Path,
     events: &mpsc::Sender<KeeperEvent>,
@@ -94,7 +96,8 @@ fn start_server(
     )?;
     let (pid, events) = (Pid::from_raw(server.pid().cast_signed()), events.clone());
     std::thread::spawn(move || {
-        // Leaves the exit status for `EmbeddedServer::stop` to collect, so that the pid stays its own until then.
+        // WNOWAIT leaves the exit status for `EmbeddedServer::stop`, so the pid is
+        // not reused until then.
         let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
         events.send(KeeperEvent::ServerEnded)
     });

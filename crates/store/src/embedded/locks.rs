@@ -1,4 +1,5 @@
-//! The file locks by which processes of one data dir know of each other (`flock`: dropped when the process ends).
+//! File locks (`flock`) between the processes of a data directory; the kernel drops them
+//! when a process ends.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,7 +13,7 @@ fn open_lock_file(path: &Path) -> Result<File, EmbeddedError> {
     Ok(opened.map_err(file_error(path))?)
 }
 
-/// The lock, shared with others; waits for an exclusive holder until `deadline`.
+/// Takes the shared lock; waits for an exclusive holder until `deadline`.
 pub(super) fn lock_shared(path: &Path, deadline: Instant) -> Result<File, EmbeddedError> {
     let file = open_lock_file(path)?;
     while let Err(error) = file.try_lock_shared() {
@@ -27,7 +28,7 @@ pub(super) fn lock_shared(path: &Path, deadline: Instant) -> Result<File, Embedd
     Ok(file)
 }
 
-/// The lock for one alone, or `None` if anybody holds it.
+/// Takes the exclusive lock, or returns `None` if it is held.
 pub(super) fn try_lock_exclusive(path: &Path) -> Result<Option<File>, EmbeddedError> {
     let file = open_lock_file(path)?;
     match file.try_lock() {
@@ -37,14 +38,14 @@ pub(super) fn try_lock_exclusive(path: &Path) -> Result<Option<File>, EmbeddedEr
     }
 }
 
-/// The lock for one alone; waits for as long as it takes.
+/// Takes the exclusive lock; waits without a timeout.
 pub(super) fn lock_exclusive(path: &Path) -> Result<File, EmbeddedError> {
     let file = open_lock_file(path)?;
     file.lock().map_err(file_error(path))?;
     Ok(file)
 }
 
-/// Whether nobody holds the lock exclusively.
+/// Whether the lock has no exclusive holder.
 pub(super) fn is_unlocked(path: &Path) -> Result<bool, EmbeddedError> {
     match open_lock_file(path)?.try_lock_shared() {
         Ok(()) => Ok(true),
@@ -53,7 +54,7 @@ pub(super) fn is_unlocked(path: &Path) -> Result<bool, EmbeddedError> {
     }
 }
 
-/// Waits until nobody holds the lock exclusively.
+/// Waits until the lock has no exclusive holder.
 pub(super) fn wait_until_unlocked(path: &Path) -> Result<(), EmbeddedError> {
     Ok(open_lock_file(path)?.lock_shared().map_err(file_error(path))?)
 }

@@ -1,5 +1,5 @@
-//! What the server says: kept in the data dir, never more than two files of [`MAX_LOG_BYTES`], also while it runs for
-//! years; and the last of it in memory, for whoever wants to know why it did not start.
+//! Log of the embedded server: at most two rotated files of [`MAX_LOG_BYTES`] in the data
+//! directory, and the latest lines in memory for the error message of a failed start.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,28 +12,29 @@ use std::time::{Duration, Instant};
 use super::EmbeddedError;
 use crate::data_dir::{file_error, own_file_options};
 
-/// The log is begun anew when it would grow beyond this; the one before it is kept.
+/// Size at which the log is rotated; one older file is kept.
 const MAX_LOG_BYTES: u64 = 16 << 20;
-/// A longer line is written in pieces.
+/// Longer lines are written in pieces.
 const MAX_LINE_BYTES: u64 = 64 << 10;
-/// Lines kept in memory.
+/// Number of lines kept in memory.
 const MAX_RECENT_LINES: usize = 30;
-/// How long the last words of a server that has ended may take to arrive: a process that it left may hold the pipe open.
+/// Timeout for the last output of an ended server: a remaining child process may
+/// hold the pipe open.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The log's path, and that of the one before it.
+/// Paths of the current and the previous log file.
 pub(super) fn log_paths(data_dir: &Path) -> [PathBuf; 2] {
     ["postgres.log", "postgres.log.1"].map(|name| data_dir.join(name))
 }
 
-/// The log of a running server, written by a thread that ends with the server's last process.
+/// Log of a running server, written by a thread that ends with the server's last process.
 pub(super) struct ServerLog {
     recent_lines: Arc<Mutex<VecDeque<String>>>,
     writer: JoinHandle<()>,
 }
 
 impl ServerLog {
-    /// Begins to write what comes out of `pipe`.
+    /// Starts writing the output read from `pipe`.
     pub(super) fn start(data_dir: &Path, pipe: PipeReader) -> Result<Self, EmbeddedError> {
         let mut log = ServerLogFile::open(data_dir, MAX_LOG_BYTES)?;
         let recent_lines = Arc::new(Mutex::new(VecDeque::new()));
@@ -47,7 +48,7 @@ impl ServerLog {
                 .read_until(b'\n', &mut line)
                 .is_ok_and(|read| read > 0)
             {
-                // A full disk must not hold the server up: it would wait for its log.
+                // A full disk must not block the server on its log pipe.
                 let _ = log.write(&line);
                 push_recent_line(&lines, &line);
                 line.clear();
@@ -56,7 +57,7 @@ impl ServerLog {
         Ok(Self { recent_lines, writer })
     }
 
-    /// Waits until all is written that a server said that has ended.
+    /// Waits until the output of an ended server is written.
     pub(super) fn finish(&self) {
         let deadline = Instant::now() + LAST_LINES_TIMEOUT;
         while !self.writer.is_finished() && Instant::now() < deadline {
@@ -64,7 +65,7 @@ impl ServerLog {
         }
     }
 
-    /// The last of what it said.
+    /// The last 30 lines of output.
     pub(super) fn last_lines(&self) -> String {
         self.finish();
         let recent = self.recent_lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +81,7 @@ fn push_recent_line(recent: &Mutex<VecDeque<String>>, line: &[u8]) {
     recent.push_back(String::from_utf8_lossy(&line[..line.len().min(1000)]).into_owned());
 }
 
-/// The file, and how long it is.
+/// Log file and its size.
 struct ServerLogFile {
     paths: [PathBuf; 2],
     file: File,

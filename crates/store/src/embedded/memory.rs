@@ -1,16 +1,17 @@
-//! How much of the machine's memory the embedded server takes for its buffers.
+//! Sizing of the embedded server's `shared_buffers`.
 
 use std::path::{Path, PathBuf};
 
-/// Smallest and largest size of the buffers, in MiB.
+/// Minimum and maximum of `shared_buffers`, in MiB.
 const MIN_BUFFERS: u64 = 128;
 const MAX_BUFFERS: u64 = 1024;
-/// What a cluster gets that holds little, if the machine has it, in MiB. PostgreSQL keeps a table of all its buffers, used or
-/// not: with 1024 MiB an idle cluster is 24 MB larger than with 256.
+/// `shared_buffers` of a small cluster in MiB, memory permitting. PostgreSQL allocates descriptors
+/// for all buffers: an idle cluster with 1024 MiB is 24 MB larger than one with 256.
 const SMALL_CLUSTER_BUFFERS: u64 = 256;
 
-/// Buffers in MiB for the cluster in `dir`: twice its tables, at least 256, at most a sixteenth of what the machine or the
-/// container has; all within 128 and 1024. A cluster that has grown gets more when it is started again.
+/// `shared_buffers` in MiB for the cluster in `dir`: twice the size of its tables, at least 256, at
+/// most a sixteenth of the machine's or container's memory, clamped to 128 to 1024.
+/// Recomputed at each start.
 pub(super) fn shared_buffers_mib(dir: &Path) -> u64 {
     let memory = available_memory_mib(Path::new("/proc"), Path::new("/sys/fs/cgroup"));
     size_shared_buffers(memory, size_mib(&dir.join("base")))
@@ -21,14 +22,14 @@ fn size_shared_buffers(memory_mib: Option<u64>, tables_mib: u64) -> u64 {
     memory_mib.map_or(0, |has| has / 16).min(wanted).clamp(MIN_BUFFERS, MAX_BUFFERS)
 }
 
-/// Of the files in the folders of a folder: one folder is one database. What cannot be read counts as nothing.
+/// Total size of the files in all database directories. Unreadable entries count as 0.
 fn size_mib(base: &Path) -> u64 {
     let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries(base).flat_map(|database| entries(&database.path()));
     files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum::<u64>() >> 20
 }
 
-/// The least of the machine's memory and the limits of this process's control groups, of either version.
+/// Minimum of the machine's memory and the limits of this process's control groups (v1 and v2).
 fn available_memory_mib(proc: &Path, groups: &Path) -> Option<u64> {
     let read = |path: PathBuf| std::fs::read_to_string(path).ok();
     let bytes = |path: PathBuf| read(path)?.trim().parse::<u64>().ok();
@@ -39,7 +40,7 @@ fn available_memory_mib(proc: &Path, groups: &Path) -> Option<u64> {
     let group = read(proc.join("self/cgroup")).unwrap_or_default();
     let group =
         group.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
-    // A group has no more than those that it lies in.
+    // The limits of all ancestor groups apply, too.
     let limits = Path::new(&group).ancestors().map(|group| groups.join(group).join("memory.max"));
     let limits = limits.chain([groups.join("memory/memory.limit_in_bytes")]).filter_map(bytes);
     machine.map(|kib| kib >> 10).into_iter().chain(limits.map(|bytes| bytes >> 20)).min()

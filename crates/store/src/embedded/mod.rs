@@ -1,14 +1,14 @@
-//! A private PostgreSQL for one machine: started when the first process needs it, shared by all processes with the
-//! same data dir, stopped when the last of them ends.
+//! Embedded PostgreSQL for one machine: started by the first process that needs it, shared by all
+//! processes with the same data directory, stopped when the last of them ends.
 //!
-//! Who is there is known by file locks, which the kernel drops however a process ends. Each user holds
-//! `users.lock` shared. One *keeper* process (this program again, with the hidden command [`KEEPER_COMMAND`]) holds
-//! `keeper.lock`, runs the server as its child, and waits for `users.lock` exclusively: when it gets that, nobody is
-//! left, and it stops the server while newcomers still wait for the same lock.
+//! - Lifetime: tracked by file locks, which the kernel drops however a process ends. Each user
+//!   holds `users.lock` shared. One *keeper* process (this program with the hidden command
+//!   [`KEEPER_COMMAND`]) holds `keeper.lock`, runs the server as its child, and waits for
+//!   `users.lock` exclusively. Once it has that lock, no user is left, and it stops the server
+//!   while new users wait for the same lock.
 //!
-//! The cluster lives in `DATA_DIR/postgres`, its socket in the same folder (mode 0700). Server and clients reach
-//! it through `/proc/self/fd`, so neither the length of the path nor folders above it that the server's user may
-//! not enter matter.
+//! - Paths: the cluster and its socket are in `DATA_DIR/postgres` (mode 0700). Server and clients
+//!   use `/proc/self/fd`, so neither long paths nor inaccessible parent directories matter.
 
 mod binaries;
 mod failure;
@@ -35,95 +35,95 @@ use crate::data_dir::{DataDirError, check_own_path, open_data_dir, restrict_to_o
 pub use keeper::run_keeper;
 pub use server::{EmbeddedServer, EmbeddedServerOptions};
 
-/// The hidden command that makes a program the keeper: `PROGRAM keep-postgres DATA_DIR`.
+/// Hidden command that makes a program the keeper: `PROGRAM keep-postgres DATA_DIR`.
 pub const KEEPER_COMMAND: &str = "keep-postgres";
 
-/// The superuser and owner of everything in an embedded cluster.
+/// Superuser and owner of all objects in an embedded cluster.
 pub const CLUSTER_USER: &str = "postgres";
 
-/// The longest reason that is taken from a keeper, in bytes.
+/// Maximum length of a keeper's error message, in bytes.
 const MAX_REASON_BYTES: u64 = 16 << 10;
 
-/// Why the embedded cluster cannot be used.
+/// Errors of the embedded cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// The data dir, or something in it, cannot be used.
+    /// The data directory, or an entry of it, is unusable.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// A program cannot be run.
+    /// A program could not be run.
     #[error("running {}: {cause}", path.display())]
     Program {
-        /// Which.
+        /// Path of the program.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         cause: std::io::Error,
     },
-    /// There is no cluster, and whoever asked only looks: nothing was created.
+    /// No cluster exists, and the caller does not create one.
     #[error(
         "there is no cluster here: {data_dir} \
          (has a service ever been started with this data dir? --data-dir, or --database-url for a database elsewhere)"
     )]
     NoCluster {
-        /// Where it was looked for.
+        /// Data directory without a cluster.
         data_dir: PathBuf,
     },
-    /// No server binaries on this machine.
+    /// No server binaries are installed.
     #[error(
         "no PostgreSQL server found on PATH or in /usr/lib/postgresql: \
          install it (Debian, Ubuntu: apt-get install postgresql) or give --database-url"
     )]
     NotInstalled,
-    /// The cluster is of a version whose server is not on this machine.
+    /// The binaries of the cluster's version are not installed.
     #[error(
         "the cluster in {} is of PostgreSQL {version}, {}: install it (Debian, Ubuntu: apt-get install \
          postgresql-{version}), or bring the cluster to a version that is there with pg_upgrade",
         cluster.display(), only(installed)
     )]
     OtherVersion {
-        /// Where it lies.
+        /// Directory of the cluster.
         cluster: PathBuf,
-        /// Its version.
+        /// Major version of the cluster.
         version: String,
-        /// Those that are there.
+        /// Major versions of the installed servers.
         installed: Vec<String>,
     },
-    /// Too little room for a new cluster.
+    /// Not enough free space for a new cluster.
     #[error(
         "{} has {free_mib} MiB of free space, and a new PostgreSQL cluster needs {needed_mib}: make room, \
          or give another --data-dir",
         data_dir.display()
     )]
     NoFreeSpace {
-        /// Where.
+        /// Path of the data directory.
         data_dir: PathBuf,
-        /// What there is.
+        /// Free space in MiB.
         free_mib: u64,
-        /// What there must be.
+        /// Required space in MiB.
         needed_mib: u64,
     },
-    /// `initdb` refuses a user that the machine does not know.
+    /// `initdb` refuses a user id without a name.
     #[error(
         "user id {uid} has no name on this machine, which PostgreSQL needs to make a cluster: \
          give it one (useradd --uid {uid} NAME, or a line in /etc/passwd), or give --database-url"
     )]
     NamelessUser {
-        /// Which.
+        /// Effective uid of this process.
         uid: u32,
     },
-    /// As root the server runs as user `postgres`, and there is none.
+    /// Running as root requires a system user `postgres`, which does not exist.
     #[error(
         "running as root needs a system user `postgres` for the embedded PostgreSQL (apt-get install postgresql)"
     )]
     NoUser,
-    /// The server did not come up; its log says more.
+    /// The server did not start; its log has details.
     #[error("the embedded PostgreSQL in {data_dir} did not start: {reason}")]
     NotStarted {
-        /// Whose.
+        /// Path of the data directory.
         data_dir: PathBuf,
-        /// The most telling line there is.
+        /// Most relevant line of the output.
         reason: String,
     },
-    /// What the keeper gave up for, in its words.
+    /// Error message of the keeper.
     #[error("{0}")]
     Keeper(String),
 }
@@ -135,17 +135,17 @@ fn only(installed: &[String]) -> String {
     }
 }
 
-/// This process's use of a data dir's cluster; the cluster runs at least as long as this lives.
+/// This process's handle of an embedded cluster; the server runs at least as long as the handle.
 pub struct EmbeddedCluster {
     data_dir: PathBuf,
-    /// Open on the socket's folder: what the connect options point at.
+    /// Descriptor of the socket's directory, which the connect options refer to.
     folder: File,
     _users_lock: File,
 }
 
 impl EmbeddedCluster {
-    /// Joins the cluster of `data_dir`, creating and starting it if need be. Blocks for at most about `max_wait`.
-    /// `program` is run as the keeper.
+    /// Joins the cluster of `data_dir`, creating and starting it if necessary. Blocks for about
+    /// `max_wait` at most. `program` is run as the keeper.
     pub fn join(
         data_dir: &Path,
         program: &Path,
@@ -163,8 +163,8 @@ impl EmbeddedCluster {
         Ok(embedded)
     }
 
-    /// Joins the cluster of `data_dir`, starting it if need be, but never creates one: without a cluster nothing is
-    /// changed, and the error is [`EmbeddedError::NoCluster`].
+    /// Like [`EmbeddedCluster::join`] without creating a cluster: if none exists, nothing is
+    /// changed and the error is [`EmbeddedError::NoCluster`].
     pub fn join_existing(
         data_dir: &Path,
         program: &Path,
@@ -176,17 +176,17 @@ impl EmbeddedCluster {
         Self::join(data_dir, program, max_wait)
     }
 
-    /// How to connect to one of the cluster's databases.
+    /// Connect options of one of the cluster's databases.
     pub fn connect_options(&self, database: &str) -> PgConnectOptions {
         server::connect_options(&self.folder, database)
     }
 
-    /// The data dir, absolute.
+    /// Canonical path of the data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// Starts a new keeper should the present one be killed: its server goes with it.
+    /// Starts a new keeper when the present one is killed, which also ends its server.
     fn watch_keeper(self: Arc<Self>, program: PathBuf) {
         let cluster = Arc::downgrade(&self);
         drop(self);
@@ -217,7 +217,7 @@ impl std::fmt::Debug for EmbeddedCluster {
     }
 }
 
-/// Refuses what others may have put where we write.
+/// Fails if other users could have placed files at paths that this process writes to.
 fn check_own_files(data_dir: &Path) -> Result<(), EmbeddedError> {
     for lock in ["users.lock", "keeper.lock"] {
         restrict_to_owner(&data_dir.join(lock))?;
@@ -232,7 +232,7 @@ fn check_own_files(data_dir: &Path) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
-/// Makes sure that a keeper is there and its server accepts connections.
+/// Ensures that a keeper runs and its server accepts connections.
 fn ensure_server_running(
     data_dir: &Path,
     program: &Path,
@@ -244,10 +244,10 @@ fn ensure_server_running(
         if locks::is_unlocked(&keeper_lock)? {
             match started.as_ref().map(|keeper| keeper.get()) {
                 None => started = Some(start_keeper(data_dir, program)?),
-                // Still on its way to the lock.
+                // Started, and has not taken the lock yet.
                 Some(None) => {}
                 Some(Some(Some(reason))) => return Err(EmbeddedError::Keeper(reason.clone())),
-                // It ended because another one was there a moment ago.
+                // It ended because another keeper held the lock a moment ago.
                 Some(Some(None)) => started = None,
             }
         } else if server::accepts_connections(data_dir) {
@@ -269,10 +269,10 @@ fn start_own_session(command: &mut Command) {
     unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from)) };
 }
 
-/// Set when it has ended: to the reason, if it gave up.
+/// Set when the keeper has ended, to its error message if it failed.
 type KeeperExit = Arc<OnceLock<Option<String>>>;
 
-/// Starts a keeper in a session of its own: a Ctrl-C at the terminal must end the services first.
+/// Starts a keeper in a new session: Ctrl-C in the terminal must end the services first.
 fn start_keeper(data_dir: &Path, program: &Path) -> Result<KeeperExit, EmbeddedError> {
     let mut command = Command::new(program);
     start_own_session(&mut command);

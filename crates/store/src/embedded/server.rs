@@ -1,4 +1,4 @@
-//! The PostgreSQL server of an embedded cluster: run as a child, stopped.
+//! The server process of an embedded cluster: start, readiness, shutdown.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd as _, RawFd};
@@ -20,18 +20,18 @@ use super::log::ServerLog;
 use super::{CLUSTER_USER, EmbeddedError, failure, memory};
 use crate::data_dir::file_error;
 
-/// The cluster's folder within a data dir: the server's own data folder, and its socket.
+/// Directory of the cluster within a data directory: data files and socket.
 pub(super) fn cluster_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("postgres")
 }
 
-/// Whether a cluster has been initialised in the data dir: it appears there whole.
+/// Whether the data directory has a complete cluster.
 pub(super) fn has_cluster(data_dir: &Path) -> Result<bool, EmbeddedError> {
     let version = cluster_dir(data_dir).join("PG_VERSION");
     Ok(std::fs::exists(&version).map_err(file_error(&version))?)
 }
 
-/// Opens a folder as a place to reach things from, whatever the rights of the folders above it.
+/// Opens a directory as an `O_PATH` descriptor, independent of the permissions of its parents.
 pub(super) fn open_folder(path: &Path) -> Result<File, EmbeddedError> {
     OpenOptions::new()
         .read(true)
@@ -44,8 +44,8 @@ pub(super) fn proc_fd_path(folder: &File) -> String {
     format!("/proc/self/fd/{}", folder.as_raw_fd())
 }
 
-/// What libpq's variables could say is said; those that only add to it are gone
-/// ([`remove_libpq_variables`](crate::remove_libpq_variables)).
+/// Explicit values for all parameters that libpq variables could set; variables that only add
+/// parameters are removed ([`remove_libpq_variables`](crate::remove_libpq_variables)).
 pub(super) fn connect_options(folder: &File, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
         .socket(proc_fd_path(folder))
@@ -56,7 +56,7 @@ pub(super) fn connect_options(folder: &File, database: &str) -> PgConnectOptions
         .application_name("embedded")
 }
 
-/// Whether the server says that it is ready, and listens.
+/// Whether the server reports `ready` and accepts connections.
 pub(super) fn accepts_connections(data_dir: &Path) -> bool {
     let dir = cluster_dir(data_dir);
     let ready = std::fs::read_to_string(dir.join("postmaster.pid"))
@@ -67,10 +67,10 @@ pub(super) fn accepts_connections(data_dir: &Path) -> bool {
         })
 }
 
-/// What differs between uses of the embedded server.
+/// Settings of an embedded server.
 #[derive(Debug, Clone, Copy)]
 pub struct EmbeddedServerOptions {
-    /// Most connections it accepts.
+    /// Maximum number of client connections.
     pub max_connections: u32,
 }
 
@@ -80,7 +80,8 @@ impl Default for EmbeddedServerOptions {
     }
 }
 
-/// A running server, child of this process. It is sent SIGINT (fast shutdown) if the thread that started it ends.
+/// A running server, a child of this process. It receives SIGINT (fast shutdown) when the thread
+/// that started it ends.
 pub struct EmbeddedServer {
     child: Child,
     folder: File,
@@ -88,7 +89,8 @@ pub struct EmbeddedServer {
 }
 
 impl EmbeddedServer {
-    /// Initialises the cluster in `data_dir` if there is none and starts its server; returns when it is ready.
+    /// Initialises the cluster in `data_dir` if necessary, starts its server and waits
+    /// until it is ready.
     pub fn start(
         data_dir: &Path,
         options: EmbeddedServerOptions,
@@ -100,7 +102,7 @@ impl EmbeddedServer {
         if !dir.join("PG_VERSION").exists() {
             initialise_cluster(&dir, &binaries, &owner, data_dir)?;
         }
-        // What was killed may take a moment to be gone: its last processes hold the shared memory.
+        // A killed server's last processes hold the shared memory for a moment.
         let retry_deadline = deadline.min(Instant::now() + Duration::from_secs(10));
         loop {
             stop_orphaned_server(&dir, deadline);
@@ -117,17 +119,18 @@ impl EmbeddedServer {
         }
     }
 
-    /// How to connect to one of the cluster's databases.
+    /// Connect options of one of the cluster's databases.
     pub fn connect_options(&self, database: &str) -> PgConnectOptions {
         connect_options(&self.folder, database)
     }
 
-    /// The server's process id.
+    /// Process id of the server.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Stops it: fast, which loses nothing; at once if that takes longer than 30 s (recovered at the next start).
+    /// Stops the server: fast shutdown, without loss of data; after 30 s immediate shutdown
+    /// (recovery at the next start).
     pub fn stop(&mut self) {
         let pid = Pid::from_raw(self.child.id().cast_signed());
         let fast_deadline = Instant::now() + Duration::from_secs(30);
@@ -143,7 +146,7 @@ impl EmbeddedServer {
         self.log.finish();
     }
 
-    /// If it ends, or takes too long: what it said.
+    /// Waits until the server is ready; the error is its output if it exits or times out.
     fn wait_until_ready(&mut self, data_dir: &Path, deadline: Instant) -> Result<(), String> {
         while !accepts_connections(data_dir) {
             if !matches!(self.child.try_wait(), Ok(None)) {
@@ -159,7 +162,7 @@ impl EmbeddedServer {
     }
 }
 
-/// Who the server runs as: PostgreSQL refuses to run as root.
+/// User of the server process: PostgreSQL refuses to run as root.
 pub(super) struct ServerUser(pub(super) Option<User>);
 
 impl ServerUser {
@@ -178,7 +181,7 @@ impl ServerUser {
         self.0.as_ref().map_or_else(geteuid, |user| user.uid)
     }
 
-    /// Its program, with nothing of our environment.
+    /// Command run as this user with a cleared environment.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
@@ -214,18 +217,19 @@ fn spawn_server(
         "unix_socket_permissions=0700",
         &max_connections,
         &shared_buffers,
-        // Each commit writes what is in them; more are only filled, and kept, by bulk loads.
+        // Each commit writes the buffers in use; only bulk loads fill more,
+        // and they stay allocated.
         "wal_buffers=4MB",
         "max_wal_size=2GB",
         "checkpoint_timeout=15min",
         "wal_level=minimal",
         "max_wal_senders=0",
-        // Nobody replicates from it: one process less.
+        // No replication from this cluster: one process less.
         "max_logical_replication_workers=0",
-        // The planner uses none (`max_parallel_workers_per_gather` is 0 on every connection).
+        // Parallel queries are off (`max_parallel_workers_per_gather` is 0 on every connection).
         "max_worker_processes=2",
         "autovacuum_max_workers=2",
-        // The hot statements are short and prepared; compiling them would cost more than running them.
+        // The hot statements are short and prepared: compilation would cost more than execution.
         "jit=off",
         "autovacuum_naptime=10s",
         "autovacuum_vacuum_cost_delay=1ms",
@@ -244,13 +248,14 @@ fn spawn_server(
     Ok(EmbeddedServer { child, folder, log })
 }
 
-/// Lets the child keep `folder` open, and end with this thread if `bound` (the uid is already changed by then:
-/// changing it would clear the death signal).
+/// Lets the child inherit `folder` and, if `bound`, end with this thread. The uid is already
+/// changed at this point: a later change would clear the parent-death signal.
 #[allow(unsafe_code)]
 pub(super) fn inherit_folder(command: &mut Command, folder: RawFd, bound: bool) {
     let parent = Pid::this();
     let prepare = move || {
-        // SAFETY: the descriptor outlives the child's exec: the caller holds the file until `spawn_server` has returned.
+        // SAFETY: the descriptor outlives the child's exec: the caller holds the file
+        // until `spawn_server` has returned.
         let folder = unsafe { std::os::fd::BorrowedFd::borrow_raw(folder) };
         fcntl(folder, FcntlArg::F_SETFD(FdFlag::empty()))?;
         if bound {
@@ -261,12 +266,13 @@ pub(super) fn inherit_folder(command: &mut Command, folder: RawFd, bound: bool) 
         }
         Ok(())
     };
-    // SAFETY: between fork and exec only async-signal-safe system calls are made, and nothing is allocated.
+    // SAFETY: between fork and exec only async-signal-safe system calls
+    // are made, without allocation.
     unsafe { command.pre_exec(prepare) };
 }
 
-/// A server whose keeper was killed ends by itself; this waits for it, and clears what a crash left behind. The
-/// caller holds the keeper's lock, so no server that should live can be met here.
+/// Waits for the server of a killed keeper, which ends through its parent-death signal, and removes
+/// stale files of a crash. The caller holds the keeper's lock, so no valid server can be affected.
 fn stop_orphaned_server(dir: &Path, deadline: Instant) {
     let pid_file = dir.join("postmaster.pid");
     let pid = std::fs::read_to_string(&pid_file).ok();
@@ -278,15 +284,15 @@ fn stop_orphaned_server(dir: &Path, deadline: Instant) {
         std::thread::sleep(Duration::from_millis(20));
     }
     if !works_here() {
-        // Their process ids may belong to somebody else by now, or to a zombie that nobody collects: the server would
-        // believe that another one is there.
+        // The recorded pids may be reused by other processes or belong to a zombie: the server
+        // would assume another server.
         for stale in ["postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"] {
             let _ = std::fs::remove_file(dir.join(stale));
         }
     }
 }
 
-/// Whether the process lives and works in this folder.
+/// Whether the process exists and its working directory is this one.
 fn is_working_in(pid: i32, dir: &Path) -> bool {
     let place =
         |path: &Path| std::fs::metadata(path).ok().map(|folder| (folder.dev(), folder.ino()));

@@ -1,5 +1,5 @@
-//! Hazard: a client goes away in the middle of a transaction. Dropping the future that began it could leave a
-//! connection inside an open transaction in the pool, and later writes on it would be acknowledged and lost.
+//! Hazard: a client disconnects during a transaction. Dropping the future could return a connection
+//! with an open transaction to the pool, whose later writes would be acknowledged and lost.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn an_abandoned_transaction_ends_and_no_later_write_is_lost() {
         let mut abandoned = 0;
         for number in 0..400 {
             let patience = Duration::from_micros(u64::from(rand::random::<u16>()) % 3000);
-            // Dropped in mid-flight when the time is up, as a server drops the future of a client that is gone.
+            // Dropped in flight after the timeout, like the future of a disconnected client.
             match tokio::time::timeout(patience, write(pool.clone(), number)).await {
                 Ok(written) => written.unwrap(),
                 Err(_) => abandoned += 1,
@@ -47,7 +47,7 @@ fn an_abandoned_transaction_ends_and_no_later_write_is_lost() {
         .await
         .unwrap();
         assert_eq!(stuck, 0);
-        // The abandoned ones end by themselves: all of them, since each was begun by a task of its own.
+        // All abandoned writes complete: each runs in a separate task.
         loop {
             let written: i64 =
                 sqlx::query_scalar("SELECT count(*) FROM written").fetch_one(&pool).await.unwrap();

@@ -1,5 +1,5 @@
-//! Hazard: concurrent writers that share commits must each get their own answer, and one poisoned batch must not stop
-//! the others.
+//! Hazard: concurrent writers that share commits get another writer's answer, or one poisoned
+//! batch stops the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

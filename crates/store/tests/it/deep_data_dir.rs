@@ -1,5 +1,6 @@
-//! Hazard: a data dir whose path is longer than a socket's may be, or that lies below folders which the server's user
-//! may not enter (root's home, a temporary folder of mode 0700).
+//! Hazard: a data directory whose path exceeds the limit of a socket path, or whose parent
+//! directories are inaccessible to the server's user (root's home, a temporary
+//! directory of mode 0700).
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;

@@ -1,5 +1,5 @@
-//! Hazard: one process takes a duty's lease twice at once, as its holder died before; then neither is kept, and it changes
-//! hands for ever.
+//! Hazard: after its holder died, a process takes a duty's lease twice concurrently, keeps neither
+//! grant, and the lease changes hands forever.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const TERMS: LeaseOptions =
 #[test]
 fn a_duty_whose_holder_died_stays_with_who_takes_it_over() {
     run_test(async {
-        // Several times, side by side: it was a matter of luck.
+        // Several runs in parallel: the race is not deterministic.
         futures::future::join_all((0..5).map(|_| taken_over_and_kept())).await;
     });
 }
@@ -48,7 +48,7 @@ async fn taken_over_and_kept() {
         stop.clone(),
     ));
     beginning.wait_for(|times| *times > 0).await.unwrap();
-    // Long enough to change hands again, and again.
+    // Long enough for several changes of hands.
     tokio::time::sleep(TERMS.ttl * 4).await;
     let epoch: i64 = sqlx::query_scalar("SELECT epoch >> 24 FROM leases WHERE name = 'work'")
         .fetch_one(&pool)

@@ -1,4 +1,4 @@
-//! Hazard: a table that grows and nobody looks after. `docs/operations.md` has a table of all tables there are, with what
+//! Hazard: a table that only grows. `docs/operations.md` lists all tables with the mechanism that
 //! shrinks each.
 
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -11,14 +11,14 @@ use store::testing::{
 const PAGE: &str = include_str!("../../../../docs/operations.md");
 const HEADING: &str = "## What grows, and what shrinks it";
 
-/// All tables, but for those that are parts of others.
+/// All tables except partitions.
 async fn tables(pool: &PgPool) -> Vec<String> {
     let tables = "SELECT relname FROM pg_class
         WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = current_schema()::regnamespace ORDER BY 1";
     sqlx::query_scalar(tables).fetch_all(pool).await.unwrap()
 }
 
-/// The names in the first column of the rows about one database.
+/// Table names in the first column of the rows about one database.
 fn documented(database: &str) -> Vec<String> {
     let (_, section) = PAGE.split_once(HEADING).expect("the section");
     let section = section.split("\n## ").next().unwrap_or_default();

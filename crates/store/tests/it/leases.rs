@@ -1,4 +1,4 @@
-//! Hazard: a holder that was paused past its expiry wakes up and goes on as if nothing had happened.
+//! Hazard: a holder that was paused past its expiry continues to write.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 const TERMS: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_millis(50) };
-/// Never renews: a process that is paused.
+/// Never renewed: a paused process.
 const PAUSED: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(300), renewal_interval: Duration::from_secs(3600) };
 
@@ -103,7 +103,7 @@ fn a_process_that_takes_its_own_lease_again_keeps_the_new_one() {
         let old = a.take_lease("test", "thing").await.unwrap().unwrap();
         let new = a.take_lease("test", "thing").await.unwrap().unwrap();
         assert!(old.is_lost() && !new.is_lost() && new.epoch > old.epoch);
-        // Whoever worked under the old one ends.
+        // The user of the old grant gives it up.
         a.forget_lease(&old);
         let taken_over = tokio::time::timeout(TERMS.ttl * 3, adopted.recv()).await;
         assert!(taken_over.is_err(), "it is renewed no more");

@@ -1,6 +1,6 @@
-//! The store against a real Postgres; one file for each hazard.
+//! The store against a real Postgres; one file per hazard.
 
-// Helpers of tests may fail loudly, too.
+// Test helpers may panic.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -1,11 +1,12 @@
-//! Hazard: a promise whose test is gone, a mutant that no test claims, a catalogue that nobody can rely on.
+//! Hazard: a documented promise without a test, a mutant without a test, an unreliable catalogue.
 //!
-//! `docs/properties.md` and `scripts/mutants/list.txt` are compared with the tests and the seeded faults that exist.
+//! Compares `docs/properties.md` and `scripts/mutants/list.txt` with the existing
+//! tests and seeded faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The least number of promises that are written down.
+/// Minimum number of documented promises.
 const LEAST_ROWS: usize = 60;
 
 fn root() -> PathBuf {
@@ -17,7 +18,7 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A row of the catalogue: its promise, its test, its mutants.
+/// Rows of the catalogue: promise, test, mutants.
 fn rows() -> Vec<(String, String, Vec<String>)> {
     let page = read("docs/properties.md");
     let rows = page.lines().filter(|line| {
@@ -35,7 +36,7 @@ fn rows() -> Vec<(String, String, Vec<String>)> {
     cells.map(row).collect()
 }
 
-/// The tests that claim each mutant.
+/// Tests that claim each mutant.
 fn mutants() -> BTreeMap<String, Vec<String>> {
     let list = read("scripts/mutants/list.txt");
     let lines = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -48,7 +49,7 @@ fn mutants() -> BTreeMap<String, Vec<String>> {
     lines.map(parse).collect()
 }
 
-/// Whether a test of this name is in the sources.
+/// Whether a test of this name exists in the sources.
 fn exists(test: &str) -> bool {
     if let Some((file, name)) = test.split_once(".py::") {
         let path = root().join("order_service/tests/e2e").join(format!("{file}.py"));
@@ -73,7 +74,7 @@ fn exists(test: &str) -> bool {
     })
 }
 
-/// All Rust sources but tests, below a folder.
+/// Appends all Rust sources below a directory except tests.
 fn sources(folder: &Path, found: &mut String) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -85,7 +86,7 @@ fn sources(folder: &Path, found: &mut String) {
     }
 }
 
-/// The names that code asks `store::mutant` for, and those of files for a schema.
+/// Names passed to `store::mutant` in the code, and names of the schema mutant files.
 fn seeded() -> BTreeSet<String> {
     let mut text = String::new();
     sources(&root().join("crates"), &mut text);

@@ -1,4 +1,5 @@
-//! Hazard: a program meets a database of another version, during a rolling upgrade or after a forgotten migration.
+//! Hazard: a program meets a database of another schema version, during a rolling upgrade or
+//! after a forgotten migration.
 
 use store::testing::{control_database_options, empty_database_options, open_test_pool, run_test};
 use store::{MigrationError, MigrationSet};

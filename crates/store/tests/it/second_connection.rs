@@ -1,4 +1,5 @@
-//! Hazard: as many as a pool has connections hold one each and wait for a second one.
+//! Hazard: pool deadlock, when as many tasks as a pool has connections hold one each and wait
+//! for a second one.
 
 use std::time::{Duration, Instant};
 

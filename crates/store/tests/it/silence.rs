@@ -1,4 +1,4 @@
-//! Hazard: connections go silent (a host or a router is gone: no RST), while new ones work.
+//! Hazard: connections go silent (a host or router dies without RST) while new ones work.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 
-/// A way to the server whose connections can all be made silent: nothing comes through any more, and neither end learns.
+/// A proxy to the server whose connections can all be silenced: no byte passes,
+/// and neither end notices.
 struct Way {
     port: u16,
     /// Connections of a smaller generation are silent.
@@ -66,7 +67,7 @@ async fn forward(
     let mut buffer = vec![0; 1 << 16];
     loop {
         tokio::select! {
-            // Keeps both sockets open, and says nothing for ever.
+            // Keeps both sockets open without forwarding.
             () = async { generation.wait_for(|generation| *generation > born).await.map(drop).unwrap_or(()) } => {
                 std::future::pending::<()>().await;
             }
@@ -89,7 +90,7 @@ async fn one(pool: &PgPool, limit: Duration) -> store::Result<i32> {
 async fn silenced() -> (Way, PgPool) {
     let server = control_database_options().await;
     let way = Way::to(&server).await;
-    // Whoever waits for longer than the server may take knows that nobody answers.
+    // A client timeout above the server's statement timeout implies a dead peer.
     let pool =
         open_test_pool_with(way.options(&server), vec![("statement_timeout", "300".to_owned())])
             .await;
@@ -171,7 +172,7 @@ fn leases_are_renewed_before_they_run_out_and_it_shows_when_they_are_not() {
         leases.take_lease("test", "another").await.unwrap().unwrap();
         leases.check_last_renewal().unwrap();
         while leases.check_last_renewal().is_ok() {
-            // Also the connection that is being made at this very moment.
+            // Also silences a connection that is being opened.
             way.silence();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

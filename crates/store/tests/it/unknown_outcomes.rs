@@ -1,4 +1,5 @@
-//! Hazard: the answer of a commit is lost, the work is repeated, meets what it has itself written, and says no.
+//! Hazard: the answer of a commit is lost, the retry meets its earlier effect
+//! and reports a refusal.
 
 use faults::{Action, Fault, with_faults};
 use futures::future::BoxFuture;
@@ -6,7 +7,7 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use store::testing::{empty_database_options, open_test_pool, open_test_pool_with, run_test};
 use store::{Error, run_refusable_statement, run_refusable_tx, run_tx};
 
-/// A counter that moves on only from the value that is expected; `false`: it is another.
+/// Increments the counter if it has the expected value; returns `false` otherwise.
 fn bumped(connection: &mut PgConnection, expected: i32) -> BoxFuture<'_, store::Result<bool>> {
     Box::pin(async move {
         let bumped =
@@ -72,7 +73,7 @@ fn what_was_never_committed_is_done_by_the_repetition_and_what_is_so_is_refused(
         let pool = open_test_pool(options).await;
         let before = proxy.inject(Fault::at_commit_of("bump", Action::CutRequest));
         assert!(bump_in_tx(&pool, 1).await.unwrap());
-        // Nothing was sent that could have been committed: the refusal is the truth.
+        // No COMMIT was sent, so the refusal is correct.
         let inside = proxy.inject(Fault::at_statement("bump", Action::CutReply));
         assert!(!bump_in_tx(&pool, 7).await.unwrap());
         assert_eq!((before.counts().injected, inside.counts().injected), (1, 1));
@@ -96,7 +97,7 @@ fn a_transaction_that_the_server_ends_while_it_idles_is_repeated() {
             Box::pin(async move {
                 sqlx::query("SELECT 1").execute(&mut *connection).await?;
                 if first {
-                    // A process that was stopped: SQLSTATE 25P03.
+                    // A paused process: SQLSTATE 25P03.
                     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
                 }
                 sqlx::query("SELECT 2").execute(connection).await?;

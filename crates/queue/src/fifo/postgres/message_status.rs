@@ -1,23 +1,23 @@
-//! Where a message stands, for who only looks: it is neither received nor kept from anybody.
+//! Status query for one message; does not receive it or change its visibility.
 
 use chrono::{DateTime, Utc};
 
 use super::super::{FifoError, Result, SentMessage};
 use super::PgFifo;
 
-/// Where a message stands.
+/// Status of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FifoMessageStatus {
-    /// In its queue, received so often.
+    /// In its queue; number of receives so far.
     Queued(u32),
-    /// Deleted at this moment, by the database's clock.
+    /// Deleted at this time, by the database's clock.
     Deleted(DateTime<Utc>),
-    /// It has been gone for a minute or longer, or is among the dead letters.
+    /// Deleted a minute or longer ago, or moved to the dead letter queue.
     Lost,
 }
 
 impl PgFifo {
-    /// Where a message of the queue stands; what was deleted is known for a minute. One statement.
+    /// Returns the status of a message; a deletion is known for one minute. One round trip.
     pub async fn message_status(
         &self,
         queue: &str,
@@ -46,7 +46,7 @@ impl PgFifo {
     }
 }
 
-/// Numbers of messages are unique among all queues.
+/// Sequence numbers are unique over all queues.
 const FIFO_TRACE_SQL: &str = "-- fifo_trace
 SELECT m.receives, NULL::timestamptz FROM fifo_messages m JOIN fifo_queues q USING (queue_id)
 WHERE m.sequence = $2 AND q.name = $1

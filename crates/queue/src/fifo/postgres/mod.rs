@@ -1,7 +1,10 @@
-//! The engine `postgres`: queues in the control database.
+//! FIFO engine `postgres`: queues in the control database.
 //!
-//! Each call is one statement, a function of the migration `fifo`. Receivers are woken by `NOTIFY`, and look once a second
-//! while nothing comes; sends and deletes of a moment share one. Lock order: a group's turn (advisory), then its messages; receiving takes messages only.
+//! - Shape: one statement per call, mostly a function of the migration `fifo`.
+//! - Cost: one round trip per call; concurrent sends and deletes of a queue are coalesced (group
+//!   commit). A waiting receiver is woken by NOTIFY and polls once per second.
+//! - Lock order: the group's advisory lock, then row locks on its messages. Receiving takes row
+//!   locks and only tries the advisory lock, for dead letters.
 
 mod message_status;
 mod writer;
@@ -27,21 +30,21 @@ use super::{
     NewFifoMessage, Result, SentMessage, UnsentMessage, catalogue,
 };
 
-/// The channel on which receivers are woken; the payload is the queue's name.
+/// NOTIFY channel that wakes receivers; the payload is the queue's name.
 pub const FIFO_CHANNEL: &str = "fifo";
-/// How long a message may go unnoticed when its notification was lost, or when it has become visible again.
+/// Poll interval: bounds the delay after a lost notification or an expired visibility timeout.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Raised by the migration's functions.
+/// SQLSTATE raised by the migration's functions for a missing queue.
 const NO_QUEUE_SQLSTATE: &str = "FQ001";
 
-/// The engine; clones share it.
+/// Handle of the engine; clones share its pool.
 #[derive(Clone)]
 pub struct PgFifo {
     pool: PgPool,
     notifications: PgNotificationHub,
 }
 
-/// One queue of it.
+/// An open queue of the engine.
 struct PgFifoQueue {
     name: String,
     engine: PgFifo,
@@ -62,7 +65,8 @@ struct FifoMessageRow {
 }
 
 impl PgFifo {
-    /// Queues in the control database behind `pool`; `notifications` must listen on [`FIFO_CHANNEL`].
+    /// Creates the engine for the control database behind `pool`; `notifications`
+    /// must listen on [`FIFO_CHANNEL`].
     pub fn new(pool: PgPool, notifications: PgNotificationHub) -> Self {
         Self { pool, notifications }
     }
@@ -125,7 +129,7 @@ impl FifoTxSender for PgFifo {
         _: &'a mut PgConnection,
         _: &'a [String],
     ) -> BoxFuture<'a, store::Result<Vec<UnsentMessage>>> {
-        // What is committed is sent.
+        // Committed messages are already in their queue.
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
@@ -162,7 +166,7 @@ async fn send_to_queue(
     messages: &[NewFifoMessage],
 ) -> store::Result<Vec<SentMessage>> {
     let column = |read: fn(&NewFifoMessage) -> &str| messages.iter().map(read).collect::<Vec<_>>();
-    // Maps of texts always have a JSON form.
+    // A map of strings always serializes to JSON.
     let attributes = messages
         .iter()
         .map(|message| serde_json::to_string(&message.attributes).unwrap_or_default());
@@ -211,7 +215,7 @@ impl FifoQueue for PgFifoQueue {
             }
             let visibility = visibility.map(checked_visibility_ms).transpose()?;
             let deadline = Instant::now() + wait;
-            // Subscribed before the first look: nothing falls between them.
+            // Subscribing before the first receive avoids a lost wakeup.
             let mut subscriber = self.engine.notifications.subscribe();
             loop {
                 let received = self.receive_available(max_messages, visibility).await?;
@@ -276,7 +280,7 @@ impl PgFifoQueue {
         rows.into_iter().map(FifoMessageRow::into_message).collect()
     }
 
-    /// Waits for a notification that may be about this queue.
+    /// Waits for a notification that may concern this queue.
     async fn wait_for_notification(&self, subscriber: &mut broadcast::Receiver<PgNotification>) {
         loop {
             match subscriber.recv().await {

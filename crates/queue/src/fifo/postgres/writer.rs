@@ -1,4 +1,4 @@
-//! Sends and deletes that come at the same time share a statement, and a commit.
+//! Coalescing of concurrent sends and deletes of one queue: one statement and one commit per batch.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use uuid::Uuid;
 use super::{NO_QUEUE_SQLSTATE, send_to_queue};
 use crate::fifo::{FifoError, NewFifoMessage, Result, SentMessage};
 
-/// What shares one statement, at most.
+/// Maximum number of items per statement.
 const MAX_BATCH_ITEMS: usize = 200;
-/// What may wait.
+/// Maximum number of waiting items.
 const MAX_WAITING_ITEMS: usize = 1000;
 
 type FifoReplySender<T> = oneshot::Sender<Result<T>>;
 
-/// One queue's writes.
+/// Coalescers of one queue.
 pub(super) struct FifoQueueWriter {
     sends: Coalescer<(NewFifoMessage, FifoReplySender<SentMessage>)>,
     deletes: Coalescer<((i64, Uuid), FifoReplySender<bool>)>,
@@ -50,7 +50,7 @@ impl FifoQueueWriter {
         self.sends.submit(|reply| (message, reply)).await.unwrap_or_else(reply_lost)
     }
 
-    /// Whether the receipt held.
+    /// Returns whether the receipt was valid.
     pub(super) async fn delete(&self, sequence: i64, receipt: Uuid) -> Result<bool> {
         self.deletes.submit(|reply| ((sequence, receipt), reply)).await.unwrap_or_else(reply_lost)
     }
@@ -60,9 +60,9 @@ fn reply_lost<T>() -> Result<T> {
     Err(FifoError::Unavailable("the answer was lost".to_owned()))
 }
 
-/// Each its own outcome, or all the same error.
+/// Sends each caller its outcome, or all callers the same error.
 fn send_replies<T>(result: Result<Vec<T>>, replies: Vec<FifoReplySender<T>>) {
-    // Nobody waits any more: that is theirs to decide.
+    // A failed reply means that the caller was cancelled.
     match result {
         Ok(outcomes) => {
             for (reply, outcome) in replies.into_iter().zip(outcomes) {

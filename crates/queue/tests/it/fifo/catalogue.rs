@@ -1,4 +1,4 @@
-//! Hazard: a queue that is there and is not seen, or is changed into something else than was asked for.
+//! Hazard: an existing queue is not found, or gets other settings than requested.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,12 +46,12 @@ async fn keeps_what_it_is_told(catalogue: &dyn FifoCatalogue, engine: &dyn FifoE
         terms(31, Some(("dead.fifo", 5))),
         terms(31, Some(("dead.fifo", 6))),
         terms(31, Some(("other.fifo", 6))),
-        // No more dead letters, and again.
+        // Without dead letters, and with them again.
         fixed.clone(),
         terms(30, Some(("dead.fifo", 5))),
     ];
     for step in steps {
-        // Once more is the same.
+        // A repeat changes nothing.
         for _ in 0..2 {
             catalogue.ensure_queue("a.fifo", step.clone()).await.unwrap();
             assert_eq!(look().await, with(step.clone()));

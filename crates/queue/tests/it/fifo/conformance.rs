@@ -1,4 +1,4 @@
-//! Hazard: an engine that is almost like Amazon's. The suite is the same for every engine.
+//! Hazard: an engine deviates from Amazon SQS. Every engine runs the same suite.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use store::testing::{create_control_database, run_test};
 use super::engine;
 
 async fn conforms(engine: Arc<dyn FifoEngine>) {
-    // Queues of its own for each: all at once.
+    // Each case creates separate queues, so all run concurrently.
     let running: Vec<_> = CONFORMANCE_CASES
         .iter()
         .map(|(name, case)| (name, tokio::spawn(case(engine.clone()))))

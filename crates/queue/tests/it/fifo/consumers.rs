@@ -1,4 +1,5 @@
-//! Hazard: a consumer that dies, hangs, panics or stops with messages in work; and one poison message in a group.
+//! Hazard: a consumer crashes, hangs, panics or stops with messages in work; a poison
+//! message blocks its group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ async fn send(queues: &FifoQueuePair, group: &str, body: &str) {
     queues.queue.send(message).await.unwrap();
 }
 
-/// Tells what it was given, and does as the body says.
+/// Reports each message and returns the outcome that the body names.
 struct Obedient {
     given: mpsc::UnboundedSender<(String, u32)>,
     go_on: Semaphore,
@@ -61,7 +62,7 @@ impl Obedient {
     }
 }
 
-/// Counts what is in work, also when it is dropped.
+/// Decrements the in-work counter on drop, so also after cancellation.
 struct InWork<'a>(&'a AtomicUsize);
 
 impl Drop for InWork<'_> {
@@ -177,7 +178,7 @@ fn a_slow_handler_keeps_its_message() {
             })
             .collect();
         assert_eq!(told.recv().await.unwrap(), ("slow".to_owned(), 1));
-        // Three times the time-out passes, and nobody else is given it.
+        // No other receiver gets it during three visibility timeouts.
         assert!(
             queues.queue.receive(10, 3 * TERMS.visibility_timeout, None).await.unwrap().is_empty()
         );
@@ -200,8 +201,8 @@ fn a_consumer_whose_message_is_taken_over_lets_go_and_changes_nothing() {
         let consuming =
             tokio::spawn(consume_messages(queues.clone(), consumer.clone(), TERMS, stop.clone()));
         told.recv().await.unwrap();
-        // As if it had been paused for longer than the time-out. It may be quicker to keep its message than the other is to
-        // take it; then the same again.
+        // Simulates a pause longer than the visibility timeout. The consumer may extend before the
+        // other receive takes the message; then try again.
         let taken = loop {
             sqlx::query("UPDATE fifo_messages SET visible_at = now() - interval '1 hour'")
                 .execute(&pool)
@@ -255,7 +256,7 @@ fn a_dead_consumers_messages_are_consumed_by_another() {
         for _ in 0..TERMS.concurrency {
             told.recv().await.unwrap();
         }
-        // Its tasks end with it: nothing is extended any more.
+        // Aborting the consumer aborts its tasks: visibility is no longer extended.
         dying.abort();
         let _ = dying.await;
         let ((living, mut told), stop) = (Obedient::new(), CancellationToken::new());

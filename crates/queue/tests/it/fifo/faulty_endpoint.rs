@@ -1,5 +1,5 @@
-//! An HTTP proxy before an SQS endpoint, one request a connection, that does to `SendMessage` what networks and services
-//! do: loses replies, cuts, throttles, fails, hangs.
+//! HTTP proxy in front of an SQS endpoint, one request per connection. It injects faults into
+//! `SendMessage`: lost replies, cut connections, throttling, errors, hangs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,36 +9,36 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What happens to a call.
+/// Fault injected into one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     None,
-    /// It is done, and nobody is told.
+    /// The call is executed, its reply is lost.
     ReplyLost,
-    /// It never arrives.
+    /// The request is dropped and the connection closed.
     Cut,
     Throttled,
     Failed,
-    /// It never arrives, and nothing is said.
+    /// The request is dropped and the connection stays open.
     Hung,
-    /// The queue takes no message of that size.
+    /// The queue refuses the message's size.
     TooLarge,
 }
 
-/// Which fault the n-th `SendMessage` meets.
+/// Maps the index of a `SendMessage` call to its fault.
 pub type Faults = fn(usize) -> Fault;
 
 pub struct FaultyEndpoint {
     pub port: u16,
     behind: u16,
     faults: Faults,
-    /// How often each was injected.
+    /// Number of injections per fault.
     pub injected: Arc<Mutex<BTreeMap<Fault, usize>>>,
     listening: Option<JoinHandle<()>>,
 }
 
 impl FaultyEndpoint {
-    /// Reserves a port; nothing listens there yet.
+    /// Reserves a port without listening on it.
     pub fn away(behind: u16, faults: Faults) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         Self { port, behind, faults, injected: Arc::default(), listening: None }
@@ -50,7 +50,6 @@ impl FaultyEndpoint {
         endpoint
     }
 
-    /// From now on it listens.
     pub fn comes(&mut self) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
@@ -60,7 +59,7 @@ impl FaultyEndpoint {
         self.listening = Some(tokio::spawn(serve(listener, behind, faults, injected)));
     }
 
-    /// How often this fault was injected.
+    /// Number of injections of this fault.
     pub fn count(&self, fault: Fault) -> usize {
         self.injected.lock().unwrap().get(&fault).copied().unwrap_or_default()
     }
@@ -91,7 +90,7 @@ async fn serve(
                 *injected.entry(fault).or_default() += 1;
                 fault
             };
-            // Whoever goes away is not served any more.
+            // A client that closes its connection gets no reply.
             let _ = exchange(client, behind, fault).await;
         });
     }
@@ -124,7 +123,7 @@ fn refusal(status: u16, code: &str) -> String {
     )
 }
 
-/// Head without its last empty line, and body.
+/// Returns the head without its final empty line, and the body.
 async fn read_request(client: &mut TcpStream) -> std::io::Result<Option<(String, Vec<u8>)>> {
     let mut read = Vec::new();
     let end = loop {
@@ -149,7 +148,7 @@ async fn read_request(client: &mut TcpStream) -> std::io::Result<Option<(String,
     Ok(Some((head, body)))
 }
 
-/// The whole reply; the endpoint closes the connection after it.
+/// Returns the complete reply; `Connection: close` marks its end.
 async fn forward(behind: u16, head: &str, body: &[u8]) -> std::io::Result<Vec<u8>> {
     let kept = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
     let head: String =

@@ -1,4 +1,4 @@
-//! FIFO queues in Postgres and at Amazon's.
+//! FIFO queues on Postgres and on SQS.
 
 mod catalogue;
 mod conformance;

@@ -1,5 +1,5 @@
-//! Hazard: the way from the outbox to SQS: lost replies, throttling, errors, an endpoint that is away. Nothing may be
-//! lost, doubled or swapped within its group.
+//! Hazard: relaying the outbox to SQS during lost replies, throttling, errors and an outage. No
+//! message may be lost, duplicated or reordered within its group.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use super::faulty_endpoint::{Fault, FaultyEndpoint};
 const QUEUE: &str = "effects.fifo";
 const PLACE: &str = "test";
 
-/// What was refused, by deduplication id; the first time that it is told, that fails.
+/// Refused messages by deduplication id; the handler's first call fails.
 #[derive(Default)]
 struct Told(Mutex<Vec<(String, FifoError)>>);
 
@@ -37,7 +37,7 @@ impl FifoRefusalHandler for Told {
     }
 }
 
-/// A relay that sends through the endpoint: one process.
+/// Starts a relay that sends through the endpoint, like one process.
 async fn process(pool: &PgPool, endpoint: &FaultyEndpoint, stop: &CancellationToken) -> Arc<Told> {
     let engine: Arc<dyn FifoEngine> = Arc::new(sqs_engine_at(endpoint.port).await);
     let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![OUTBOX_CHANNEL]);
@@ -59,7 +59,7 @@ async fn ensure(emulator: &SqsEmulator) {
     emulator.engine().await.ensure_queue(QUEUE, terms).await.unwrap();
 }
 
-/// One effect with its messages: committed together.
+/// Commits one message per group in one transaction.
 async fn commit(pool: &PgPool, n: usize, groups: usize) {
     let messages: Vec<NewFifoMessage> = (0..groups)
         .map(|group| NewFifoMessage {
@@ -77,7 +77,7 @@ async fn commit(pool: &PgPool, n: usize, groups: usize) {
     tx.commit().await.unwrap();
 }
 
-/// Rows that wait: how many, how many of them with an error, and the most attempts.
+/// Number of outbox rows, of rows with an error, and the maximum of attempts.
 async fn waiting(pool: &PgPool) -> (i64, i64, i32) {
     sqlx::query_as(
         "SELECT count(*), count(last_error), coalesce(max(attempts), 0) FROM fifo_outbox",
@@ -95,12 +95,12 @@ async fn until_empty(pool: &PgPool) {
     }
 }
 
-/// What has arrived: bodies by group, in the order of delivery.
+/// Received bodies by group, in delivery order.
 async fn arrived(emulator: &SqsEmulator, count: usize) -> BTreeMap<String, Vec<String>> {
     let queue = emulator.engine().await.open_queue(QUEUE).await.unwrap();
     let (mut arrived, mut seen): (BTreeMap<String, Vec<String>>, _) = (BTreeMap::new(), 0);
     loop {
-        // Once all there should be have come, one more look for what should not be.
+        // After the expected messages, one more receive detects surplus ones.
         let wait = Duration::from_secs(if seen < count { 20 } else { 1 });
         let received = queue.receive(10, wait, None).await.unwrap();
         if received.is_empty() {
@@ -119,7 +119,7 @@ fn expected(messages: usize, groups: usize) -> BTreeMap<String, Vec<String>> {
     (0..groups).map(|group| (format!("g{group}"), bodies.clone())).collect()
 }
 
-/// Every second call fails somehow, and one in the middle hangs for ever.
+/// Every second call fails, and one in the middle hangs.
 fn troubled(call: usize) -> Fault {
     match call {
         17 => Fault::Hung,
@@ -154,7 +154,7 @@ fn each_message_arrives_once_and_in_order_whatever_happens_to_the_calls() {
     });
 }
 
-/// No call is answered, for longer than the client tries by itself; each is done.
+/// More lost replies than the SDK's retries; every call is executed.
 fn mute(call: usize) -> Fault {
     if call < 12 { Fault::ReplyLost } else { Fault::None }
 }
@@ -188,7 +188,7 @@ fn an_endpoint_that_is_away_gets_everything_when_it_is_back() {
         for n in 0..3 {
             commit(&pool, n, 5).await;
         }
-        // Only the first of each group is tried.
+        // Only the oldest message of each group is tried.
         let by_then = Instant::now() + Duration::from_secs(60);
         loop {
             let (rows, failed, attempts) = waiting(&pool).await;

@@ -1,4 +1,4 @@
-//! Hazard: a deduplication id that is remembered for ever, or a table of them that only grows.
+//! Hazard: a deduplication id is remembered forever, or its table only grows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
