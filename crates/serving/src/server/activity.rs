@@ -1,4 +1,4 @@
-//! What one connection is doing, and from that whether it may stay.
+//! Activity of one connection and the timeouts that follow from it.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
