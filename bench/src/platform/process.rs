@@ -78,7 +78,7 @@ impl Process {
         }
     }
 
-    /// Sends SIGTERM; SIGKILL after [`PATIENCE`].
+    /// Sends SIGTERM; SIGKILL after `PATIENCE`.
     pub fn stop(&mut self) {
         if std::mem::replace(&mut self.stopped, true) {
             return;

@@ -21,7 +21,7 @@ pub(crate) enum InputChange {
 pub(crate) enum DesiredComparison {
     /// The request has no `--early-exit-compare`.
     NotRequested,
-    /// A desired state cannot be computed.
+    /// A bundle or a desired state is not available.
     Unknown,
     /// Both states are equal.
     Equal,

@@ -54,7 +54,7 @@ const MAX_SUGGESTION_CANDIDATES: usize = 1000;
 const MAX_LISTED_NAMES: usize = 100;
 
 /// `", did you mean …?"` if one of `known` is similar, otherwise empty. Compares at most
-/// [`MAX_SUGGESTION_CANDIDATES`] names by edit distance: call it only when the message is needed.
+/// `MAX_SUGGESTION_CANDIDATES` names by edit distance: call it only when the message is needed.
 pub fn suggest_name<'k>(unknown: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     if unknown.len() > MAX_SUGGESTION_BYTES {
         return String::new();

@@ -104,7 +104,7 @@ pub fn lost_line_count() -> u64 {
     LOG_WRITER.get().map_or(0, LogWriter::lost_count)
 }
 
-/// Waits up to [`FLUSH_TIMEOUT`] for pending lines, before the process exits.
+/// Waits up to `FLUSH_TIMEOUT` for pending lines, before the process exits.
 pub fn flush_logs() {
     if let Some(lines) = LOG_WRITER.get() {
         lines.flush(FLUSH_TIMEOUT);

@@ -16,7 +16,7 @@ pub struct YamlTree {
     /// Line of the node's key, or of its beginning if it has none; from 1.
     pub line: u32,
     content: YamlContent,
-    /// Byte range of a number's text; replaced by the text itself in [`restore_numbers`].
+    /// Byte range of a number's text; replaced by the text itself in `restore_numbers`.
     number_range: Option<(usize, usize)>,
     number_text: Option<Box<str>>,
 }
