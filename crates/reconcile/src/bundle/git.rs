@@ -1,7 +1,8 @@
 //! A bundle read from a git commit, with read-only plumbing commands.
 //!
 //! - Promise: changes neither the work tree nor the index nor any ref, and fetches nothing.
-//! - Cost: a few `git` processes per read; all blobs come through one `git cat-file --batch`.
+//! - Cost: three `git` processes per read: `ls-tree`, then `cat-file --batch` for links and for
+//!   files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
