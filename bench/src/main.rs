@@ -1,10 +1,12 @@
-//! Benchmarks of the platform: every row of the table in `docs/performance.md`, measured on the release builds of both
-//! services as processes of their own, with the limits of the machine measured in the same run.
+//! Benchmarks of the platform: the rows of the table in `docs/performance.md`, measured on
+//! release builds of both services as separate processes. The machine's limits are measured
+//! in the same run.
 //!
-//! Shape: `suite` knows the rows and runs them; `rows` measure; `platform` starts and stops what is measured; `load`
-//! drives it from threads of its own; `limits` are the same work without our part; `figures` and `report` say it.
+//! - Shape: `suite` defines and runs the rows; `rows` measure; `platform` starts and stops the
+//!   services; `load` generates load on separate threads; `limits` do the same work without the
+//!   platform; `figures` and `report` format the results.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)] // It shows what it measured itself.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // The output is the program's result.
 
 mod cli;
 mod figures;
@@ -18,12 +20,12 @@ mod suite;
 
 use std::process::ExitCode;
 
-/// That of the services, so that the limits are measured with the same means.
+/// The allocator of the services, so that limits are comparable.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // SAFETY: nothing has run yet that could have started a thread.
+    // SAFETY: no thread has been started yet.
     #[allow(unsafe_code)]
     unsafe {
         store::remove_libpq_variables();
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
     cli::main()
 }
 
-/// The machine's processor cores.
+/// Number of available CPU cores.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

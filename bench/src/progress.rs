@@ -1,11 +1,11 @@
-//! What people see while it runs: a bar on a terminal, a line for each row elsewhere.
+//! Progress display: a bar on a terminal, otherwise a line per row.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// The progress of a run, on standard error.
+/// Progress of a run, on stderr.
 pub struct Progress {
     bar: ProgressBar,
     terminal: bool,
@@ -13,7 +13,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar if somebody looks.
+    /// A visible bar if stderr is a terminal.
     pub fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = if terminal { ProgressBar::new(0) } else { ProgressBar::hidden() };
@@ -24,13 +24,13 @@ impl Progress {
         Self { bar, terminal, begun: Instant::now() }
     }
 
-    /// So many rows will be run.
+    /// Sets the number of rows.
     pub fn begin(&self, rows: usize) {
         self.bar.set_length(rows as u64);
         self.bar.enable_steady_tick(Duration::from_millis(200));
     }
 
-    /// A row begins.
+    /// Shows the start of a row.
     pub fn row(&self, id: &str, what: &str) {
         self.bar.set_prefix(id.to_owned());
         self.bar.set_message(what.to_owned());
@@ -39,7 +39,7 @@ impl Progress {
         }
     }
 
-    /// What the row is doing.
+    /// Shows the current step of a row.
     pub fn note(&self, text: &str) {
         self.bar.set_message(text.to_owned());
         if !self.terminal {
@@ -47,7 +47,7 @@ impl Progress {
         }
     }
 
-    /// A row has ended.
+    /// Shows the end of a row.
     pub fn done(&self, text: &str) {
         self.bar.inc(1);
         match self.terminal {
@@ -56,7 +56,7 @@ impl Progress {
         }
     }
 
-    /// All rows have ended.
+    /// Removes the bar after the last row.
     pub fn end(&self) {
         self.bar.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! Puts the files of `configs/` into the program: the built-in bundle.
+//! Build script: embeds the files of `configs/` as the built-in bundle.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::{env, fs, io};
 fn main() -> io::Result<()> {
     let manifest = env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?;
     let root = Path::new(&manifest).join("../../configs").canonicalize()?;
-    // Cargo looks through the whole folder: a file more or less builds this again.
+    // Cargo watches the whole folder: added and removed files trigger a rebuild.
     println!("cargo::rerun-if-changed={}", root.display());
     let mut files = Vec::new();
     collect(&root, &mut files)?;

@@ -1,4 +1,4 @@
-//! The command line as it is shown and read.
+//! Command-line definition (clap).
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ Examples:
 
 Exit codes: 0 everything was measured (whatever the verdicts), 1 a row failed, 2 wrong usage.";
 
-/// The definition.
+/// The `bench` command with its subcommands.
 pub(super) fn command() -> Command {
     Command::new("bench")
         .about("Measures the platform against the limits of this machine")
@@ -86,7 +86,7 @@ fn output() -> Arg {
         .help("How results are printed")
 }
 
-/// Whether results are wanted as JSON.
+/// Whether `--output json` was given.
 pub(super) fn is_json(args: &ArgMatches) -> bool {
     args.get_one::<String>("output").is_some_and(|format| format == "json")
 }

@@ -1,4 +1,4 @@
-//! Roles of this program that are not for people: limits and peers that must be processes of their own.
+//! Hidden commands: limits and peers that must run as separate processes.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use crate::rows::queue::program::{DRAIN, drain};
 use crate::rows::queue::singles::{SINGLES, singles};
 use crate::rows::queue::wakeup::{WAIT, wait};
 
-/// Plays the role that the first argument names, if it is one.
+/// Runs the hidden command named by the first argument; `None` if it is not one.
 pub(super) fn role() -> Option<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let port = |place: usize| args.get(place)?.parse::<u16>().ok();
@@ -34,7 +34,7 @@ pub(super) fn role() -> Option<ExitCode> {
     })
 }
 
-/// On as many threads as the services use: half the cores, the others are for those who ask.
+/// Uses as many threads as the services: half of the cores; the rest is for the load generator.
 fn run(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = match crate::cores() / 2 {
         0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,

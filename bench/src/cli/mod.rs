@@ -1,4 +1,5 @@
-//! The command line: what there is, and what runs it. Exit codes: 0 measured, 1 a row failed, 2 wrong usage.
+//! Command line: dispatches subcommands. Exit codes: 0 measured, 1 a row failed, 2
+//! wrong usage, 130 interrupted.
 
 mod definition;
 mod hidden;
@@ -17,7 +18,7 @@ use crate::report::{self, Machine, Report};
 use crate::suite::{Effort, ROWS, Row, Session, When, run, select};
 use definition::is_json;
 
-/// Runs the process's command line.
+/// Parses and runs the command line.
 pub fn main() -> ExitCode {
     if let Some(code) = hidden::role() {
         return code;
@@ -53,7 +54,7 @@ fn rows_of(when: &[When]) -> Vec<&'static Row> {
     ROWS.iter().filter(|row| when.contains(&row.when)).collect()
 }
 
-/// The rows asked for; `None`, with a word about it, if one of them is none.
+/// The requested rows; `None` after an error message, if a name is unknown.
 fn wanted(args: &ArgMatches) -> Option<Vec<&'static Row>> {
     let mut rows = Vec::new();
     if args.get_flag("all") {
@@ -85,7 +86,7 @@ fn perform(
     let programs = Programs::find(args.get_one::<PathBuf>("bin-dir").map(PathBuf::as_path))?;
     let work_dir = args.get_one::<PathBuf>("work-dir").cloned().unwrap_or_else(std::env::temp_dir);
     let session = Session::new(programs, effort, Progress::new(), work_dir);
-    // On this thread, which lives as long as the program: servers that are started end with their thread.
+    // Runs on the main thread: child processes get a signal when the thread that started them ends.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let commit = report::commit();
@@ -97,7 +98,7 @@ fn perform(
         };
         tokio::select! {
             report = measuring => Some(report),
-            // What was started is stopped by dropping it.
+            // Dropping the future stops the processes it started.
             () = interrupted() => None,
         }
     });

@@ -1,41 +1,41 @@
-//! Latencies, kept in histograms with three significant digits, in microseconds.
+//! Latency histograms: microseconds, three significant digits.
 //!
-//! Who works in a closed loop records the time of each call: the next one starts when it has ended, so nothing waits
-//! unseen. Who sends at a rate records from the moment a call was *due*, not from when it could be sent, so a stall
-//! counts for every call that it held up (no coordinated omission).
+//! A closed-loop client records the duration of each call; the next call starts after it, so there
+//! is no hidden waiting. A client with a fixed rate records from the time at which a call was
+//! *due*, so that a stall counts for every call it delays (no coordinated omission).
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
 
-/// Times of one short run.
+/// Latencies of one window.
 #[derive(Debug, Clone)]
 pub struct Latency(Histogram<u64>);
 
 impl Latency {
-    /// Room for times from a microsecond to ten minutes.
+    /// Range from a microsecond to ten minutes.
     pub fn new() -> anyhow::Result<Self> {
         Ok(Self(Histogram::new_with_bounds(1, 600_000_000, 3).context("a histogram")?))
     }
 
-    /// Records one time; longer than ten minutes counts as ten minutes.
+    /// Records a latency; longer than ten minutes counts as ten minutes.
     pub fn record(&mut self, time: Duration) {
         self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
     }
 
-    /// Adds the times of another.
+    /// Adds the latencies of another histogram.
     pub fn add(&mut self, other: &Self) {
-        // Both have the same bounds, which is all that could be wrong.
+        // Fails only for different bounds; these are equal.
         let _ = self.0.add(&other.0);
     }
 
-    /// The time that a part (0 to 1) of the calls did not exceed, in milliseconds; 0 if there were none.
+    /// The quantile `part` (0 to 1) in milliseconds; 0 if the histogram is empty.
     pub fn quantile_ms(&self, part: f64) -> f64 {
         if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(part) as f64 / 1000.0 }
     }
 
-    /// How many were recorded.
+    /// Number of recorded latencies.
     pub fn count(&self) -> u64 {
         self.0.len()
     }

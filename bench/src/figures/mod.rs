@@ -1,4 +1,4 @@
-//! Figures: what was measured, how sure it is, and what is said of it.
+//! Figures: measured values with their noise, and verdicts on them.
 
 mod latency;
 mod rule;
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 pub use latency::Latency;
 pub use rule::{Rule, Verdict, at_least, at_most, judge};
 
-/// Names of ratios begin with this.
+/// Prefix of the names of ratios.
 pub const RATIO: &str = "ratio to ";
 
-/// What a figure counts.
+/// Unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unit {
-    /// Things per second.
+    /// Operations per second.
     #[serde(rename = "/s")]
     PerSecond,
-    /// Things per second of processor time.
+    /// Operations per second of CPU time.
     #[serde(rename = "/CPU-s")]
     PerCpuSecond,
     /// Milliseconds.
@@ -27,7 +27,7 @@ pub enum Unit {
     /// Seconds.
     #[serde(rename = "s")]
     Seconds,
-    /// Microseconds of processor time for one thing.
+    /// Microseconds of CPU time per operation.
     #[serde(rename = "us")]
     Micros,
     /// Bytes.
@@ -39,16 +39,16 @@ pub enum Unit {
     /// Per cent.
     #[serde(rename = "%")]
     PerCent,
-    /// One thing by another.
+    /// Ratio of two figures.
     #[serde(rename = "x")]
     Ratio,
-    /// Just a number.
+    /// A number without unit.
     #[serde(rename = "")]
     Count,
 }
 
 impl Unit {
-    /// As it is written behind a number.
+    /// Suffix of a formatted value.
     pub fn text(self) -> &'static str {
         match self {
             Self::PerSecond => "/s",
@@ -65,46 +65,46 @@ impl Unit {
     }
 }
 
-/// One figure: the median of several short runs, with the smallest and largest as its noise.
+/// A figure: median of several runs, with minimum and maximum as its noise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// What it is.
+    /// Name, unique within a row.
     pub name: String,
-    /// What it counts.
+    /// Unit of all values.
     pub unit: Unit,
-    /// The figure.
+    /// Median of the runs.
     pub median: f64,
-    /// The smallest of the runs.
+    /// Minimum of the runs.
     pub min: f64,
-    /// The largest of the runs.
+    /// Maximum of the runs.
     pub max: f64,
-    /// How many runs.
+    /// Number of runs.
     pub runs: usize,
 }
 
 impl Figure {
-    /// From the runs' values.
+    /// A figure from the values of several runs.
     pub fn of(name: impl Into<String>, unit: Unit, values: &[f64]) -> Self {
         let (min, max) = statistics::range(values);
         let median = statistics::median(values);
         Self { name: name.into(), unit, median, min, max, runs: values.len() }
     }
 
-    /// Measured once.
+    /// A figure from a single run.
     pub fn once(name: impl Into<String>, unit: Unit, value: f64) -> Self {
         Self::of(name, unit, &[value])
     }
 
-    /// Whether this and an earlier figure may be of one and the same thing: each median lies within the other's noise, or
-    /// both within a tenth of each other where the noise was not measured or happened to be smaller.
+    /// Whether two figures are consistent: each median lies within the other's noise, or they
+    /// differ by at most 10 %, because the noise may be unknown or too small.
     pub fn agrees_with(&self, earlier: &Self) -> bool {
         let within = |one: &Self, other: &Self| (other.min..=other.max).contains(&one.median);
         let apart = (self.median - earlier.median).abs();
         within(self, earlier) && within(earlier, self) || apart <= 0.1 * earlier.median.abs()
     }
 
-    /// Whether it is worse than an earlier figure by more than this part of that: less of what there should be much of, more
-    /// of what there should be little of.
+    /// Whether it is worse than `earlier` by more than the fraction `part`: lower for rates and
+    /// ratios, higher for times and sizes.
     pub fn is_worse_than(&self, earlier: &Self, part: f64) -> bool {
         match self.unit {
             Unit::PerSecond | Unit::PerCpuSecond | Unit::Ratio => {
@@ -120,7 +120,7 @@ impl Figure {
         }
     }
 
-    /// The figure with its unit, and the noise if there were several runs.
+    /// Formatted value with unit, and the noise if there were several runs.
     pub fn text(&self) -> String {
         let value = number(self.median);
         let unit = self.unit.text();
@@ -131,13 +131,13 @@ impl Figure {
     }
 }
 
-/// `of` as a part of `limit`, whose name is `to`.
+/// Ratio of `of` to `limit`, which is called `to`.
 pub fn ratio(to: &str, of: f64, limit: f64) -> Figure {
     let value = if limit > 0.0 { of / limit } else { 0.0 };
     Figure::once(format!("{RATIO}{to}"), Unit::Ratio, value)
 }
 
-/// Three digits are what such measurements are good for.
+/// Three significant digits; measurements are not more precise.
 fn number(value: f64) -> String {
     let digits = match value.abs() {
         big if big >= 1000.0 => return grouped(value.round() as i64),

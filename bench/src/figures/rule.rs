@@ -4,36 +4,36 @@ use serde::{Deserialize, Serialize};
 
 use super::Figure;
 
-/// What a figure must reach.
+/// Bound of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Bound {
-    /// This or more.
+    /// Lower bound, inclusive.
     AtLeast(f64),
-    /// This or less.
+    /// Upper bound, inclusive.
     AtMost(f64),
 }
 
 /// One condition of a target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rule {
-    /// The figure's name.
+    /// Name of the figure.
     pub figure: &'static str,
-    /// What it must reach.
+    /// Required bound of its median.
     pub bound: Bound,
 }
 
-/// The figure must be this or more.
+/// Rule: the figure is at least `value`.
 pub const fn at_least(figure: &'static str, value: f64) -> Rule {
     Rule { figure, bound: Bound::AtLeast(value) }
 }
 
-/// The figure must be this or less.
+/// Rule: the figure is at most `value`.
 pub const fn at_most(figure: &'static str, value: f64) -> Rule {
     Rule { figure, bound: Bound::AtMost(value) }
 }
 
 impl Rule {
-    /// Whether the figures satisfy it; `None` if the figure is not among them.
+    /// Whether the rule holds; `None` if the figure is missing.
     fn holds(&self, figures: &[Figure]) -> Option<bool> {
         let figure = figures.iter().find(|figure| figure.name == self.figure)?;
         Some(match self.bound {
@@ -42,7 +42,7 @@ impl Rule {
         })
     }
 
-    /// Ratios hold on any machine; absolute values are those of one kind of machine.
+    /// Ratios apply to any machine; absolute values only to one kind of machine.
     fn is_ratio(&self) -> bool {
         self.figure.starts_with(super::RATIO)
     }
@@ -55,23 +55,23 @@ impl Rule {
     }
 }
 
-/// What is said of a row.
+/// Verdict on a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is", content = "because")]
 pub enum Verdict {
-    /// Everything asked for.
+    /// All rules hold.
     Met,
-    /// The ratios, which decide; not these absolute values of another machine.
+    /// All ratio rules hold; these absolute rules, which depend on the machine, do not.
     RatioMet(Vec<String>),
-    /// Not these conditions.
+    /// These rules do not hold.
     Missed(Vec<String>),
-    /// Nothing was asked, or the run was too small to judge by.
+    /// There are no rules, or the run was too small for a verdict.
     MeasuredOnly,
-    /// The row could not be measured, or what it acknowledged was not there.
+    /// The row failed to run, or acknowledged data is missing.
     Failed(String),
 }
 
-/// The verdict of `rules` on `figures`. A figure that a rule asks for and nobody measured is a miss.
+/// The verdict of `rules` on `figures`. A rule whose figure is missing counts as missed.
 pub fn judge(rules: &[Rule], figures: &[Figure]) -> Verdict {
     if rules.is_empty() {
         return Verdict::MeasuredOnly;
@@ -90,7 +90,7 @@ pub fn judge(rules: &[Rule], figures: &[Figure]) -> Verdict {
 }
 
 impl Verdict {
-    /// In words.
+    /// The verdict as text.
     pub fn text(&self) -> String {
         match self {
             Self::Met => "met".to_owned(),

@@ -1,6 +1,6 @@
-//! A figure from several short runs: the median, and from smallest to largest as the noise.
+//! Statistics over several runs: median and range.
 
-/// The median; 0 of nothing.
+/// The median; 0 for no values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -12,7 +12,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The smallest and the largest; zeros of nothing.
+/// Minimum and maximum; zeros for no values.
 pub fn range(values: &[f64]) -> (f64, f64) {
     let min = values.iter().copied().reduce(f64::min).unwrap_or(0.0);
     let max = values.iter().copied().reduce(f64::max).unwrap_or(0.0);

@@ -1,4 +1,4 @@
-//! `fdatasync` per second: no commit that stands alone can be faster.
+//! Limit: `fdatasync` per second, an upper bound for commits without group commit.
 
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::time::{Duration, Instant};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use crate::figures::{Figure, Unit};
 use crate::suite::Session;
 
-/// A page, as the server's log writes it.
+/// The size of a WAL page.
 const PAGE: [u8; 8192] = [7; 8192];
-/// Pages of the file: written over and over, like a log that is reused.
+/// Pages of the file, which is overwritten cyclically like recycled WAL segments.
 const PAGES: u64 = 2048;
 
-/// Measured where the data of the rows lies.
+/// Measures in the folder that also holds the rows' data.
 pub async fn syncs(session: &Session) -> anyhow::Result<Figure> {
     session.progress.note("limit: fdatasync");
     let folder = session.folder("disk")?;

@@ -1,5 +1,6 @@
-//! The exchange alone: the same calls between the same number of programs, loaded by the same generator, and nothing
-//! stored. A question is answered after one nested call back, as with the platform.
+//! Limit: the exchange alone. The same calls between the same number of processes with
+//! the same load generator, without storage. As in the platform, a question is answered
+//! after one nested callback.
 
 use std::time::Duration;
 
@@ -8,17 +9,17 @@ use crate::load::{Crowd, OrderIds, Orders, Windows, measure};
 use crate::platform::{Meter, Process, free_ports, listening};
 use crate::suite::Session;
 
-/// The hidden command that asks, and the one that answers.
+/// Hidden command of the process that asks.
 pub const ASK: &str = "exchange-ask";
-/// See [`ASK`].
+/// Hidden command of the process that answers.
 pub const ANSWER: &str = "exchange-answer";
 
-/// Orders per second with `together` in each of `in_flight` requests.
+/// Orders per second, with `together` orders in each of `in_flight` concurrent requests.
 pub async fn rate(session: &Session, together: usize, in_flight: usize) -> anyhow::Result<Figure> {
     Ok(windows(session, together, in_flight).await?.rate("the exchange alone"))
 }
 
-/// The same with all that was measured.
+/// Like [`rate`], with all measurements.
 pub async fn windows(
     session: &Session,
     together: usize,

@@ -1,5 +1,6 @@
-//! The two programs of the exchange alone: one takes orders and asks about each, the other answers by calling back.
-//! The contract and the gRPC settings are the services' own; there is no database, no pipeline, no ledger.
+//! The two processes of [`super::exchange`]: one accepts orders and asks about each, the other
+//! answers by a callback. Protocol and gRPC settings are those of the services; there is no
+//! database, pipeline or ledger.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,12 +23,12 @@ use tonic::service::Routes;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Exchanges in flight for each request: the best width there is.
+/// Concurrent exchanges per request: the fastest value found.
 const WIDTH: usize = 128;
 
 type Waiting = Mutex<HashMap<i32, oneshot::Sender<(i32, i32)>>>;
 
-/// Serves as the one who asks, on `port`, with the other one on `peer`.
+/// Runs the asking process on `port`; the other one listens on `peer`.
 pub async fn ask(port: u16, peer: u16) -> anyhow::Result<()> {
     let client = DataManagerClient::new(channel(peer)?);
     let service = OrderServiceServer::new(Asker { client, waiting: Arc::default() });
@@ -37,7 +38,7 @@ pub async fn ask(port: u16, peer: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves as the one who answers, on `port`, with the other one on `peer`.
+/// Runs the answering process on `port`; the other one listens on `peer`.
 pub async fn answer(port: u16, peer: u16) -> anyhow::Result<()> {
     let service =
         DataManagerServer::new(Answerer { client: OrderServiceClient::new(channel(peer)?) });

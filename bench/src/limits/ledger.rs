@@ -1,6 +1,8 @@
-//! The same events written without HTTP and without our writer: the arrays go straight to the shard's own function
-//! `write_events` (keys and content hashes, batch, rows), over connections that do nothing else, a transaction for each
-//! call. One shard, as the platform has it.
+//! Limit: the same events written without HTTP and without the event writer.
+//!
+//! - Shape: arrays go directly to the shard's function `write_events` (keys and content hashes,
+//!   batch, rows). There is one shard, and a transaction per call.
+//! - Cost: one round trip per call, over connections that do nothing else.
 
 use std::time::Instant;
 
@@ -16,13 +18,13 @@ use crate::load::{Answered, Client, Connect, Crowd, measure};
 use crate::platform::{Cluster, Meter, options};
 use crate::suite::Session;
 
-/// The shard's database.
+/// Database of the shard.
 const DATABASE: &str = "limit";
 
 const WRITE: &str = "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
                      '{}', '{}', '{}', '{}', '{}', '{}')";
 
-/// Events per second with `together` in each call of `connections` connections.
+/// Events per second, with `together` events per call on each of `connections` connections.
 pub async fn rate(
     session: &Session,
     together: usize,
@@ -98,7 +100,7 @@ impl Client for RawClient {
     }
 }
 
-/// The arrays of a call: events as the load through HTTP writes them.
+/// Arrays of one call, with the same kind of events as the load through HTTP.
 struct Rows {
     client: usize,
     keys: Vec<Uuid>,
@@ -137,7 +139,7 @@ impl Rows {
         }
     }
 
-    /// Other events than before: keys, ids and times.
+    /// Generates new events: keys, ids and times.
     fn renew(&mut self, written: u64) {
         for (number, (id, dt)) in (written..).zip(self.ids.iter_mut().zip(&mut self.dts)) {
             *id = format!("bench/{}/{number}", self.client);
@@ -148,7 +150,7 @@ impl Rows {
     }
 }
 
-/// Ids of accounts and attribute combinations are hashes.
+/// Account and attribute set ids are hashes, hence scattered in indexes.
 fn scattered(number: i64) -> i64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed())
 }

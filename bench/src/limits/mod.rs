@@ -1,4 +1,4 @@
-//! What the machine allows: the same work without the part that is ours, each a small program or loop of its own.
+//! Limits of the machine: the same work without the platform, as small processes or loops.
 
 pub mod disk;
 pub mod exchange;

@@ -1,5 +1,6 @@
-//! A queue without promises: rows of a table, taken and deleted in one statement, a thousand at a time by four workers.
-//! No lanes, leases, priorities, delays or keys, and a job whose worker dies after the commit is lost.
+//! Limit: a queue without guarantees. Four workers take and delete rows of a table in one
+//! statement, a thousand at a time. No lanes, leases, priorities, delays or keys; a job is lost if
+//! its worker crashes after the commit.
 
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ const TAKE: &str = "DELETE FROM raw_jobs WHERE job_id IN (
     SELECT job_id FROM raw_jobs ORDER BY job_id LIMIT $1 FOR UPDATE SKIP LOCKED
 ) RETURNING job_id, payload";
 
-/// Jobs per second.
+/// Dequeued jobs per second.
 pub async fn rate(session: &Session, jobs: i64) -> anyhow::Result<Figure> {
     session.progress.note("limit: raw dequeue");
     let cluster = Cluster::start(session)?;

@@ -1,5 +1,5 @@
-//! Balances at random dates, asked for at a fixed rate. What counts is the time at the server; and, where the previous answer
-//! was still awaited when a question was due, the time until it could be asked.
+//! Balance queries at random dates with a fixed rate. The latency is the server's processing time,
+//! plus the delay after the due time if the previous response on the connection was late.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,22 +12,22 @@ use tokio::time::Instant;
 use super::http::excerpt;
 use super::{Answered, Client, Connect, Http};
 
-/// The load.
+/// Settings and state of the load.
 #[derive(Clone)]
 pub struct Balances {
-    /// The order service's HTTP port.
+    /// HTTP port of the order service.
     pub port: u16,
-    /// Whose balance.
+    /// Storage whose balance is queried.
     pub storage: u64,
-    /// From when on.
+    /// Earliest date of a query.
     pub first: DateTime<Utc>,
-    /// Within so many seconds after `first`.
+    /// Range of query dates in seconds after `first`.
     pub seconds: i64,
-    /// Questions per second, of all clients together.
+    /// Queries per second of all clients together.
     pub rate: u64,
-    /// Questions so far.
+    /// Number of queries so far.
     pub asked: Arc<AtomicU64>,
-    /// When the first question was due.
+    /// Due time of the first query.
     pub since: Instant,
 }
 
@@ -38,7 +38,7 @@ impl Balances {
         format!("/v1/balances/storage_outflow?storage_id={}&at={at}", self.storage)
     }
 
-    /// How long a question takes on the average when nobody else asks.
+    /// Average client-side latency of sequential queries without other load.
     pub async fn alone(&self, questions: u32) -> anyhow::Result<Duration> {
         let mut http = Http::connect(self.port).await?;
         let begun = Instant::now();
@@ -49,7 +49,7 @@ impl Balances {
     }
 }
 
-/// One of its connections.
+/// One connection of the load.
 pub struct BalanceClient {
     http: Http,
     load: Balances,

@@ -1,4 +1,4 @@
-//! The clients of a load on their threads.
+//! Load threads with their clients.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Answered, Client, Connect};
 use crate::figures::Latency;
 
-/// What was acknowledged, and how long the answers of the present window took.
+/// Acknowledged units, and latencies of the current window.
 #[derive(Debug)]
 pub struct Tally {
     units: AtomicU64,
-    /// One for each thread: nobody waits for another one's lock.
+    /// One histogram per thread, to avoid lock contention.
     latency: Vec<Mutex<Latency>>,
     failure: Mutex<Option<String>>,
 }
@@ -40,7 +40,7 @@ impl Tally {
         failure.get_or_insert_with(|| format!("{error:#}"));
     }
 
-    /// Units acknowledged since the beginning; the first client's failure if there was one.
+    /// Units acknowledged since the start; an error if a client has failed.
     pub fn units(&self) -> anyhow::Result<u64> {
         match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(failure) => anyhow::bail!("a client failed: {failure}"),
@@ -48,7 +48,7 @@ impl Tally {
         }
     }
 
-    /// The times recorded since they were last taken.
+    /// Latencies recorded since the last call.
     pub fn take_latency(&self) -> anyhow::Result<Latency> {
         let mut all = Latency::new()?;
         for part in &self.latency {
@@ -62,7 +62,7 @@ impl Tally {
     }
 }
 
-/// Clients at work until they are stopped. Dropped, they end with their next answer.
+/// Running clients. On drop, each ends after its current request.
 pub struct Crowd {
     tally: Arc<Tally>,
     stop: CancellationToken,
@@ -88,12 +88,12 @@ impl Crowd {
         Ok(Self { tally, stop, threads })
     }
 
-    /// What the clients have reached so far.
+    /// Counters of the clients.
     pub fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// Lets every client finish its request; returns what was acknowledged in all.
+    /// Stops the clients after their current requests; returns the total of acknowledged units.
     pub async fn stop(mut self) -> anyhow::Result<u64> {
         self.stop.cancel();
         let threads = std::mem::take(&mut self.threads);

@@ -1,4 +1,4 @@
-//! `POST /v1/events` in a closed loop: so many connections, so many events in each call.
+//! Load on `POST /v1/events`: a closed loop per connection, with a fixed number of events per call.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,48 +11,48 @@ use super::http::excerpt;
 use super::{Answered, Client, Connect, Crowd, Http};
 use crate::suite::Session;
 
-/// How long a client rests that has nothing to do.
+/// Sleep of a client after the last event.
 const IDLE: std::time::Duration = std::time::Duration::from_millis(5);
 
-/// What the events of a load look like.
+/// Properties of the generated events.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// The first storage.
+    /// The lowest storage id.
     pub first_account: u64,
-    /// So many storages from there, in turn.
+    /// Number of storages, used in turn.
     pub accounts: u64,
-    /// So many events of a hundred carry an `info`.
+    /// Percentage of events with an `info`.
     pub with_info: u64,
-    /// The time of the first event.
+    /// Time of the event with number 0.
     pub first: DateTime<Utc>,
-    /// From one event to the next, in microseconds.
+    /// Time between two events, in microseconds.
     pub step_us: i64,
 }
 
 impl Shape {
-    /// Events of now, on many accounts over all shards, a fifth of them with an `info`.
+    /// Current events on 1000 accounts over all shards, a fifth of them with an `info`.
     pub fn usual() -> Self {
         Self { first_account: 1, accounts: 1000, with_info: 20, first: Utc::now(), step_us: 1 }
     }
 }
 
-/// The load. Clones share the numbering of events.
+/// Settings and state of the load. Clones share the event numbering.
 #[derive(Clone)]
 pub struct EventLoad {
-    /// The order service's HTTP port.
+    /// HTTP port of the order service.
     pub port: u16,
-    /// Events in a call.
+    /// Number of events per call.
     pub together: u64,
-    /// What they look like.
+    /// Properties of the events.
     pub shape: Arc<Shape>,
-    /// Events numbered so far.
+    /// Number of the next event.
     pub next: Arc<AtomicU64>,
-    /// The number after the last event; from then on the clients have nothing to do.
+    /// End of the event numbers (exclusive); after it, clients are idle.
     pub until: u64,
 }
 
 impl EventLoad {
-    /// A load that begins with the event of the number `from`.
+    /// A load that starts with event number `from`.
     pub fn new(port: u16, together: u64, shape: Shape, from: u64) -> Self {
         Self {
             port,
@@ -64,7 +64,8 @@ impl EventLoad {
     }
 }
 
-/// Writes the events with numbers from `from` up to `until`, ten thousand a call over four connections.
+/// Writes the events from `from` to `until` (exclusive), ten thousand per
+/// call over four connections.
 pub async fn fill(
     session: &Session,
     port: u16,
@@ -80,7 +81,7 @@ pub async fn fill(
     crowd.stop().await.map(drop)
 }
 
-/// One of its connections.
+/// One connection of the load.
 pub struct EventClient {
     http: Http,
     load: EventLoad,
@@ -117,7 +118,7 @@ impl Client for EventClient {
     }
 }
 
-/// The body of a call with the events of these numbers.
+/// Request body with the events of these numbers.
 pub fn call(shape: &Shape, numbers: std::ops::Range<u64>) -> String {
     let mut body = String::with_capacity(220 * (numbers.end - numbers.start) as usize + 16);
     body.push_str("{\"events\":[");
@@ -151,7 +152,7 @@ fn event(body: &mut String, shape: &Shape, number: u64) {
     body.push('}');
 }
 
-/// How often `word` is in `text`.
+/// Number of occurrences of `word` in `text`.
 fn count(text: &[u8], word: &[u8]) -> u64 {
     let (mut found, mut place) = (0, 0);
     while place + word.len() <= text.len() {
@@ -165,7 +166,7 @@ fn count(text: &[u8], word: &[u8]) -> u64 {
     found
 }
 
-/// The number of committed events, from `GET /v1/shards`.
+/// Number of committed events, from `GET /v1/shards`.
 pub async fn event_count(http: &mut Http) -> anyhow::Result<u64> {
     let shards = http.json("/v1/shards").await?;
     let shards = shards["shards"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection that is kept open, as a client of the REST API would keep it.
+//! HTTP/1.1 client on one keep-alive connection.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use serving::timing;
 use tokio::net::TcpStream;
 
-/// The connection.
+/// A connection to a loopback port.
 pub struct Http {
     sender: SendRequest<Full<Bytes>>,
     host: String,
@@ -27,17 +27,17 @@ impl Http {
         let stream = stream.with_context(|| format!("connecting to port {port}"))?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // It ends when the sender is dropped; what is wrong with it, the request in hand says.
+        // Ends when the sender is dropped; errors also reach the pending request.
         tokio::spawn(async move { drop(connection.await) });
         Ok(Self { sender, host: format!("localhost:{port}") })
     }
 
-    /// Asks: status and body.
+    /// Sends a GET; returns status and body.
     pub async fn get(&mut self, path: &str) -> anyhow::Result<(u16, Bytes)> {
         self.send(Method::GET, path, Bytes::new()).await
     }
 
-    /// Sends JSON: status and body.
+    /// Sends a POST with JSON; returns status and body.
     pub async fn post(
         &mut self,
         path: &str,
@@ -46,7 +46,7 @@ impl Http {
         self.send(Method::POST, path, body.into()).await
     }
 
-    /// Asks: status, body, and how long the server says it took.
+    /// Sends a GET; returns status, body and the server's `Server-Timing`.
     pub async fn timed_get(&mut self, path: &str) -> anyhow::Result<(u16, Bytes, Duration)> {
         let (head, body) = self.exchange(Method::GET, path, Bytes::new()).await?;
         let took = timing::parse_server_timing(&head.headers)
@@ -54,7 +54,7 @@ impl Http {
         Ok((head.status.as_u16(), body, took))
     }
 
-    /// Asks for JSON, which must be answered with 200.
+    /// Sends a GET; returns the JSON body of a response with status 200.
     pub async fn json(&mut self, path: &str) -> anyhow::Result<Value> {
         let (status, body) = self.get(path).await?;
         anyhow::ensure!(status == 200, "GET {path} answered {status}: {}", excerpt(&body));
@@ -90,7 +90,7 @@ impl Http {
     }
 }
 
-/// The beginning of a body, for messages.
+/// At most 300 bytes of a body, for error messages.
 pub fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned()
 }

@@ -1,4 +1,4 @@
-//! `POST /api/v1/events` in a closed loop: one by one, or in batches.
+//! Load on `POST /api/v1/events`: a closed loop with single events or batches.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,27 +11,27 @@ use super::http::excerpt;
 use super::{Answered, Client, Connect, Crowd, Http};
 use crate::suite::Session;
 
-/// The name of the load's events.
+/// Event name used by the load.
 pub const NAME: &str = "benchEvent";
 
-/// The load. Clones share the numbering of events.
+/// Settings and state of the load. Clones share the event numbering.
 #[derive(Clone)]
 pub struct Messages {
-    /// The order service's HTTP port.
+    /// HTTP port of the order service.
     pub port: u16,
-    /// Events in a call; 1: not as a batch.
+    /// Events per call; 1 sends no array.
     pub together: u64,
     next: Arc<AtomicU64>,
 }
 
 impl Messages {
-    /// A load.
+    /// A load with `together` events per call.
     pub fn new(port: u16, together: u64) -> Self {
         Self { port, together, next: Arc::default() }
     }
 }
 
-/// One of its connections.
+/// One connection of the load.
 pub struct MessageClient {
     http: Http,
     load: Messages,
@@ -74,7 +74,7 @@ impl Client for MessageClient {
     }
 }
 
-/// Creates the configs with these numbers, each about events of a name of its own.
+/// Creates action configs in a closed loop, each for a different event name.
 #[derive(Clone)]
 struct Configs {
     port: u16,
@@ -112,7 +112,8 @@ impl Client for ConfigClient {
     }
 }
 
-/// Creates configs with the numbers from `from` up to `until`, about events that the load does not send.
+/// Creates the action configs from `from` to `until` (exclusive), for events that the
+/// load does not send.
 pub async fn create_configs(
     session: &Session,
     port: u16,

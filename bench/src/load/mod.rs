@@ -1,8 +1,8 @@
-//! Load: clients on threads of their own, each thread with a runtime of its own, so that what is measured and who
-//! measures do not wait for one another.
+//! Load generators: clients on separate threads, each with a current-thread runtime, so that load
+//! and measurement do not delay each other.
 //!
-//! A load runs on without a pause while it is measured in windows: no window begins cold or ends with idle clients.
-//! What was answered within a window counts there, with the time each answer took.
+//! The load runs continuously while it is measured in windows: no window starts cold or ends with
+//! idle clients. A response counts in the window in which it arrives.
 
 mod balances;
 mod crowd;
@@ -25,31 +25,31 @@ pub use orders::{OrderIds, Orders, client, order};
 pub use streamed::{Streamed, Streams};
 pub use windows::{Windows, measure};
 
-/// One client of a load, on one thread: it sends its next request when the previous one was answered.
+/// A client of a load: sends its next request after the previous response.
 pub trait Client {
-    /// Sends a request and waits for the answer: how many units of work were acknowledged, and the time that counts.
+    /// Sends a request and waits for the response; returns the acknowledged units and the latency.
     fn next(&mut self) -> impl Future<Output = anyhow::Result<Answered>>;
 
-    /// Waits for the answers to what is still open, when the load ends.
+    /// At the end of the load, waits for outstanding responses; returns their units.
     fn finish(&mut self) -> impl Future<Output = anyhow::Result<u64>> {
         std::future::ready(Ok(0))
     }
 }
 
-/// An answer.
+/// Result of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Answered {
-    /// Acknowledged units of work. With none, the time does not count.
+    /// Acknowledged units of work; with 0 the latency is not recorded.
     pub units: u64,
-    /// What it took.
+    /// Latency of the request.
     pub took: Duration,
 }
 
-/// Makes the clients of a load.
+/// Factory of a load's clients.
 pub trait Connect: Clone + Send + 'static {
-    /// What it makes.
+    /// Type of the clients.
     type Client: Client + 'static;
 
-    /// Makes the client with this number, on the thread on which it will work.
+    /// Creates the client with this number, on the thread that runs it.
     fn connect(&self, number: usize) -> impl Future<Output = anyhow::Result<Self::Client>>;
 }

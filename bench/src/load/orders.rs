@@ -1,4 +1,5 @@
-//! `ProcessOrders` in a closed loop: so many requests in flight, so many orders in each.
+//! Load on `ProcessOrders`: a closed loop with a fixed number of concurrent requests
+//! and orders per request.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -14,40 +15,40 @@ use tonic::transport::Channel;
 
 use super::{Answered, Client, Connect};
 
-/// All clients of a thread share so many connections.
+/// Connections per thread, shared by its clients.
 const CONNECTIONS: usize = 4;
 
-/// A client of an order service on a loopback port.
+/// gRPC client of an order service on a loopback port.
 pub fn client(port: u16) -> anyhow::Result<OrderServiceClient<Channel>> {
     let peer = GrpcPeer::at_address(&format!("127.0.0.1:{port}")).map_err(anyhow::Error::msg)?;
     Ok(OrderServiceClient::new(peer.channel).max_decoding_message_size(64 << 20))
 }
 
-/// Order ids that were not used yet.
+/// Generator of unused order ids; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct OrderIds(Arc<AtomicI32>);
 
 impl OrderIds {
-    /// The next ids, in a row: the first of them.
+    /// Reserves `count` consecutive ids; returns the first.
     pub fn take(&self, count: usize) -> i32 {
         self.0.fetch_add(count as i32, Ordering::Relaxed) + 1
     }
 
-    /// The last id that was used.
+    /// The last id reserved.
     pub fn last(&self) -> i32 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// An order of the load: its product follows from its id.
+/// An order of the load; the product is derived from the id.
 pub fn order(order_id: i32) -> OrderRequest {
     OrderRequest { order_id, product_id: order_id.rem_euclid(100) + 1 }
 }
 
-/// Connections by thread and place.
+/// gRPC clients by thread and connection index.
 type Channels = HashMap<(ThreadId, usize), OrderServiceClient<Channel>>;
 
-/// The load.
+/// Settings and state of the load.
 #[derive(Clone)]
 pub struct Orders {
     port: u16,
@@ -62,7 +63,7 @@ impl Orders {
         Self { port, together, ids, channels: Arc::default() }
     }
 
-    /// The connection of a client: it shares it with others on its thread.
+    /// The gRPC client for a load client, shared with others on its thread.
     fn channel(&self, number: usize) -> anyhow::Result<OrderServiceClient<Channel>> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let place = (std::thread::current().id(), number % CONNECTIONS);
@@ -75,7 +76,7 @@ impl Orders {
     }
 }
 
-/// One of its clients.
+/// One client of the load.
 pub struct OrderClient {
     client: OrderServiceClient<Channel>,
     load: Orders,

@@ -1,4 +1,4 @@
-//! `ProcessOrderStream`: each client keeps so many orders unanswered; every answer makes room for another order.
+//! Load on `ProcessOrderStream`: each client keeps a fixed number of orders unanswered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,36 +14,36 @@ use tonic::Streaming;
 use super::orders::order;
 use super::{Answered, Client, Connect, OrderIds, client};
 
-/// An order that took so long has waited for a callback time-out, which is 2 s.
+/// Latency that indicates a wait for a callback timeout, which is 2 s.
 const SLOW: Duration = Duration::from_millis(1800);
 
-/// The load.
+/// Settings and state of the load.
 #[derive(Clone)]
 pub struct Streamed {
-    /// The order service's gRPC port.
+    /// gRPC port of the order service.
     pub port: u16,
-    /// Unanswered orders of each stream.
+    /// Unanswered orders per stream.
     pub window: usize,
-    /// Where ids come from.
+    /// Generator of order ids.
     pub ids: OrderIds,
-    /// What the streams have seen.
+    /// Observations of the streams.
     pub seen: Arc<Streams>,
 }
 
-/// What the streams of a load have seen.
+/// Observations of a load's streams.
 #[derive(Debug, Default)]
 pub struct Streams {
     slow: Mutex<Vec<i32>>,
 }
 
 impl Streams {
-    /// The orders that waited for a callback time-out.
+    /// Ids of the orders that waited for a callback timeout or were not processed.
     pub fn slow(&self) -> Vec<i32> {
         self.slow.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// One stream.
+/// One stream of the load.
 pub struct StreamClient {
     load: Streamed,
     orders: Option<mpsc::Sender<OrderRequest>>,
@@ -56,7 +56,7 @@ impl Connect for Streamed {
 
     async fn connect(&self, _: usize) -> anyhow::Result<StreamClient> {
         let (orders, sent) = mpsc::channel(self.window);
-        // Some servers begin to answer only when they have seen something.
+        // Some servers only send response headers after the first message.
         let first = self.ids.take(1);
         orders.send(order(first)).await?;
         let answers =

@@ -1,4 +1,4 @@
-//! Measuring a load in several short windows.
+//! Measurement of a running load in several short windows.
 
 use std::time::{Duration, Instant};
 
@@ -7,24 +7,24 @@ use crate::figures::{Figure, Latency, Unit};
 use crate::platform::{Meter, Used};
 use crate::suite::Session;
 
-/// One window.
+/// Measurements of one window.
 #[derive(Debug, Clone)]
 pub struct Window {
-    /// Units acknowledged in it.
+    /// Units acknowledged in the window.
     pub units: u64,
-    /// How long it was.
+    /// Actual length of the window.
     pub elapsed: Duration,
-    /// The times of the answers in it.
+    /// Latencies of the responses in the window.
     pub latency: Latency,
-    /// What was used meanwhile.
+    /// Resources used during the window.
     pub used: Used,
 }
 
-/// The windows of one load.
+/// The windows of one measurement.
 #[derive(Debug, Clone)]
 pub struct Windows(pub Vec<Window>);
 
-/// Lets `crowd` warm up, then measures it window by window. It goes on working afterwards.
+/// Warms up, then measures window by window. The load keeps running.
 pub async fn measure(
     session: &Session,
     crowd: &Crowd,
@@ -55,7 +55,7 @@ impl Windows {
         })
     }
 
-    /// The rate, p50, p99 and p99.9: what every load shows.
+    /// The standard figures: rate, p50, p99 and p99.9.
     pub fn figures(&self, name: &str) -> Vec<Figure> {
         vec![
             self.rate(name),
@@ -65,12 +65,12 @@ impl Windows {
         ]
     }
 
-    /// A quantile of the times.
+    /// A latency quantile in milliseconds.
     pub fn quantile(&self, name: &str, part: f64) -> Figure {
         self.figure(name, Unit::Millis, |window| window.latency.quantile_ms(part))
     }
 
-    /// Processor time of each program and WAL, per unit.
+    /// Costs per unit: CPU time of each process, and WAL.
     pub fn costs(&self) -> Vec<Figure> {
         let programs =
             self.0.first().map(|window| window.used.cpu.iter().map(|(name, _)| *name).collect());
@@ -98,7 +98,7 @@ impl Windows {
         self.figure("WAL", Unit::Bytes, |window| window.used.wal / window.units.max(1) as f64)
     }
 
-    /// Units per second of the platform's processor time.
+    /// Units per second of CPU time of the platform, without the load generator.
     pub fn per_cpu_second(&self, name: &str) -> Figure {
         self.figure(name, Unit::PerCpuSecond, |window| {
             window.units as f64 / window.used.platform_cpu().max(0.01)

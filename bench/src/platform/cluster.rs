@@ -1,4 +1,4 @@
-//! A Postgres server of this program's own, for limits: started as the services start theirs, with the same settings.
+//! An embedded Postgres cluster for limits, with the same settings as that of the services.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +12,15 @@ use tempfile::TempDir;
 use super::database::Database;
 use crate::suite::Session;
 
-/// A fresh cluster. Dropped, it is stopped and removed.
+/// A new cluster; stopped and removed on drop.
 pub struct Cluster {
     server: EmbeddedServer,
     folder: TempDir,
 }
 
 impl Cluster {
-    /// Starts one. The server ends with the thread that calls this, so that must be one that lives as long as the program.
+    /// Starts a cluster. It ends with the calling thread, which must therefore live as
+    /// long as the program.
     pub fn start(session: &Session) -> anyhow::Result<Self> {
         let folder = session.folder("cluster")?;
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -28,17 +29,17 @@ impl Cluster {
         Ok(Self { server, folder })
     }
 
-    /// Where its data is.
+    /// The data directory of the cluster.
     pub fn data_dir(&self) -> &std::path::Path {
         self.folder.path()
     }
 
-    /// A connection for figures.
+    /// A connection for measurements.
     pub async fn database(&self) -> anyhow::Result<Database> {
         Database::connect(self.data_dir()).await
     }
 
-    /// Makes a database with a schema (or none).
+    /// Creates a database, and applies the migrations if given.
     pub async fn create(&self, name: &str, migrations: Option<MigrationSet>) -> anyhow::Result<()> {
         let mut admin = PgConnection::connect_with(&self.options("postgres")).await?;
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\"")))
@@ -52,7 +53,7 @@ impl Cluster {
         Ok(admin.close().await?)
     }
 
-    /// A pool on one of its databases.
+    /// A connection pool to one of the databases.
     pub async fn pool(&self, name: &str, connections: u32) -> anyhow::Result<PgPool> {
         pool(self.options(name), connections).await
     }
@@ -62,7 +63,7 @@ impl Cluster {
     }
 }
 
-/// A pool whose connections are all there before anything is measured.
+/// Opens a pool with all connections established, so that connecting is not measured.
 pub async fn pool(options: PgConnectOptions, connections: u32) -> anyhow::Result<PgPool> {
     let pool = PgPoolOptions::new()
         .max_connections(connections)

@@ -1,4 +1,4 @@
-//! The Postgres server below the programs, looked at from outside.
+//! Measurements of an embedded Postgres server.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use store::embedded::CLUSTER_USER;
 
-/// A connection to a data dir's server, for figures.
+/// A connection to the server of a data directory.
 pub struct Database {
     connection: PgConnection,
     postmaster: u32,
 }
 
-/// What the server says of its own durability.
+/// Server version and durability settings.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct ServerSettings {
     /// `server_version`
@@ -27,7 +27,7 @@ pub struct ServerSettings {
     pub full_page_writes: String,
 }
 
-/// How to reach a database of the server in `data_dir`.
+/// Connection options for a database of the server in `data_dir`.
 pub fn options(data_dir: &Path, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
         .socket(data_dir.join("postgres"))
@@ -38,7 +38,7 @@ pub fn options(data_dir: &Path, database: &str) -> PgConnectOptions {
 }
 
 impl Database {
-    /// Connects.
+    /// Connects to the server in `data_dir`.
     pub async fn connect(data_dir: &Path) -> anyhow::Result<Self> {
         let connection = PgConnection::connect_with(&options(data_dir, "postgres")).await;
         let connection = connection.context("connecting to the embedded server")?;
@@ -46,17 +46,17 @@ impl Database {
         Ok(Self { connection, postmaster })
     }
 
-    /// The server's main process.
+    /// Process id of the postmaster.
     pub fn postmaster(&self) -> u32 {
         self.postmaster
     }
 
-    /// Bytes of WAL written since the cluster was made.
+    /// Bytes of WAL written since the cluster was created.
     pub async fn wal_bytes(&mut self) -> anyhow::Result<f64> {
         self.number("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8").await
     }
 
-    /// Bytes of all databases whose name begins with `prefix`.
+    /// Total size in bytes of the databases with this name prefix.
     pub async fn bytes_of(&mut self, prefix: &str) -> anyhow::Result<f64> {
         let bytes = sqlx::query_scalar(
             "SELECT coalesce(sum(pg_database_size(oid)), 0)::float8 FROM pg_database WHERE starts_with(datname, $1)",
@@ -64,13 +64,13 @@ impl Database {
         Ok(bytes.bind(prefix).fetch_one(&mut self.connection).await?)
     }
 
-    /// Makes the server write out what is dirty, so that no row pays for the loading before it.
+    /// Forces a checkpoint, so that a measurement does not pay for earlier dirty pages.
     pub async fn checkpoint(&mut self) -> anyhow::Result<()> {
         sqlx::query("CHECKPOINT").execute(&mut self.connection).await?;
         Ok(())
     }
 
-    /// What the server says of itself.
+    /// Reads version and durability settings.
     pub async fn settings(&mut self) -> anyhow::Result<ServerSettings> {
         let (version, fsync, synchronous_commit, full_page_writes) = sqlx::query_as(
             "SELECT current_setting('server_version'), current_setting('fsync'),
@@ -91,7 +91,8 @@ fn postmaster(data_dir: &Path) -> Option<u32> {
     text.lines().next()?.trim().parse().ok()
 }
 
-/// Waits until the server of a data dir has ended: it does by itself when its last user has.
+/// Waits, at most 30 s, until the server of a data directory has ended; it stops itself
+/// after its last user.
 pub fn wait_until_ended(data_dir: &Path) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let lives =

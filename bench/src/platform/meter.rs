@@ -1,20 +1,20 @@
-//! What the programs use between two moments: processor time of each, and WAL.
+//! Resource meter: CPU time of processes, and WAL.
 
 use super::database::Database;
 use super::usage::{cluster_cpu_seconds, cpu_seconds};
 
-/// Reads counters that only grow.
+/// Reads monotonic counters.
 pub struct Meter {
     processes: Vec<(&'static str, u32)>,
     database: Option<Database>,
 }
 
-/// Processor seconds by program and bytes of WAL, either so far or between two readings.
+/// CPU seconds by process and bytes of WAL, in total or between two readings.
 #[derive(Debug, Clone, Default)]
 pub struct Used {
-    /// By program, in seconds.
+    /// CPU seconds by process name.
     pub cpu: Vec<(&'static str, f64)>,
-    /// Bytes.
+    /// Bytes of WAL.
     pub wal: f64,
 }
 
@@ -24,7 +24,7 @@ impl Meter {
         Self { processes, database }
     }
 
-    /// What has been used so far.
+    /// Reads the current totals.
     pub async fn read(&mut self) -> anyhow::Result<Used> {
         let mut cpu: Vec<_> =
             self.processes.iter().map(|(name, pid)| (*name, cpu_seconds(*pid))).collect();
@@ -38,7 +38,7 @@ impl Meter {
 }
 
 impl Used {
-    /// What was used since `before`.
+    /// Difference to an earlier reading.
     pub fn since(&self, before: &Self) -> Self {
         let of = |name: &str| {
             before.cpu.iter().find(|(other, _)| *other == name).map_or(0.0, |(_, used)| *used)
@@ -47,7 +47,7 @@ impl Used {
         Self { cpu, wal: self.wal - before.wal }
     }
 
-    /// Processor seconds of everything but this program.
+    /// CPU seconds of all processes except the load generator.
     pub fn platform_cpu(&self) -> f64 {
         self.cpu.iter().filter(|(name, _)| *name != "bench").map(|(_, used)| used).sum()
     }

@@ -1,5 +1,5 @@
-//! The platform under test: the release builds of both services as processes of their own, with a fresh data dir,
-//! their embedded Postgres with fsync on, on free loopback ports.
+//! The platform under test: release builds of both services as child processes on free loopback
+//! ports, with a new data directory and embedded Postgres with fsync on.
 
 mod cluster;
 mod database;
@@ -27,10 +27,10 @@ pub use usage::{
 use crate::load::Http;
 use crate::suite::Session;
 
-/// How long a start may take on a busy machine.
+/// Timeout for startup and readiness on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How the services are started.
+/// Command-line settings of the services.
 #[derive(Debug, Clone, Default)]
 pub struct Terms {
     order_service: Vec<String>,
@@ -44,42 +44,42 @@ impl Terms {
         Self::default()
     }
 
-    /// A setting of the order service.
+    /// Adds a flag of the order service.
     pub fn with(mut self, flag: &str, value: &str) -> Self {
         self.order_service.extend([flag.to_owned(), value.to_owned()]);
         self
     }
 
-    /// A setting of the data manager.
+    /// Adds a flag of the data manager.
     pub fn manager(mut self, flag: &str, value: &str) -> Self {
         self.data_manager.extend([flag.to_owned(), value.to_owned()]);
         self
     }
 
-    /// No data manager: nobody orders anything.
+    /// Does not start a data manager; for loads without orders.
     pub fn without_manager(mut self) -> Self {
         self.alone = true;
         self
     }
 }
 
-/// Both services, running. Dropped, they are stopped and their data is removed.
+/// Both services, running. On drop they are stopped and their data is removed.
 pub struct Platform {
     order_service: Process,
     data_manager: Option<Process>,
     folder: TempDir,
-    /// gRPC of the order service.
+    /// gRPC port of the order service.
     pub grpc: u16,
-    /// HTTP of the order service.
+    /// HTTP port of the order service.
     pub http: u16,
     manager_port: u16,
     terms: Terms,
-    /// From the start of the processes until the order service said that it is ready.
+    /// Time from starting the processes until the order service is ready.
     pub ready_after: Duration,
 }
 
 impl Platform {
-    /// Starts both and waits until they are ready.
+    /// Starts both services and waits until they are ready.
     pub async fn start(session: &Session, terms: Terms) -> anyhow::Result<Self> {
         let folder = session.folder("platform")?;
         let [grpc, http, manager_port] = free_ports()?;
@@ -104,7 +104,7 @@ impl Platform {
         Ok(platform)
     }
 
-    /// Stops the order service and starts it again on the same data, with other settings.
+    /// Restarts the order service on the same data with other settings.
     pub async fn restart(&mut self, session: &Session, terms: Terms) -> anyhow::Result<()> {
         self.terms = terms;
         self.order_service.stop();
@@ -115,7 +115,7 @@ impl Platform {
         self.wait_until_ready(started).await
     }
 
-    /// Stops the data manager for the time being.
+    /// Stops the data manager; it can be started again.
     pub fn stop_manager(&mut self) {
         self.data_manager = None;
     }
@@ -146,23 +146,23 @@ impl Platform {
         self.check_alive()
     }
 
-    /// Fails if one of the programs has ended by itself.
+    /// Fails if one of the services has exited.
     pub fn check_alive(&mut self) -> anyhow::Result<()> {
         self.data_manager.as_mut().map_or(Ok(()), Process::check_alive)?;
         self.order_service.check_alive()
     }
 
-    /// The order service's process id.
+    /// Process id of the order service.
     pub fn order_service_pid(&self) -> u32 {
         self.order_service.pid()
     }
 
-    /// Where the order service keeps its data.
+    /// Data directory of the order service.
     pub fn data_dir(&self) -> PathBuf {
         data_dir(self.folder.path())
     }
 
-    /// What measures what the programs use.
+    /// A meter of all processes of the platform and this one.
     pub async fn meter(&self) -> anyhow::Result<Meter> {
         let mut processes = vec![("order_service", self.order_service.pid())];
         processes.extend(self.data_manager.as_ref().map(|manager| ("data_manager", manager.pid())));
@@ -173,7 +173,7 @@ impl Platform {
 
 impl Drop for Platform {
     fn drop(&mut self) {
-        // The order service first: orders in flight still want the data manager's answers.
+        // The order service first: its orders in flight still need the data manager.
         self.order_service.stop();
         database::wait_until_ended(&self.data_dir());
     }

@@ -1,4 +1,4 @@
-//! Free ports of the loopback address.
+//! Free loopback ports.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Ports that nobody listens on, each another one. Somebody else might take one before it is used; whoever was
-/// given it then fails at start, loudly.
+/// Distinct unused ports. Another process may take one before its use; the service then fails to
+/// start with an error.
 pub fn free<const N: usize>() -> anyhow::Result<[u16; N]> {
     let mut held = Vec::with_capacity(N);
     let mut ports = [0; N];
@@ -20,7 +20,7 @@ pub fn free<const N: usize>() -> anyhow::Result<[u16; N]> {
     Ok(ports)
 }
 
-/// Waits until somebody listens; `alive` says when waiting makes no sense any more.
+/// Waits until the port accepts connections; an error of `alive` ends the wait.
 pub async fn listening(
     port: u16,
     patience: Duration,

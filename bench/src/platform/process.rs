@@ -1,4 +1,4 @@
-//! A program under test as a child process: its log kept, stopped by its id whatever happens to this one.
+//! Child process under test: its output is logged, and it is always stopped by its process id.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -11,20 +11,21 @@ use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
 
-/// How long a program may take to end in order.
+/// Timeout of a graceful shutdown.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// A running program. Dropped, it is stopped.
+/// A running process; stopped on drop.
 pub struct Process {
     name: &'static str,
     child: Child,
-    /// What it said, also to standard output.
+    /// File with its stdout and stderr.
     log: PathBuf,
     stopped: bool,
 }
 
 impl Process {
-    /// Starts `program`, with its output in `<folder>/<name>.log`. Settings in this program's environment do not reach it.
+    /// Starts `program` with its output in `<folder>/<name>.log`. Removes the services'
+    /// settings from the environment.
     pub fn start(
         name: &'static str,
         program: &Path,
@@ -42,19 +43,19 @@ impl Process {
             }
         }
         command.args(args).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        // A Ctrl-C at the terminal is for this program, which then stops its children in order.
+        // Ctrl-C in the terminal must reach only this program, which stops its children in order.
         command.process_group(0);
         end_with_this_thread(&mut command);
         let child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
         Ok(Self { name, child, log, stopped: false })
     }
 
-    /// Its process id.
+    /// The operating system's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Fails if it has ended by itself, with the last of what it said.
+    /// Fails with the last log lines if the process has exited.
     pub fn check_alive(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -64,7 +65,7 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended well; returns the last line it said.
+    /// Waits for a successful exit; returns the last line of output.
     pub async fn ended(&mut self) -> anyhow::Result<String> {
         loop {
             match self.child.try_wait()? {
@@ -77,7 +78,7 @@ impl Process {
         }
     }
 
-    /// Stops it as an operator would, and kills it if that takes too long.
+    /// Sends SIGTERM; SIGKILL after `PATIENCE`.
     pub fn stop(&mut self) {
         if std::mem::replace(&mut self.stopped, true) {
             return;
@@ -100,7 +101,7 @@ impl Drop for Process {
     }
 }
 
-/// Should this program be killed outright, the kernel ends its children.
+/// If this program is killed, the kernel terminates its children.
 #[allow(unsafe_code)]
 fn end_with_this_thread(command: &mut Command) {
     let parent = Pid::this();
@@ -108,7 +109,7 @@ fn end_with_this_thread(command: &mut Command) {
         nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
         if getppid() == parent { Ok(()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
     };
-    // SAFETY: only async-signal-safe system calls between fork and exec, and nothing is allocated.
+    // SAFETY: only async-signal-safe system calls between fork and exec, and no allocation.
     unsafe { command.pre_exec(prepare) };
 }
 

@@ -1,22 +1,22 @@
-//! Where the programs under test are: beside this one, or where `--bin-dir` says.
+//! Locations of the programs under test: next to this one, or in `--bin-dir`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// The release builds that are measured.
+/// Paths of the release builds.
 #[derive(Debug, Clone)]
 pub struct Programs {
     /// `order_service`
     pub order_service: PathBuf,
     /// `data_manager`
     pub data_manager: PathBuf,
-    /// This program: limits run as processes of it.
+    /// This program, which also runs the limits.
     pub bench: PathBuf,
 }
 
 impl Programs {
-    /// Finds them.
+    /// Finds the programs; fails if one is missing.
     pub fn find(bin_dir: Option<&Path>) -> anyhow::Result<Self> {
         let bench = std::env::current_exe().context("where this program is")?;
         let dir = match bin_dir {

@@ -1,34 +1,34 @@
-//! What processes use, from `/proc`.
+//! Resource usage of processes, from `/proc`.
 
 use std::path::Path;
 
-/// What `/proc` counts processor time in (`USER_HZ`), the same on all machines that Linux runs on with 64 bits.
+/// Unit of CPU times in `/proc` (`USER_HZ`): 100 per second on all 64-bit Linux systems.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Processor time used by a process so far, in seconds; 0 once it is gone.
+/// CPU time of a process so far, in seconds; 0 if it has exited.
 pub fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     times(&stat).map_or(0.0, |times| (times.user + times.system) as f64 / TICKS_PER_SECOND)
 }
 
-/// Processor time of a Postgres server: its own, its living backends' and that of those which have ended.
+/// CPU time of a Postgres server in seconds: postmaster, running and exited backends.
 pub fn cluster_cpu_seconds(postmaster: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{postmaster}/stat")).unwrap_or_default();
     let own = times(&stat).map_or(0, |times| times.user + times.system + times.ended_children);
     own as f64 / TICKS_PER_SECOND + children(postmaster).into_iter().map(cpu_seconds).sum::<f64>()
 }
 
-/// The most memory a process ever had resident, in MB.
+/// Peak resident memory of a process (VmHWM), in MB.
 pub fn peak_memory_mb(pid: u32) -> f64 {
     field_kb(&format!("/proc/{pid}/status"), "VmHWM:") / 1000.0
 }
 
-/// A process's part of memory, pages that are shared counted in part, in MB.
+/// Proportional set size of a process (PSS), in MB.
 pub fn proportional_memory_mb(pid: u32) -> f64 {
     field_kb(&format!("/proc/{pid}/smaps_rollup"), "Pss:") / 1000.0
 }
 
-/// Bytes below a folder.
+/// Total file size below a folder, in bytes.
 pub fn folder_bytes(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let bytes = entries.map(|entry| match entry.metadata() {
@@ -45,7 +45,7 @@ struct Times {
     ended_children: u64,
 }
 
-/// The times in a line of `/proc/PID/stat`. The name in brackets may hold anything, brackets too.
+/// CPU times in a line of `/proc/PID/stat`. The name in parentheses may contain any character.
 fn times(stat: &str) -> Option<Times> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let field = |place: usize| fields.split(' ').nth(place)?.parse::<u64>().ok();

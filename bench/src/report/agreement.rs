@@ -1,10 +1,10 @@
-//! Whether a run says the same as the one that was kept before it.
+//! Comparison of a run with the saved results.
 
 use super::{Report, RowReport};
 use crate::figures::Figure;
 
-/// A line for each row that both have measured: its first figure now and then. A run that does not agree with the one
-/// before it, of the same commit on the same machine, was disturbed, or the other one was.
+/// A line per row measured in both reports: its first figure in each. If the same commit on the
+/// same machine disagrees, one of the runs was disturbed.
 pub fn agreement(now: &Report, before: &Report) -> Vec<String> {
     let line = |(row, earlier): (&RowReport, &RowReport)| {
         let (new, old) = (row.figures.first()?, earlier.figures.first()?);
@@ -18,8 +18,8 @@ pub fn agreement(now: &Report, before: &Report) -> Vec<String> {
     pairs(now, before).filter_map(line).collect()
 }
 
-/// A line for each row of a short run whose first figure is clearly worse than in the run that was kept: by more than a
-/// quarter, which is more than the noise of short windows. Empty if nothing is, or nothing was kept on such a machine.
+/// A line per row whose first figure is worse than the saved one by more than a quarter, which
+/// exceeds the noise of short windows. Empty if the machines differ.
 pub fn slower(now: &Report, before: &Report) -> Vec<String> {
     let line = |(row, earlier): (&RowReport, &RowReport)| {
         let (new, old) = (row.figures.first()?, earlier.figures.first()?);
@@ -28,7 +28,7 @@ pub fn slower(now: &Report, before: &Report) -> Vec<String> {
     pairs(now, before).filter_map(line).collect()
 }
 
-/// The rows that both have measured, if the machines are alike.
+/// The rows in both reports, if they are from similar machines.
 fn pairs<'r>(
     now: &'r Report,
     before: &'r Report,

@@ -1,39 +1,39 @@
-//! Curves as SVG, drawn by hand: axes from zero, one line for each series, readable on light and dark pages.
+//! Line charts as SVG: axes from zero, readable on light and dark pages.
 
 use serde::{Deserialize, Serialize};
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
-/// Left, top, right, bottom of the drawing area.
+/// Left, top, right, bottom of the plot area.
 const AREA: [f64; 4] = [80.0, 40.0, 620.0, 300.0];
 const COLOURS: [&str; 4] = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd"];
 
-/// Some curves over the same axes.
+/// A chart with several curves over the same axes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Chart {
-    /// The name of the drawing's file, without its ending.
+    /// File name of the SVG, without extension.
     pub file: String,
-    /// Above the drawing.
+    /// Title above the chart.
     pub title: String,
-    /// Below the x axis.
+    /// Label of the x axis.
     pub x: String,
-    /// Beside the y axis.
+    /// Label of the y axis.
     pub y: String,
-    /// The curves.
+    /// Curves; colours repeat after four.
     pub series: Vec<Series>,
 }
 
-/// One curve.
+/// One curve of a chart.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Series {
-    /// What it shows.
+    /// Name in the legend.
     pub name: String,
-    /// Its points, by x.
+    /// Points in order of x.
     pub points: Vec<(f64, f64)>,
 }
 
 impl Chart {
-    /// The drawing.
+    /// Renders the chart as SVG.
     pub fn svg(&self) -> String {
         let top = |axis: fn(&(f64, f64)) -> f64| {
             let all = self.series.iter().flat_map(|series| series.points.iter().map(axis));
@@ -100,7 +100,7 @@ fn label(x: f64, y: f64, anchor: &str, text: &str) -> String {
     )
 }
 
-/// The next of 1, 2, 5, 10, 20, …; 1 for nothing.
+/// The next of 1, 2, 5, 10, 20, …; 1 for values up to 0.
 fn round_up(value: f64) -> f64 {
     if value <= 0.0 {
         return 1.0;

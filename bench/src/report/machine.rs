@@ -1,4 +1,4 @@
-//! The header of a report: on what it was measured.
+//! Description of the machine and the builds in a report.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,27 +8,27 @@ use serde::{Deserialize, Serialize};
 use crate::platform::{Cluster, ServerSettings};
 use crate::suite::Session;
 
-/// A machine, and the builds that ran on it.
+/// The machine and the builds that ran on it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
-    /// Processor cores.
+    /// Number of available cores.
     pub cores: usize,
-    /// The processor's model.
+    /// CPU model name.
     pub cpu: String,
-    /// Memory, in MB.
+    /// Total memory, in MB.
     pub memory_mb: u64,
-    /// Linux version.
+    /// Version of the Linux kernel.
     pub kernel: String,
-    /// How this program was built; the services lie beside it and were built together with it.
+    /// Build profile of this program; the services are built together with it.
     pub profile: String,
-    /// The server's version and what it says of its durability.
+    /// Postgres version and durability settings.
     pub postgres: ServerSettings,
-    /// Load average before the run: anything near the number of cores makes the figures worthless.
+    /// Load average before the run: near the number of cores, the figures are worthless.
     pub load_before: String,
 }
 
 impl Machine {
-    /// This one. Starts a server to hear what it says of itself.
+    /// Examines this machine; starts a Postgres server to read its settings.
     pub async fn look(session: &Session) -> anyhow::Result<Self> {
         let cpuinfo = read("/proc/cpuinfo");
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
@@ -50,13 +50,13 @@ impl Machine {
         })
     }
 
-    /// Whether figures of the two can stand in one table.
+    /// Whether figures of both machines are comparable.
     pub fn is_like(&self, other: &Self) -> bool {
         (self.cores, &self.cpu, &self.postgres.version, &self.profile)
             == (other.cores, &other.cpu, &other.postgres.version, &other.profile)
     }
 
-    /// In words.
+    /// The description as text.
     pub fn text(&self) -> String {
         let Self { cores, cpu, memory_mb, kernel, profile, postgres, load_before } = self;
         let ServerSettings { version, fsync, synchronous_commit, full_page_writes } = postgres;
@@ -81,7 +81,7 @@ fn profile() -> &'static str {
     }
 }
 
-/// The commit that is checked out here, with a `+` if files differ from it.
+/// The checked-out commit, with `+` if tracked files outside `bench/results` differ from it.
 pub fn commit() -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git")

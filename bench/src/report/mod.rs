@@ -1,4 +1,4 @@
-//! What a run reports: a table for people, JSON for programs, charts for the documentation.
+//! Reports: a table for people, JSON for programs, charts for the documentation.
 
 mod agreement;
 mod chart;
@@ -17,44 +17,44 @@ pub use table::text;
 
 use crate::figures::{Figure, Verdict};
 
-/// A run, or several whose rows were put together.
+/// A run, or the merged rows of several runs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// Where.
+    /// The machine of the run.
     pub machine: Machine,
-    /// What.
+    /// Rows in table order.
     pub rows: Vec<RowReport>,
 }
 
-/// One row.
+/// Results of one row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RowReport {
-    /// Its name.
+    /// Row name, such as `O1`.
     pub id: String,
-    /// The work.
+    /// Description of the workload.
     pub what: String,
-    /// What to reach.
+    /// Target as text.
     pub target: String,
-    /// What is said of it.
+    /// Verdict of the target's rules.
     pub verdict: Verdict,
-    /// What the target speaks of.
+    /// Figures, the most important first.
     pub figures: Vec<Figure>,
-    /// What the machine allows, measured in the same run.
+    /// Limits of the machine, measured in the same run.
     pub limits: Vec<Figure>,
-    /// What it cost.
+    /// Costs: CPU time, memory, WAL.
     pub costs: Vec<Figure>,
-    /// How it was verified that everything acknowledged is there.
+    /// How acknowledged data was verified.
     pub verified: String,
-    /// What a reader should know.
+    /// Remarks for the reader of the report.
     pub notes: Vec<String>,
-    /// Curves.
+    /// Charts of the row.
     pub charts: Vec<Chart>,
-    /// When.
+    /// Start time of the measurement.
     pub measured_at: DateTime<Utc>,
-    /// Of which commit.
+    /// Commit of the working tree.
     pub commit: String,
-    /// A short run: a tendency, no more.
+    /// Whether it was a short run, which only shows a tendency.
     pub quick: bool,
-    /// How long it took.
+    /// Duration of the row in seconds.
     pub seconds: f64,
 }

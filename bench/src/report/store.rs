@@ -1,4 +1,4 @@
-//! Results as files: `latest.json` and a drawing for each chart.
+//! Results as files: `latest.json`, and an SVG file per chart.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::Report;
 
 const FILE: &str = "latest.json";
 
-/// The results kept in `folder`, if there are any.
+/// Loads the results saved in `folder`, if there are any.
 pub fn load(folder: &Path) -> anyhow::Result<Option<Report>> {
     let path = folder.join(FILE);
     match std::fs::read(&path) {
@@ -20,11 +20,11 @@ pub fn load(folder: &Path) -> anyhow::Result<Option<Report>> {
     }
 }
 
-/// Puts `report` into `folder`. Rows of an earlier run on a like machine that were not measured now are kept: each
-/// row says of which commit it is.
+/// Saves `report` in `folder`. Rows of an earlier run on a similar machine are kept if not measured
+/// again; each row has its commit.
 pub fn save(folder: &Path, report: Report) -> anyhow::Result<Report> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
-    // What cannot be read is replaced.
+    // An unreadable file is replaced.
     let earlier = load(folder).ok().flatten();
     let merged = merge(earlier, report);
     let path = folder.join(FILE);

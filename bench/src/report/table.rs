@@ -1,11 +1,11 @@
-//! The table at the end of a run.
+//! Text form of a report.
 
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::{Report, RowReport};
 use crate::figures::{Figure, RATIO};
 
-/// The header, the table, what each row cost, and what should be known of them.
+/// Formats machine, results, costs, verifications and notes.
 pub fn text(report: &Report) -> String {
     let mut text = format!("{}\n{}\n", report.machine.text(), commits(&report.rows));
     text.push_str(&results(&report.rows).to_string());
@@ -67,7 +67,7 @@ fn grid<const N: usize>(header: [&str; N]) -> Table {
     table
         .load_style(presets::UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic);
-    // Where nobody says how wide the terminal is.
+    // Fallback if the terminal width is unknown.
     if table.width().is_none() {
         table.set_width(180);
     }

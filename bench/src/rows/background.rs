@@ -1,4 +1,4 @@
-//! L5: the load of L1 with the sequencer, the aggregates and the export at work beside it.
+//! L5: the load of L1 while sequencer, aggregator and exporter run.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::suite::{Outcome, Session};
 
 use super::{verify, writes};
 
-/// Longest time to catch up that is waited for.
+/// Timeout for catching up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// L5.
+/// Row L5, compared with the CPU time of L1.
 pub async fn everything_beside(session: &Session) -> anyhow::Result<Outcome> {
     let terms =
         Terms::usual().with("--roles", "grpc,http,sequencer,aggregator,exporter").without_manager();
@@ -53,7 +53,7 @@ pub async fn everything_beside(session: &Session) -> anyhow::Result<Outcome> {
     ))
 }
 
-/// L1's events per second of processor time, measured now if they were not yet.
+/// Events of L1 per second of CPU time; measured now unless known.
 async fn l1(session: &Session) -> anyhow::Result<Figure> {
     let measured = session.l1_per_cpu.get_or_try_init(|| async {
         session.progress.note("first: L1");
@@ -62,7 +62,7 @@ async fn l1(session: &Session) -> anyhow::Result<Figure> {
     measured.await.cloned()
 }
 
-/// Measures the load while the lag is sampled.
+/// Measures the load while sampling the lag.
 async fn watched(
     session: &Session,
     platform: &Platform,
@@ -91,7 +91,7 @@ async fn watched(
     Ok((windows, lags))
 }
 
-/// How far a shard has come.
+/// Progress of a shard's roles, in events or sequence numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Progress {
     events: u64,
@@ -100,7 +100,8 @@ struct Progress {
     exported: u64,
 }
 
-/// For how long an event waits for its number: those that wait, by the rate at which they come.
+/// Estimated time until an event gets its sequence number: unnumbered events divided
+/// by the event rate.
 fn lag(now: &Progress, before: &Progress, seconds: f64) -> f64 {
     let rate = now.events.saturating_sub(before.events) as f64 / seconds;
     if rate > 0.0 { now.events.saturating_sub(now.numbered) as f64 / rate } else { 0.0 }
@@ -123,7 +124,7 @@ async fn shards(http: &mut Http) -> anyhow::Result<Vec<Progress>> {
         .ok_or_else(|| anyhow::anyhow!("a shard does not say how far it has come"))
 }
 
-/// Waits until everything written is numbered, aggregated and exported.
+/// Waits until all events are numbered, aggregated and exported; returns the time it took.
 pub async fn catch_up(session: &Session, platform: &Platform) -> anyhow::Result<Duration> {
     session.progress.note("catching up");
     let mut http = Http::connect(platform.http).await?;

@@ -1,4 +1,5 @@
-//! L4: the balance at a random date of an account with years of events; and that ten times the days cost no more.
+//! L4: balance at a random date of an account with years of events. Ten times the days
+//! must not cost more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +16,18 @@ use crate::suite::{Outcome, Session};
 use super::verify;
 
 const DAY_US: i64 = 86_400_000_000;
-/// Days of each account: three years, a tenth of that, and a hundredth.
+/// Days of history per account: three years, a tenth and a hundredth of that.
 const DAYS: [i64; 3] = [1095, 110, 11];
-/// Questions per second at most. Fewer where they would keep a connection busy for more than this part of the time: what
-/// is measured is a balance, not a queue of them.
+/// Maximum queries per second. The rate is lower if connections would be busy for more than the
+/// fraction `BUSY` of the time: queueing must not be measured.
 const RATE: f64 = 200.0;
 const BUSY: f64 = 0.2;
-/// Questions that are asked one by one, to know that.
+/// Sequential queries that measure the latency for this.
 const ALONE: u32 = 50;
-/// Connections.
+/// Connections of the load.
 const CONNECTIONS: usize = 4;
 
-/// L4.
+/// Row L4: latencies by days of history.
 pub async fn at_a_random_date(session: &Session) -> anyhow::Result<Outcome> {
     let a_day = session.effort.size(2740, 100) as i64;
     let terms = Terms::usual()
@@ -64,7 +65,7 @@ fn history(storage: u64, days: i64, a_day: i64) -> Shape {
     Shape { first_account: storage, accounts: 1, with_info: 20, first, step_us: DAY_US / a_day }
 }
 
-/// The balance of the longest history is what was written.
+/// Checks that the balance of the longest history matches the written events.
 async fn check_total(platform: &Platform, written: u64) -> anyhow::Result<()> {
     let mut http = Http::connect(platform.http).await?;
     let now = Utc::now() + chrono::Duration::days(1);

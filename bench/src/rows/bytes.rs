@@ -1,4 +1,4 @@
-//! L6: bytes of WAL and of disk for each event, a fifth of them with an `info`.
+//! L6: bytes of WAL and disk per event, a fifth of the events with an `info`.
 
 use crate::figures::{Figure, Unit};
 use crate::load::{Crowd, EventLoad, Shape};
@@ -15,7 +15,7 @@ struct Measured {
     verified: String,
 }
 
-/// L6.
+/// Row L6, without and with aggregates and export.
 pub async fn per_event(session: &Session) -> anyhow::Result<Outcome> {
     let events = session.effort.size(1_000_000, 100_000) as u64;
     let roles = |roles: &str| Terms::usual().with("--roles", roles).without_manager();

@@ -1,4 +1,4 @@
-//! C1: a graph of blocks that do nothing, on the Postgres engine; the integration is in the same process.
+//! C1: a graph of no-op blocks on the Postgres engine, with the integration in the same process.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -23,7 +23,7 @@ use crate::suite::{Outcome, Session};
 
 const DATABASE: &str = "configurator";
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Blocks of a chain; the chains begin at one block that all wait for.
+/// Blocks per chain; all chains depend on the first block.
 const CHAIN: usize = 10;
 
 struct Nothing(Arc<AtomicUsize>);
@@ -48,7 +48,7 @@ fn template(blocks: usize) -> String {
             Some(before) => (format!("b{before}.id"), format!("before: $b{before}.id")),
             None => (String::new(), String::new()),
         };
-        // A text in memory always takes more.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "  - {{name: b{n}, type: integration, integration: noop.nothing, inputs: [{inputs}], outputs: [id], args: {{{args}}}}}"
@@ -57,7 +57,7 @@ fn template(blocks: usize) -> String {
     text
 }
 
-/// Blocks a second of a run of so many, from the call that begins it to its end.
+/// Blocks per second of a run with `blocks` blocks, from start to end.
 async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
     let (notifications, _) =
         PgNotificationHub::start(pool.clone(), vec![FIFO_CHANNEL, RUNS_CHANNEL]);
@@ -107,7 +107,7 @@ async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
     Ok(blocks as f64 / took.as_secs_f64())
 }
 
-/// C1.
+/// Row C1: blocks per second, compared with a quarter of the graph.
 pub async fn graph(session: &Session) -> anyhow::Result<Outcome> {
     let blocks = session.effort.size(10_000, 2000);
     let (mut whole, mut quarter) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! E1: events ingested while there are many configs about others.
+//! E1: ingesting events with many action configs for other events.
 
 use crate::figures::{Figure, ratio};
 use crate::load::{Crowd, Messages, NAME, Windows, create_configs, measure};
@@ -7,19 +7,19 @@ use crate::suite::{Outcome, Session};
 
 use super::writes::only_writing;
 
-/// Configs that the rates are compared with, and how many there are in the end.
+/// Number of configs of the reference, and of the measurement.
 const FEW: u64 = 10;
 const MANY: usize = 10_000;
 const QUICK: usize = 1000;
 
-/// What was measured with so many configs.
+/// Measurements with one number of configs.
 struct Measured {
     singles: Windows,
     batches: Windows,
     acknowledged: u64,
 }
 
-/// E1.
+/// Row E1: ingestion rates with many configs, compared with few.
 pub async fn configs_about_others(session: &Session) -> anyhow::Result<Outcome> {
     let many = session.effort.size(MANY, QUICK) as u64;
     let mut platform = Platform::start(session, only_writing()).await?;
@@ -58,7 +58,7 @@ async fn load(session: &Session, platform: &Platform) -> anyhow::Result<Measured
     }
 }
 
-/// Every acknowledged event is there, once, and none has started a task.
+/// Checks that each acknowledged event is stored once and none has started a task.
 async fn verify(platform: &mut Platform, acknowledged: u64) -> anyhow::Result<String> {
     platform.check_alive()?;
     let control = pool(options(&platform.data_dir(), "control"), 1).await?;

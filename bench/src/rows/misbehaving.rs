@@ -1,5 +1,5 @@
-//! O5: callbacks are lost and doubled. Orders come through `ProcessOrderStream`, where each is answered as it finishes:
-//! a lost callback must delay its own order and nobody else's.
+//! O5: lost and duplicated callbacks. Orders use `ProcessOrderStream`, which answers each order
+//! when it finishes: a lost callback must delay only its own order.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::suite::{Outcome, Session};
 
 use super::orders::{o1, single};
 
-/// Streams, and unanswered orders of each: as many orders in flight as in O1.
+/// Streams and unanswered orders per stream: as many orders in flight as in O1.
 const STREAMS: usize = 4;
 const WINDOW: usize = 1000;
-/// So many of the slow orders are looked at.
+/// Maximum number of sampled slow orders, approximately.
 const SAMPLE: usize = 300;
 
 struct Measured {
@@ -28,7 +28,7 @@ struct Measured {
     all: i32,
 }
 
-/// O5.
+/// Row O5, compared with the same streams without losses and with O1.
 pub async fn lost_and_doubled(session: &Session) -> anyhow::Result<Outcome> {
     let rate = "0.05";
     let bad =
@@ -50,7 +50,7 @@ pub async fn lost_and_doubled(session: &Session) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::of(figures).against("the same streams, nothing lost", good);
     outcome.figures.push(crate::figures::ratio("O1", rate, o1.median));
     outcome.limits.push(o1);
-    // More than none means that the machine was too busy to tell.
+    // More than none means that the machine was too busy for a meaningful result.
     outcome.limits.push(Figure::once("as slow, nothing lost", Unit::Count, peer.slow.len() as f64));
     let verified = format!(
         "{} orders answered = ledger events / 2; the slow ones sampled by GetOrder",
@@ -83,7 +83,7 @@ async fn load(session: &Session, terms: Terms) -> anyhow::Result<Measured> {
     Ok(Measured { windows, slow, strangers, all })
 }
 
-/// Waits until every order has posted its two events: those whose callbacks were lost again and again come last.
+/// Waits until each order has posted its two events; orders that lost several callbacks are last.
 async fn finished(platform: &mut Platform, orders: i32) -> anyhow::Result<()> {
     let mut http = Http::connect(platform.http).await?;
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -101,7 +101,8 @@ async fn finished(platform: &mut Platform, orders: i32) -> anyhow::Result<()> {
     }
 }
 
-/// How many of the slow orders got their data at the first attempt: those waited for somebody else's callback.
+/// Counts sampled slow orders that got their data at the first attempt: they were delayed
+/// by another order's callback.
 async fn strangers(platform: &Platform, slow: &[i32]) -> anyhow::Result<usize> {
     let mut client = client(platform.grpc)?;
     let mut strangers = 0;

@@ -1,4 +1,5 @@
-//! The rows: each starts what it needs, loads it, measures it, and verifies that what was acknowledged is there.
+//! The rows: each starts its programs, generates load, measures, and verifies that
+//! acknowledged data is stored.
 
 pub mod background;
 pub mod balances;

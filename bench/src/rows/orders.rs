@@ -8,27 +8,27 @@ use crate::suite::{Outcome, Session};
 
 use super::verify;
 
-/// What a load of orders has shown.
+/// Measurements of a load of orders.
 pub struct Measured {
-    /// Its windows.
+    /// Windows of the load.
     pub windows: Windows,
     /// Peak memory of the order service.
     pub memory: Figure,
-    /// How it was verified.
+    /// Description of the verification.
     pub verified: String,
 }
 
-/// Orders and nothing beside them: their events are written, but numbered, aggregated and exported by others.
+/// Order processing only: ledger events are written, but not numbered, aggregated or exported.
 pub fn only_orders() -> Terms {
     Terms::usual().with("--roles", "grpc,http,retry")
 }
 
-/// The same with one exchange call for each order, as with any data manager.
+/// The same with one exchange call per order, which any data manager supports.
 pub fn single() -> Terms {
     only_orders().with("--exchange", "single")
 }
 
-/// The same load with every role at work in the one process, as it is by default.
+/// The same load with all roles in one process, as by default.
 async fn with_every_role(
     session: &Session,
     together: usize,
@@ -38,7 +38,7 @@ async fn with_every_role(
     load(session, Terms::usual().with("--exchange", "single"), together, in_flight).await
 }
 
-/// Measures `in_flight` requests with `together` orders each on a fresh platform.
+/// Measures `in_flight` requests with `together` orders each on a new platform.
 pub async fn load(
     session: &Session,
     terms: Terms,
@@ -61,7 +61,7 @@ pub async fn load(
 }
 
 impl Measured {
-    /// Rate, latencies, costs.
+    /// Rate, latencies and costs.
     pub fn outcome(&self) -> Outcome {
         Outcome::of(self.windows.figures("orders"))
             .costing(self.windows.costs())
@@ -70,10 +70,10 @@ impl Measured {
     }
 }
 
-/// O1.
+/// Row O1: 1000 orders per request, 4 in flight, single exchange.
 pub async fn single_exchange(session: &Session) -> anyhow::Result<Outcome> {
     let measured = load(session, single(), 1000, 4).await?;
-    // Other rows are measured against it.
+    // The reference of other rows.
     let _ = session.single_orders.set(measured.windows.rate("O1"));
     let limit = exchange(session).await?;
     let every = with_every_role(session, 1000, 4).await?;
@@ -85,7 +85,7 @@ pub async fn single_exchange(session: &Session) -> anyhow::Result<Outcome> {
     ))
 }
 
-/// O2.
+/// Row O2: 1000 orders per request, 4 in flight, batch exchange.
 pub async fn batch_exchange(session: &Session) -> anyhow::Result<Outcome> {
     let measured = load(session, only_orders(), 1000, 4).await?;
     let single = o1(session).await?;
@@ -94,14 +94,14 @@ pub async fn batch_exchange(session: &Session) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// O3.
+/// Row O3: 1 order per request, 64 in flight.
 pub async fn one_a_request(session: &Session) -> anyhow::Result<Outcome> {
     let measured = load(session, single(), 1, 64).await?;
     let limit = limits::exchange::rate(session, 1, 64).await?;
     Ok(measured.outcome().against("the exchange alone", limit))
 }
 
-/// O4.
+/// Row O4: 1 order per request, 1 in flight.
 pub async fn one_at_a_time(session: &Session) -> anyhow::Result<Outcome> {
     let measured = load(session, single(), 1, 1).await?;
     let alone =
@@ -113,7 +113,7 @@ pub async fn one_at_a_time(session: &Session) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// O1's rate, measured now if it was not yet.
+/// The rate of O1; measured now unless known.
 pub async fn o1(session: &Session) -> anyhow::Result<Figure> {
     let measured = session.single_orders.get_or_try_init(|| async {
         session.progress.note("first: O1");

@@ -1,4 +1,4 @@
-//! R1: how soon a check of a bundle of 10,000 files ends that has nothing to check.
+//! R1: duration of a reconcile check of 10,000 unchanged files.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -9,12 +9,12 @@ use anyhow::{Context as _, ensure};
 use crate::figures::{Figure, Unit};
 use crate::suite::{Outcome, Session};
 
-/// Files of the bundle, besides the program's schemas and metadata.
+/// Files of the bundle, besides the built-in schemas and metadata.
 const FILES: usize = 10_000;
-/// A check that takes longer is given up.
+/// Timeout of a check.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// R1.
+/// Row R1: early exit, one affected shard, and bundle validation.
 pub async fn early_exit(session: &Session) -> anyhow::Result<Outcome> {
     let folder = session.folder("bundle")?;
     let files = session.effort.size(FILES, FILES);
@@ -35,7 +35,7 @@ pub async fn early_exit(session: &Session) -> anyhow::Result<Outcome> {
         same.push(seconds);
         validated.push(timed(session, folder.path(), &["bundle", "validate"]).await?.0);
     }
-    // One of them changes; the database, which is made the first time, is not what is measured.
+    // One file changes. The first run also creates the database and is not counted.
     let shards = [&check[..], &["--check-only-affected-shards"]].concat();
     write_type(folder.path(), 17, "another description")?;
     for _ in 0..=session.effort.size(5, 2) {
@@ -76,18 +76,18 @@ async fn git(folder: &Path, args: &[&str]) -> anyhow::Result<()> {
     ended(command).await.map(drop).with_context(|| format!("git {args:?}"))
 }
 
-/// Seconds from start to end of the order service's command, and what it said.
+/// Duration in seconds of an order service command, and its output.
 async fn timed(session: &Session, folder: &Path, args: &[&str]) -> anyhow::Result<(f64, String)> {
     let mut command = Command::new(&session.programs.order_service);
     command.args(args).arg("--bundle").arg(folder);
-    // Hidden: no part of the bundle.
+    // Hidden folders are not part of a bundle.
     command.arg("--data-dir").arg(folder.join(".data"));
     let begun = Instant::now();
     let said = ended(command).await.with_context(|| format!("{args:?}"))?;
     Ok((begun.elapsed().as_secs_f64(), said))
 }
 
-/// What it said, if it went well.
+/// The stdout of a successful command.
 async fn ended(mut command: Command) -> anyhow::Result<String> {
     command.stdin(Stdio::null());
     let running = tokio::task::spawn_blocking(move || command.output());

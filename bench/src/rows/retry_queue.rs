@@ -1,4 +1,5 @@
-//! S2: a million orders in the retry queue, because the data manager is away; then it comes back.
+//! S2: a million orders in the retry queue during an outage of the data manager, and
+//! their processing after it.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,12 @@ use crate::suite::{Outcome, Session};
 
 use super::{orders, verify};
 
-/// Orders in a request, and requests in flight: as many orders as the service takes at a time.
+/// Orders per request and requests in flight: the service's limit of concurrent orders.
 const TOGETHER: i32 = 10_000;
 const IN_FLIGHT: i32 = 8;
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// S2.
+/// Row S2: memory with a full retry queue, and its drain rate.
 pub async fn full(session: &Session) -> anyhow::Result<Outcome> {
     let count = session.effort.size(1_000_000, 50_000) as i32;
     let mut platform = Platform::start(session, orders::single()).await?;
@@ -51,7 +52,7 @@ pub async fn full(session: &Session) -> anyhow::Result<Outcome> {
         .note("drained: from the data manager's start to the last order's ledger events"))
 }
 
-/// Hands in orders with ids from 1; none can be processed, all are accepted.
+/// Sends orders with ids from 1; all are accepted, none can be processed yet.
 async fn accept(platform: &Platform, count: i32) -> anyhow::Result<()> {
     let requests = (0..count).step_by(TOGETHER as usize);
     let client = client(platform.grpc)?;
@@ -81,7 +82,7 @@ async fn waiting(platform: &Platform) -> anyhow::Result<i64> {
     Ok(waiting.fetch_one(&mut control).await?)
 }
 
-/// Waits until every order has its two events.
+/// Waits until each order has posted its two events.
 async fn drain(session: &Session, platform: &mut Platform, count: i32) -> anyhow::Result<Duration> {
     let mut http = Http::connect(platform.http).await?;
     let begun = Instant::now();

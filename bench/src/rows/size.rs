@@ -1,4 +1,4 @@
-//! S3: cost against size: the loads of L1 and O1 again and again while what is stored grows.
+//! S3: cost against size. Repeats the loads of L1 and O1 while the stored data grows.
 
 use crate::figures::{Figure, Unit};
 use crate::load::{
@@ -11,14 +11,14 @@ use crate::suite::{Outcome, Session};
 use super::orders::only_orders;
 use super::{verify, writes};
 
-/// What is stored when it is measured.
+/// Numbers of stored events or orders at each measurement.
 const SIZES: [usize; 4] = [0, 2_500_000, 5_000_000, 10_000_000];
 const QUICK: [usize; 3] = [0, 50_000, 100_000];
 
-/// Rates by what was stored.
+/// Measurements by stored size.
 type Curve = Vec<(usize, Windows)>;
 
-/// S3.
+/// Row S3: rates with data stored, compared with empty databases.
 pub async fn cost(session: &Session) -> anyhow::Result<Outcome> {
     let sizes = if session.effort.quick { &QUICK[..] } else { &SIZES[..] };
     let (events, events_verified) = events(session, sizes).await?;
@@ -98,7 +98,7 @@ async fn orders(session: &Session, sizes: &[usize]) -> anyhow::Result<(Curve, St
     Ok((curve, verified))
 }
 
-/// At least so many orders more; answers how many.
+/// Adds at least `missing` orders; returns the number added.
 async fn fill_orders(
     session: &Session,
     platform: &Platform,

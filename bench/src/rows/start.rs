@@ -1,4 +1,4 @@
-//! S1: how soon a warm service is ready, and what it uses while nobody wants anything.
+//! S1: startup time of a service with existing data, and its idle resource usage.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::platform::{
 };
 use crate::suite::{Outcome, Session};
 
-/// S1.
+/// Row S1: startup times, idle memory and idle CPU.
 pub async fn warm(session: &Session) -> anyhow::Result<Outcome> {
     let mut platform = Platform::start(session, Terms::usual()).await?;
     let first = platform.ready_after.as_secs_f64();

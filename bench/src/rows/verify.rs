@@ -1,15 +1,15 @@
-//! What was acknowledged must be there, asked for through the API: a row that cannot show that has failed.
+//! Verification through the API that acknowledged data is stored; otherwise the row fails.
 
 use proto::order_service::{GetOrderRequest, OrderState};
 
 use crate::load::{Http, client, event_count};
 use crate::platform::Platform;
 
-/// How many orders are looked at one by one.
+/// Number of orders checked individually.
 const SAMPLE: i32 = 200;
 
-/// Every one of `acknowledged` orders (ids from 1 to `last`) has posted its two events, exactly once each; a sample is
-/// looked at one by one.
+/// Checks that each of `acknowledged` orders (ids from 1 to `last`) has posted exactly two events,
+/// by their total, and checks a sample individually.
 pub async fn orders(
     platform: &mut Platform,
     acknowledged: u64,
@@ -38,7 +38,7 @@ pub async fn orders(
     ))
 }
 
-/// The ledger holds exactly so many events.
+/// Checks that the ledger holds exactly `acknowledged` events.
 pub async fn events(platform: &mut Platform, acknowledged: u64) -> anyhow::Result<String> {
     platform.check_alive()?;
     let events = event_count(&mut Http::connect(platform.http).await?).await?;

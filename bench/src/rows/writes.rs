@@ -1,4 +1,4 @@
-//! L1 to L3: events through `POST /v1/events`, by an order service that does nothing else.
+//! L1 to L3: events through `POST /v1/events`, with an order service that does nothing else.
 
 use crate::figures::{Figure, Unit};
 use crate::limits;
@@ -8,18 +8,18 @@ use crate::suite::{Outcome, Session};
 
 use super::verify;
 
-/// Only writing: nothing is numbered, aggregated or exported.
+/// Only writing: events are not numbered, aggregated or exported.
 pub fn only_writing() -> Terms {
     Terms::usual().with("--roles", "grpc,http").without_manager()
 }
 
-/// What a load of events has shown.
+/// Measurements of a load of events.
 pub struct Measured {
-    /// Its windows.
+    /// Windows of the load.
     pub windows: Windows,
-    /// What it cost.
+    /// CPU time, WAL and memory.
     pub costs: Vec<Figure>,
-    /// How it was verified.
+    /// Description of the verification.
     pub verified: String,
 }
 
@@ -46,7 +46,7 @@ pub async fn load(
 async fn row(session: &Session, together: u64, connections: usize) -> anyhow::Result<Outcome> {
     let measured = load(session, together, connections).await?;
     if (together, connections) == (1000, 8) {
-        // L5 is measured against it.
+        // The reference of L5.
         let _ = session.l1_per_cpu.set(measured.windows.per_cpu_second("L1"));
     }
     let limit = limits::ledger::rate(session, together as usize, connections).await?;
@@ -54,19 +54,19 @@ async fn row(session: &Session, together: u64, connections: usize) -> anyhow::Re
     Ok(outcome.verified(measured.verified).against("the same rows without HTTP", limit))
 }
 
-/// L1.
+/// Row L1: 1000 events per call, 8 connections.
 pub async fn thousands(session: &Session) -> anyhow::Result<Outcome> {
     Ok(row(session, 1000, 8).await?.note(
         "the limit sends the same rows to the shards' function write_events, each call to one shard, from this program",
     ))
 }
 
-/// L2.
+/// Row L2: 100 events per call, 16 connections.
 pub async fn hundreds(session: &Session) -> anyhow::Result<Outcome> {
     row(session, 100, 16).await
 }
 
-/// L3.
+/// Row L3: 1 event per call, 64 connections.
 pub async fn singles(session: &Session) -> anyhow::Result<Outcome> {
     let mut outcome = row(session, 1, 64).await?;
     outcome.limits.push(limits::disk::syncs(session).await?);

@@ -1,22 +1,22 @@
-//! How much is spent on each figure.
+//! Measurement effort per figure.
 
 use std::time::Duration;
 
-/// The windows of each figure, and how much data the rows work on.
+/// Windows per figure, and size of the data sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
-    /// Windows of each figure, of which the median counts.
+    /// Number of windows per figure; the median counts.
     pub windows: usize,
-    /// How long each is.
+    /// Length of a window.
     pub window: Duration,
-    /// How long a load runs before the first.
+    /// Warm-up before the first window.
     pub warm_up: Duration,
-    /// Small data sets: such a run shows that everything works, and no more than a tendency.
+    /// Whether data sets are small: such a run only shows that everything works, and a tendency.
     pub quick: bool,
 }
 
 impl Effort {
-    /// What verdicts are given on.
+    /// Effort of runs with verdicts.
     pub const FULL: Self = Self {
         windows: 3,
         window: Duration::from_secs(5),
@@ -24,7 +24,7 @@ impl Effort {
         quick: false,
     };
 
-    /// For daily work.
+    /// Effort for daily development.
     pub const QUICK: Self = Self {
         windows: 1,
         window: Duration::from_secs(3),
@@ -32,7 +32,7 @@ impl Effort {
         quick: true,
     };
 
-    /// The size of a data set.
+    /// Selects the size of a data set.
     pub fn size(&self, full: usize, quick: usize) -> usize {
         if self.quick { quick } else { full }
     }

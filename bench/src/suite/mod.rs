@@ -1,4 +1,4 @@
-//! The suite: which rows there are, and how a run of some of them goes.
+//! The suite: definition and execution of the rows.
 
 mod effort;
 mod outcome;

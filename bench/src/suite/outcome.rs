@@ -1,24 +1,24 @@
-//! What a row has measured.
+//! Measurements of one row.
 
 use crate::figures::Figure;
 use crate::report::Chart;
 
-/// Figures of a row that ran to its end and whose acknowledged work was found to be there.
+/// Results of a row that completed and whose acknowledged data was verified.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// What the target speaks of, the most important first.
+    /// Figures of the target, the most important first.
     pub figures: Vec<Figure>,
-    /// What the machine allows, measured in the same run.
+    /// Limits of the machine, measured in the same run.
     pub limits: Vec<Figure>,
-    /// What it cost: processor time, memory, WAL.
+    /// Costs: CPU time, memory, WAL.
     pub costs: Vec<Figure>,
-    /// How it was verified that everything acknowledged is there.
+    /// How acknowledged data was verified.
     pub verified: String,
-    /// What a reader should know.
+    /// Remarks for the reader of the report.
     pub notes: Vec<String>,
-    /// Curves.
+    /// Charts of the row.
     pub charts: Vec<Chart>,
-    /// Too small a run to judge by.
+    /// Whether the run was too small for a verdict.
     pub unjudged: bool,
 }
 
@@ -28,7 +28,7 @@ impl Outcome {
         Self { figures, ..Self::default() }
     }
 
-    /// With a limit, and the first figure's ratio to it under `name`.
+    /// Adds a limit, and the ratio of the first figure to it under `name`.
     pub fn against(mut self, name: &str, limit: Figure) -> Self {
         if let Some(first) = self.figures.first() {
             self.figures.push(crate::figures::ratio(name, first.median, limit.median));
@@ -37,19 +37,19 @@ impl Outcome {
         self
     }
 
-    /// With costs.
+    /// Adds costs to the outcome.
     pub fn costing(mut self, costs: impl IntoIterator<Item = Figure>) -> Self {
         self.costs.extend(costs);
         self
     }
 
-    /// With how it was verified.
+    /// Sets the description of the verification.
     pub fn verified(mut self, how: impl Into<String>) -> Self {
         self.verified = how.into();
         self
     }
 
-    /// With a note.
+    /// Adds a remark for readers.
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self

@@ -1,4 +1,4 @@
-//! Every row of the table, with its target as rules.
+//! All rows of the table, with their targets as rules.
 
 use futures::future::LocalBoxFuture;
 
@@ -6,30 +6,30 @@ use super::{Outcome, Session};
 use crate::figures::{Rule, at_least, at_most};
 use crate::rows;
 
-/// In which runs a row is, besides when it is asked for by name.
+/// Runs that include a row, besides those that name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// `bench quick`, and always.
+    /// `bench quick` and `bench run --all`.
     Daily,
-    /// `bench run --all`.
+    /// `bench run --all` only.
     Usual,
-    /// `bench run --long`.
+    /// `bench run --long` only.
     Long,
 }
 
 /// One row of the table.
 pub struct Row {
-    /// Its name.
+    /// Row name, such as `O1`.
     pub id: &'static str,
-    /// The work.
+    /// Description of the workload.
     pub what: &'static str,
-    /// What to reach, in words.
+    /// The target as text.
     pub target: &'static str,
-    /// The same as rules.
+    /// The target as rules.
     pub rules: &'static [Rule],
-    /// When it runs.
+    /// Runs that include the row.
     pub when: When,
-    /// Measures it.
+    /// Runs and measures the row.
     pub run: for<'s> fn(&'s Session) -> LocalBoxFuture<'s, anyhow::Result<Outcome>>,
 }
 
@@ -39,7 +39,7 @@ macro_rules! measured_by {
     };
 }
 
-/// All rows, in the order in which they run.
+/// All rows, in run order.
 pub const ROWS: &[Row] = &[
     Row {
         id: "O1",
@@ -239,7 +239,7 @@ pub const ROWS: &[Row] = &[
     },
 ];
 
-/// The rows with these names, in the order of the table; the first name that is none.
+/// The rows with these names, in table order; `Err` with the first unknown name.
 pub fn select(names: &[String]) -> Result<Vec<&'static Row>, String> {
     let known = |name: &String| ROWS.iter().any(|row| row.id.eq_ignore_ascii_case(name));
     match names.iter().find(|name| !known(name)) {

@@ -1,4 +1,4 @@
-//! Running rows, one after another. A row that fails does not keep the others from running.
+//! Execution of rows, sequentially. A failed row does not stop the others.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use super::{Effort, Row, Session, When};
 use crate::figures::{Verdict, judge};
 use crate::report::RowReport;
 
-/// A row that takes longer hangs.
+/// Timeout of a row.
 const USUAL: Duration = Duration::from_secs(15 * 60);
-/// The same of a long one.
+/// Timeout of a long row.
 const LONG: Duration = Duration::from_secs(90 * 60);
 
-/// Runs them.
+/// Runs the rows and returns their reports.
 pub async fn run(session: &Session, rows: &[&'static Row], commit: &str) -> Vec<RowReport> {
     let mut reports = Vec::with_capacity(rows.len());
     session.progress.begin(rows.len());

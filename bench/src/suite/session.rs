@@ -1,4 +1,5 @@
-//! What the rows of one run share: the programs, the effort, a place for data, and figures that several rows need.
+//! State shared by the rows of one run: programs, effort, data folder, and figures
+//! used by several rows.
 
 use std::path::PathBuf;
 
@@ -11,26 +12,26 @@ use crate::figures::Figure;
 use crate::platform::Programs;
 use crate::progress::Progress;
 
-/// One run.
+/// One run of the suite.
 pub struct Session {
-    /// What is measured.
+    /// Paths of the programs under test.
     pub programs: Programs,
-    /// How thoroughly.
+    /// Measurement effort per figure.
     pub effort: Effort,
-    /// What people see meanwhile.
+    /// Progress display.
     pub progress: Progress,
-    /// Below which folder data lies.
+    /// Parent of the data folders.
     root: PathBuf,
-    /// Orders per second of O1: other rows are measured against it.
+    /// Orders per second of O1, the reference of other rows.
     pub single_orders: OnceCell<Figure>,
-    /// The exchange alone, at 1000 orders a request x 4.
+    /// Rate of the exchange alone, with 1000 orders per request and 4 requests in flight.
     pub exchange: OnceCell<Figure>,
-    /// Events of L1 per second of processor time.
+    /// Events of L1 per second of CPU time.
     pub l1_per_cpu: OnceCell<Figure>,
 }
 
 impl Session {
-    /// A run that keeps its data below `root` until it ends.
+    /// A run whose data folders are created below `root`.
     pub fn new(programs: Programs, effort: Effort, progress: Progress, root: PathBuf) -> Self {
         Self {
             programs,
@@ -43,14 +44,14 @@ impl Session {
         }
     }
 
-    /// A fresh folder, removed when it is dropped.
+    /// A new folder, removed on drop.
     pub fn folder(&self, what: &str) -> anyhow::Result<TempDir> {
         let folder =
             tempfile::Builder::new().prefix(&format!("bench-{what}-")).tempdir_in(&self.root);
         folder.with_context(|| format!("a folder for data in {}", self.root.display()))
     }
 
-    /// Threads for a load: a quarter of the cores, for the platform needs the others.
+    /// Threads of a load: a quarter of the cores, leaving the rest to the platform.
     pub fn load_threads(&self) -> usize {
         (crate::cores() / 4).max(1)
     }

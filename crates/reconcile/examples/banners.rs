@@ -1,4 +1,4 @@
-//! An integration as small as one can be: it brings the banners of a bundle into a table. `docs/reconcile.md` walks through
+//! A minimal integration: writes the banners of a bundle to a table. `docs/reconcile.md` explains
 //! it; the tests run it.
 
 use std::collections::BTreeMap;
@@ -11,39 +11,40 @@ use serde_json::{Value as Json, json};
 use sqlx::PgPool;
 use store::PgConnection;
 
-/// A file of the schema `/banners/banner-1.yml`.
+/// A document of the schema `/banners/banner-1.yml`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Banner {
-    /// The page that shows it: there is one for each.
+    /// Page that shows the banner; unique.
     pub page: String,
-    /// What it says.
+    /// Text of the banner.
     pub text: String,
 }
 
-/// Brings banners into the table `banners (page text PRIMARY KEY, text text, owner text)`.
+/// Writes banners to the table `banners (page text PRIMARY KEY, text text, owner text)`.
 pub struct BannerReconciler {
-    /// The database.
+    /// Pool of the target database.
     pub pool: PgPool,
 }
 
-/// How it is run: `--arg page=home`, or `--shard home`.
+/// Arguments: `--arg page=home`, or `--shard home`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BannerArguments {
-    /// Only this page's banner.
+    /// Reconcile only this page's banner.
     #[serde(default)]
     page: Option<String>,
 }
 
 type TextsByPage = BTreeMap<String, String>;
 
-/// What is desired, by page. The only way to the bundle is the context: it lets nothing pass that the metadata does not list.
+/// Desired texts by page. The context is the only access to the bundle: it rejects schemas that the
+/// metadata does not list.
 fn desired_banners(context: &ReconcileContext<'_>) -> Result<TextsByPage, ReconcileError> {
     let banners: Vec<Banner> = context.query_documents("/banners/banner-1.yml")?;
     Ok(banners.into_iter().map(|banner| (banner.page, banner.text)).collect())
 }
 
-/// Pure: from two states to a plan. Tests need no database for it.
+/// Plans the changes: a pure function, tested without a database.
 pub fn plan_banners(stored: &TextsByPage, desired: &TextsByPage) -> ReconcilePlan {
     let mut plan = ReconcilePlan::default();
     for (page, text) in desired {
@@ -110,7 +111,8 @@ impl Reconciler for BannerReconciler {
     }
 }
 
-/// Others out, read, plan, show, write: one transaction, so a run that is killed leaves nothing half.
+/// Locks, reads, plans, checks the approval and writes in one transaction: a crash
+/// leaves no partial change.
 async fn reconcile_in_tx(
     connection: &mut PgConnection,
     desired: &TextsByPage,
@@ -161,6 +163,6 @@ async fn write_banners_in_tx(
     Ok(())
 }
 
-/// Examples have one; the tests use what is above.
+/// Examples need one; the tests include this file as a module.
 #[allow(dead_code)]
 fn main() {}

@@ -1,47 +1,48 @@
-//! What is run: everything, some shards, or nothing. Pure; any doubt means everything.
+//! Decision what to run: everything, some shards, or nothing. A pure function; in doubt
+//! it decides for everything.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether what an integration depends on has changed since a revision.
+/// Whether the inputs of an integration have changed since a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InputChange {
-    /// Nobody asks.
+    /// The request has no `--changed-since`.
     NotRequested,
-    /// It cannot be told.
+    /// The other bundle cannot be read or is not valid.
     Unknown,
-    /// Nothing has.
+    /// All inputs are the same.
     Unchanged,
-    /// Something has.
+    /// At least one input differs.
     Changed,
 }
 
-/// What the comparison of the desired states gave.
+/// Result of comparing the desired states of two bundles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DesiredComparison {
-    /// Nobody asks.
+    /// The request has no `--early-exit-compare`.
     NotRequested,
-    /// It cannot be told.
+    /// A bundle or a desired state is not available.
     Unknown,
-    /// They are equal.
+    /// Both states are equal.
     Equal,
-    /// They differ.
+    /// The states are different.
     Different,
 }
 
-/// What is known of the affected shards.
+/// Result of finding the affected shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AffectedShardReview {
-    /// Nobody asks.
+    /// The request does not ask for affected shards.
     NotRequested,
-    /// It cannot be told, or there are no shards.
+    /// The shards cannot be found, or the integration has none.
     Unknown,
-    /// They are known, and the integration's review wants everything run all the same.
+    /// The shards are known, but the integration's review requires a full run.
     Declined,
-    /// They are known, and only they are to be run.
+    /// The shards are known, and running only them is enough.
     Accepted,
 }
 
-/// All that the decision depends on.
+/// All inputs of the decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DecisionFacts {
     pub(crate) dry_run: bool,
@@ -50,22 +51,23 @@ pub(crate) struct DecisionFacts {
     pub(crate) shard_review: AffectedShardReview,
 }
 
-/// What is run of an integration.
+/// How much of an integration is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReconcileDecision {
-    /// Everything.
+    /// A full run.
     #[default]
     Full,
     /// Only some shards.
     Shards,
-    /// Nothing: the desired state is what it was.
+    /// Nothing, because the desired state is unchanged.
     EarlyExit,
-    /// Nothing: nothing that it depends on has changed.
+    /// Nothing, because all inputs are unchanged.
     Skipped,
 }
 
-/// Decides. A real run never rests on a comparison of desired states: the target may be elsewhere.
+/// A real run never relies on a comparison of desired states: the target may have drifted.
+/// Unchanged inputs skip real runs as well.
 pub(crate) fn make_decision(facts: DecisionFacts) -> ReconcileDecision {
     match facts {
         DecisionFacts { input_change: InputChange::Unchanged, .. } => ReconcileDecision::Skipped,
@@ -98,7 +100,7 @@ mod tests {
             AffectedShardReview::Declined,
             AffectedShardReview::Accepted,
         ];
-        // Rows: compared; columns: affected. F: full, S: shards, E: early exit.
+        // Rows: comparison; columns: shard review. F: full, S: shards, E: early exit.
         let dry = ["FFFF", "FFFF", "EEEE", "FFFS"];
         let real = ["FFFF"; 4];
         for (dry_run, table) in [(true, dry), (false, real)] {

@@ -1,4 +1,4 @@
-//! What is wrong with a bundle: where, and what is allowed instead.
+//! Diagnostics of a bundle: location, problem and allowed values.
 
 use std::fmt;
 
@@ -6,16 +6,17 @@ use serde::Serialize;
 
 use crate::FieldPath;
 
-/// One thing that is wrong with a bundle.
+/// A problem in a file of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct BundleDiagnostic {
-    /// The file, as the bundle was named.
+    /// File path, prefixed with the bundle's location.
     pub file: String,
-    /// The line, from 1; of a key that is missing, that of what it is missing in.
+    /// Line number, from 1; for a missing key, the line of its parent.
     pub line: u32,
-    /// The path of the field, such as `key_attributes[0].type`; empty if it is about the whole file.
+    /// Path of the field, such as `key_attributes[0].type`; empty if the problem
+    /// concerns the whole file.
     pub field: String,
-    /// What is wrong, and what is allowed.
+    /// The problem and the allowed values.
     pub reason: String,
 }
 
@@ -29,37 +30,37 @@ impl fmt::Display for BundleDiagnostic {
     }
 }
 
-/// What is wrong with a field of a document, wherever the document lies.
+/// A problem with a field of a document, without file and line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// The field.
+    /// Path of the field.
     pub field: FieldPath,
-    /// What is wrong, and what is allowed.
+    /// The problem and the allowed values.
     pub reason: String,
 }
 
 impl FieldProblem {
-    /// About `field`.
+    /// A problem with `field`.
     pub fn new(field: impl Into<FieldPath>, reason: impl Into<String>) -> Self {
         Self { field: field.into(), reason: reason.into() }
     }
 }
 
-/// Longest name for which a near one is looked for, and longest name that is one, in bytes.
+/// Maximum length in bytes of the names compared for a suggestion.
 const MAX_SUGGESTION_BYTES: usize = 100;
-/// Most names among which a near one is looked for.
+/// Maximum number of names compared for a suggestion.
 const MAX_SUGGESTION_CANDIDATES: usize = 1000;
-/// Most names that are listed.
+/// Maximum number of names in a list.
 const MAX_LISTED_NAMES: usize = 100;
 
-/// `", did you mean …?"` if one of `known` is near. The one place where that is worked out: only for names that somebody may have
-/// mistyped, and among so many. Call it for what is told, not for what may be.
+/// `", did you mean …?"` if one of `known` is similar, otherwise empty. Compares at most
+/// `MAX_SUGGESTION_CANDIDATES` names by edit distance: call it only when the message is needed.
 pub fn suggest_name<'k>(unknown: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     if unknown.len() > MAX_SUGGESTION_BYTES {
         return String::new();
     }
     let length = unknown.chars().count();
-    // Something of what was given must be in it.
+    // At least one character must match.
     let max_distance = (length / 3 + 1).min(length.saturating_sub(1));
     let mut nearest: Option<(usize, &str)> = None;
     for name in known
@@ -68,7 +69,7 @@ pub fn suggest_name<'k>(unknown: &str, known: impl IntoIterator<Item = &'k str>)
         .filter(|name| name.len() <= MAX_SUGGESTION_BYTES)
     {
         let max_distance = nearest.map_or(max_distance, |(distance, _)| distance.saturating_sub(1));
-        // Each letter more or less is a difference.
+        // The difference in length is a lower bound of the distance.
         if name.chars().count().abs_diff(length) > max_distance {
             continue;
         }
@@ -80,7 +81,7 @@ pub fn suggest_name<'k>(unknown: &str, known: impl IntoIterator<Item = &'k str>)
     nearest.map(|(_, name)| format!(", did you mean `{name}`?")).unwrap_or_default()
 }
 
-/// `a, b, c`, or `none`; of many the first ones.
+/// `a, b, c`, or `none`; at most 100 names, then `…`.
 pub fn list_names<'k>(names: impl IntoIterator<Item = &'k str>) -> String {
     let mut names = names.into_iter();
     let mut first: Vec<&str> = names.by_ref().take(MAX_LISTED_NAMES).collect();

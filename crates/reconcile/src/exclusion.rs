@@ -1,4 +1,7 @@
-//! Two real runs of one integration never overlap.
+//! Mutual exclusion of real runs of an integration, across processes.
+//!
+//! - Cost: one advisory lock per run; for targets outside a transaction also one connection.
+//! - Promise: Postgres releases the lock when the transaction or the connection ends.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,7 +14,8 @@ use tokio::time::timeout;
 
 use crate::ReconcileError;
 
-/// Waits until no other transaction runs `reconciler`, and keeps others out until this one ends.
+/// Acquires the transaction-level advisory lock of `reconciler`: waits for other runs, and blocks
+/// them until this transaction ends.
 pub async fn exclude_other_runs_in_tx(
     connection: &mut PgConnection,
     reconciler: &str,
@@ -25,14 +29,15 @@ pub async fn exclude_other_runs_in_tx(
     Ok(())
 }
 
-/// How long a target that is not one transaction may take.
+/// Statement and idle-in-transaction timeout of the lock's connection: a longer run loses the lock.
 const EXCLUSIVE_RUN_TIMEOUT: Duration = Duration::from_secs(600);
-/// Real runs of a process whose targets are not one transaction: each holds a connection meanwhile.
+/// Limit per process for runs outside a transaction: each holds a connection.
 static EXCLUSIVE_RUN_PERMITS: Semaphore = Semaphore::const_new(2);
 
-/// Runs `work` while no other real run does so under the same name: for targets that are no transaction of ours, whose
-/// steps must be safe to repeat. In a task of its own, which nobody cancels. Meanwhile a connection beside those of `pool`
-/// is held, which `work` may use; two such runs go on at a time.
+/// Runs `work` under the advisory lock of `reconciler`, for targets that are not one transaction
+/// and whose steps must be idempotent. Runs in a spawned task: a cancelled caller does not cancel
+/// `work`. Holds a connection beside those of `pool`, so that `work` can use `pool`; at most two
+/// such runs at a time.
 pub async fn run_exclusively<T: Send + 'static>(
     pool: &PgPool,
     reconciler: &str,
@@ -40,7 +45,7 @@ pub async fn run_exclusively<T: Send + 'static>(
 ) -> Result<T, ReconcileError> {
     let (pool, integration) = (pool.clone(), reconciler.to_owned());
     let done = tokio::spawn(store::panics::contain_panic(async move {
-        // It is never closed.
+        // The semaphore is never closed.
         let _permit = EXCLUSIVE_RUN_PERMITS.acquire().await.map_err(|_| store::Error::Abandoned)?;
         let reserved_pool = store::reserve_pool(&pool, "exclusive", 1);
         let done = run_excluding_others(&reserved_pool, &integration, work).await;
@@ -58,7 +63,7 @@ async fn run_excluding_others<T>(
     let mut connection = DedicatedConnection::acquire(reserved_pool, EXCLUSIVE_RUN_TIMEOUT).await?;
     let mut tx =
         timeout(EXCLUSIVE_RUN_TIMEOUT, connection.begin()).await.map_err(timeout_error)??;
-    // Closing the connection, when this returns, lets the others go on.
+    // The lock is released when this function returns and the connection is closed.
     timeout(EXCLUSIVE_RUN_TIMEOUT, exclude_other_runs_in_tx(&mut tx, reconciler))
         .await
         .map_err(timeout_error)??;
@@ -71,13 +76,13 @@ fn timeout_error(_: Elapsed) -> store::Error {
     )
 }
 
-/// Makes the transaction one that cannot write, whatever it tries: for dry runs.
+/// Makes the transaction read-only, for dry runs.
 pub async fn set_read_only_in_tx(connection: &mut PgConnection) -> Result<()> {
     sqlx::query("SET TRANSACTION READ ONLY -- dry_run").execute(connection).await?;
     Ok(())
 }
 
-/// Notes that an integration has been reconciled.
+/// Upserts the integration's row in `reconciled`: owner and time of the last run.
 pub async fn record_reconciled_in_tx(
     connection: &mut PgConnection,
     reconciler: &str,

@@ -1,43 +1,43 @@
-//! The path of a field within a document, such as `key_attributes[0].type`.
+//! Path of a field within a document, such as `key_attributes[0].type`.
 
 use std::fmt;
 
-/// One step into a document.
+/// One component of a field path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FieldStep {
-    /// To the value of a key.
+    /// The value of a mapping's key.
     Key(String),
-    /// To an item of a list, from 0.
+    /// An item of a list, index from 0.
     Index(usize),
 }
 
-/// The path of a field; the empty one is the document.
+/// Path of a field; the empty path is the whole document.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldPath(Vec<FieldStep>);
 
 impl FieldPath {
-    /// The steps from the document down.
+    /// The components from the root down.
     pub fn steps(&self) -> &[FieldStep] {
         &self.0
     }
 
-    /// The value of `with_key` in it.
+    /// Appends a mapping key.
     pub fn with_key(mut self, key: impl Into<String>) -> Self {
         self.0.push(FieldStep::Key(key.into()));
         self
     }
 
-    /// Its first `count` steps: the field itself, if it has no more.
+    /// The first `count` components; the whole path if it has fewer.
     pub fn first_steps(&self, count: usize) -> Self {
         Self(self.0.iter().take(count).cloned().collect())
     }
 
-    /// Whether it is `other` or lies within it.
+    /// Whether this is `other` or a descendant of it.
     pub fn is_within(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0)
     }
 
-    /// Its item `with_index`.
+    /// Appends a list index.
     pub fn with_index(mut self, index: usize) -> Self {
         self.0.push(FieldStep::Index(index));
         self
@@ -45,7 +45,7 @@ impl FieldPath {
 }
 
 impl From<&str> for FieldPath {
-    /// A path as it is shown, with plain keys only.
+    /// Parses the displayed form; keys in quotes are not supported.
     fn from(path: &str) -> Self {
         let mut field = Self::default();
         for part in path.split('.').filter(|part| !part.is_empty()) {

@@ -1,26 +1,26 @@
-//! Fingerprints of what was read: SHA-256, in hexadecimal where they are shown.
+//! SHA-256 fingerprints, shown in hexadecimal.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-/// A fingerprint.
+/// A SHA-256 digest.
 pub(crate) type Fingerprint = [u8; 32];
 
-/// Of a text.
+/// Fingerprint of a text.
 pub(crate) fn hash_text(text: &str) -> Fingerprint {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// Of anything that has a JSON form; the order of an object's keys does not matter.
+/// Fingerprint of a value's JSON form, independent of the order of object keys.
 pub(crate) fn hash_json(value: &impl Serialize) -> Fingerprint {
     let mut value = serde_json::to_value(value).unwrap_or_default();
     value.sort_all_objects();
     hash_text(&value.to_string())
 }
 
-/// Of named fingerprints, in their order.
+/// Combined fingerprint of names and fingerprints, in the given order.
 pub(crate) fn hash_named<'n>(
     named: impl IntoIterator<Item = (&'n str, &'n Fingerprint)>,
 ) -> Fingerprint {
@@ -33,7 +33,7 @@ pub(crate) fn hash_named<'n>(
     hasher.finalize().into()
 }
 
-/// As it is shown.
+/// Lower-case hexadecimal form.
 pub(crate) fn to_hex(digest: &Fingerprint) -> String {
     digest.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

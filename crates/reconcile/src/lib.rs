@@ -1,9 +1,11 @@
-//! The configuration bundle, and the runtime that brings targets to the state it describes.
+//! Reconciliation: a configuration bundle holds the desired state, integrations
+//! bring targets to it.
 //!
-//! A [`Bundle`] is read and judged by its schemas; [`BundleCheck`]s, contributed by whoever owns a kind of document, look at
-//! what fits together. An [`Reconciler`] plans what its target lacks (a pure function of two states) and applies the
-//! plan in one transaction; the [`ReconcileRuntime`] decides what has to be run at all (a pure function, in `decide`), runs it and
-//! reports. `docs/reconcile.md` has an integration as an example.
+//! A [`Bundle`] is validated against its schemas; [`BundleCheck`]s, contributed by the owner of
+//! each kind of document, validate references between documents. A [`Reconciler`] plans the
+//! difference between stored and desired state (a pure function) and applies the plan in one
+//! transaction. The [`ReconcileRuntime`] decides which integrations and shards to run (a pure
+//! function, in `decide`), runs them and reports. `docs/reconcile.md` has an example integration.
 
 mod bundle;
 mod decide;

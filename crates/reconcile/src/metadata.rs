@@ -1,27 +1,27 @@
-//! What the bundle says about the integrations: `integrations/*.yaml`.
+//! Integration metadata: the bundle's `integrations/*.yaml`.
 
 use serde::Deserialize;
 
 use crate::diagnostic::{list_names, suggest_name};
 use crate::{Bundle, BundleDiagnostic, FieldProblem};
 
-/// The schema of the metadata.
+/// Schema name of metadata documents.
 pub const METADATA_SCHEMA: &str = "/app/integration-1.yml";
 
-/// An integration as its file describes it.
+/// Metadata of one integration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReconcilerMetadata {
-    /// Its name.
+    /// Name of a registered integration.
     pub name: String,
-    /// For people.
+    /// Free text for operators; not interpreted.
     #[serde(default)]
     pub description: String,
-    /// The schemas whose documents it may ask for.
+    /// Schemas whose documents the integration may read.
     pub schemas: Vec<String>,
 }
 
-/// Looks whether each file is about an integration there is, and lists schemas there are.
+/// Checks that each metadata file names a registered integration and existing schemas.
 pub(crate) fn check_metadata(bundle: &Bundle, reconciler_names: &[&str]) -> Vec<BundleDiagnostic> {
     let mut diagnostics = bundle.duplicate_names(METADATA_SCHEMA);
     for document in bundle.documents_of_schema(METADATA_SCHEMA) {

@@ -1,13 +1,13 @@
-//! Who owns a stored object.
+//! Ownership of stored objects.
 
-/// The owner of a stored object.
+/// The owner recorded with a stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectOwner {
-    /// The bundle built into the program; counts as nobody.
+    /// The built-in bundle; other bundles may change its objects.
     Builtin,
-    /// The configuration bundle.
+    /// The configured bundle.
     Bundle,
-    /// Clients of the API.
+    /// API clients.
     Api,
     /// The configurator.
     Configurator,
@@ -17,7 +17,7 @@ impl ObjectOwner {
     const ALL: [Self; 4] =
         [ObjectOwner::Builtin, ObjectOwner::Bundle, ObjectOwner::Api, ObjectOwner::Configurator];
 
-    /// As stored.
+    /// Name as stored in the database.
     pub fn name(self) -> &'static str {
         match self {
             ObjectOwner::Builtin => "builtin",
@@ -27,12 +27,12 @@ impl ObjectOwner {
         }
     }
 
-    /// The owner stored as `name`.
+    /// Inverse of [`ObjectOwner::name`].
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|owner| owner.name() == name)
     }
 
-    /// Whether a bundle may change or delete what it owns without taking it over from somebody.
+    /// Whether a bundle may change or delete this owner's objects without `--take-over`.
     pub fn yields_to_bundle(self) -> bool {
         matches!(self, ObjectOwner::Builtin | ObjectOwner::Bundle)
     }

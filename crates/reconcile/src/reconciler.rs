@@ -1,4 +1,4 @@
-//! What an integration is: something that brings one target to what the bundle says about it.
+//! The integration trait: brings one target to the desired state in the bundle.
 
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
@@ -12,17 +12,18 @@ use crate::{
     ReconcilerMetadata,
 };
 
-/// Brings one target to the desired state.
+/// An integration.
 pub trait Reconciler: Send + Sync + 'static {
-    /// Its own arguments (`--arg key=value`): a struct that denies unknown fields, [`NoArguments`] if there are none.
+    /// Arguments (`--arg key=value`): a struct that denies unknown fields, or [`NoArguments`].
     type Arguments: DeserializeOwned + Send + 'static;
 
-    /// Its name, also that of its metadata.
+    /// Name, as in its metadata.
     fn name(&self) -> &'static str;
 
-    /// Plans, and unless `dry_run` brings the target to the plan: in one transaction that begins with
-    /// [`exclude_others_in_tx`](crate::exclude_others_in_tx), or nothing. A dry run reads the same and writes nothing. What
-    /// is about to be written is shown to [`ReconcileContext::approval`] first.
+    /// Plans and, unless `dry_run`, applies the plan completely or not at all: in one transaction
+    /// that starts with [`exclude_other_runs_in_tx`](crate::exclude_other_runs_in_tx). A dry run
+    /// reads the same data and writes nothing. A real run checks its plan with
+    /// [`ReconcileContext::approval`] before writing.
     fn run<'a>(
         &'a self,
         context: &'a ReconcileContext<'a>,
@@ -30,8 +31,8 @@ pub trait Reconciler: Send + Sync + 'static {
         dry_run: bool,
     ) -> BoxFuture<'a, Result<ReconcilePlan, ReconcileError>>;
 
-    /// The desired state alone, if it can be had without looking at the target: everything of the bundle that the plan
-    /// depends on. What is equal in two bundles is not run.
+    /// The desired state without access to the target, if possible: all parts of the bundle that
+    /// the plan depends on. If it is equal in two bundles, the integration may be skipped.
     fn early_exit_desired_state(
         &self,
         _context: &ReconcileContext<'_>,
@@ -39,18 +40,18 @@ pub trait Reconciler: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// How the desired state falls into shards, if it does.
+    /// How the desired state is divided into shards, if it is.
     fn desired_state_shard_config(&self) -> Option<DesiredShardConfig> {
         None
     }
 
-    /// Shards that the target has, whatever the bundle says: they may be asked for, too.
+    /// Shards stored in the target, in the bundle or not: they may be requested as well.
     fn stored_shards(&self) -> BoxFuture<'_, Result<Vec<String>, ReconcileError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    /// The arguments of a run of one shard, from those of a run of all: the shard is the parameter's value. A run of one
-    /// shard plans and changes what is the shard's, and nothing else.
+    /// Arguments for running one shard: sets the shard parameter. Such a run plans and changes only
+    /// objects of the shard.
     fn arguments_for_shard(&self, mut arguments: Json, shard: &str) -> Json {
         if let (Some(config), Some(arguments)) =
             (self.desired_state_shard_config(), arguments.as_object_mut())
@@ -61,54 +62,54 @@ pub trait Reconciler: Send + Sync + 'static {
     }
 }
 
-/// How an integration's desired state falls into shards.
+/// Division of a desired state into shards.
 #[derive(Debug, Clone)]
 pub struct DesiredShardConfig {
-    /// The argument that names a shard.
+    /// Name of the argument that selects a shard.
     pub parameter: &'static str,
-    /// JSONPaths to the shards' names within the desired state. A part of it is a shard's if a selector that leads into it
-    /// finds the shard's name: `$.types.*.name` makes each of the types a shard's.
+    /// JSONPaths of the shard names within the desired state. A part belongs to the shard whose
+    /// name a selector finds in it: `$.types.*.name` makes each type a part.
     pub selectors: &'static [&'static str],
-    /// Whether a run of these shards only is worth it.
+    /// Whether running only these shards is worthwhile; otherwise all are run.
     pub review: fn(&[String]) -> bool,
 }
 
-/// The arguments of an integration that has none.
+/// Arguments of an integration without any.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoArguments {}
 
-/// Why an integration failed.
+/// Error of an integration run.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReconcileError {
-    /// It asked for documents that its metadata does not list.
+    /// The integration requested a schema that its metadata does not list.
     #[error(
         "the integration {integration} asked for the schema {schema}, which its metadata does not list ({listed})"
     )]
     UnlistedSchema {
-        /// Which.
+        /// Name of the integration.
         integration: &'static str,
-        /// What it asked for.
+        /// The requested schema.
         schema: String,
-        /// What it may ask for.
+        /// The schemas listed in the metadata.
         listed: String,
     },
-    /// A document says what its schema allows, but the program does not.
+    /// A document is valid against its schema, but not deserializable.
     #[error("{0}")]
     InvalidDocument(BundleDiagnostic),
-    /// The plan that was approved is not what would be done.
+    /// The changes differ from the approved plan.
     #[error("what would be done is not what was approved: {0}; make a new plan")]
     StalePlan(String),
-    /// The database failed.
+    /// Database error.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// Something else failed.
+    /// Any other error.
     #[error("{0}")]
     Failed(String),
 }
 
 impl Serialize for ReconcileError {
-    /// As the line that it is to people.
+    /// Serialized as its message.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -120,7 +121,7 @@ impl<'de> Deserialize<'de> for ReconcileError {
     }
 }
 
-/// What an integration is given: its view of the bundle, and what else is part of the run.
+/// Context of a run: the integration's view of the bundle, and the run's options.
 pub struct ReconcileContext<'a> {
     pub(crate) reconciler: &'static str,
     pub(crate) bundle: &'a Bundle,
@@ -128,17 +129,17 @@ pub struct ReconcileContext<'a> {
     pub(crate) selected: &'a [&'static str],
     pub(crate) outcomes: &'a [ReconcileOutcome],
     pub(crate) approval: PlanApproval,
-    /// Who owns what the run writes.
+    /// Owner of the objects that the run writes.
     pub owner: ObjectOwner,
-    /// Whether what belongs to others is taken over.
+    /// Whether the run takes over objects of other owners.
     pub take_over: bool,
-    /// Whether everything of a kind may be deleted when the bundle has nothing of it.
+    /// Whether all objects of a kind may be deleted if the bundle has none.
     pub allow_delete_all: bool,
 }
 
 impl<'a> ReconcileContext<'a> {
-    /// The documents of a schema, typed, by file. The only way to the bundle: a schema that the metadata does not list
-    /// is an error, so that the list can be relied on.
+    /// Deserialized documents of a schema, sorted by file. The only access to the bundle: a schema
+    /// that the metadata does not list is an error, so the list of inputs is complete.
     pub fn query_documents<T: DeserializeOwned>(
         &self,
         schema: &str,
@@ -148,7 +149,7 @@ impl<'a> ReconcileContext<'a> {
             .collect()
     }
 
-    /// Like [`ReconcileContext::query_documents`], for who needs the documents themselves.
+    /// Like [`ReconcileContext::query_documents`], without deserialization.
     pub fn documents_of_schema(
         &self,
         schema: &str,
@@ -165,28 +166,28 @@ impl<'a> ReconcileContext<'a> {
         Ok(self.bundle.documents_of_schema(schema))
     }
 
-    /// Who wants the objects of a set.
+    /// Ownership options for an [`OwnedObjectSet`](crate::owned::OwnedObjectSet).
     pub fn ownership_options(&self) -> OwnershipOptions {
         let Self { owner, take_over, allow_delete_all, .. } = *self;
         OwnershipOptions { owner, take_over, allow_delete_all }
     }
 
-    /// What a real run may do; a dry run has nothing to show to anybody.
+    /// The approval of a real run; `None` for a dry run.
     pub fn approval_for_run(&self, dry_run: bool) -> Option<PlanApproval> {
         (!dry_run).then(|| self.approval())
     }
 
-    /// What may be done: anything, or what a saved plan says.
+    /// The approval: any change, or only those of a saved plan.
     pub fn approval(&self) -> PlanApproval {
         self.approval.clone()
     }
 
-    /// What became of an integration that ran before this one.
+    /// Outcome of an integration that ran earlier in this run.
     pub fn earlier_outcome(&self, reconciler: &str) -> Option<&'a ReconcileOutcome> {
         self.outcomes.iter().find(|outcome| outcome.integration == reconciler)
     }
 
-    /// The integrations that are still to run after this one.
+    /// Selected integrations that run after this one.
     pub fn remaining_reconcilers(&self) -> Vec<&'static str> {
         let done =
             |name: &&'static str| *name == self.reconciler || self.earlier_outcome(name).is_some();

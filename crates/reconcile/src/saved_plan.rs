@@ -1,35 +1,35 @@
-//! A plan in a file: what was seen, to be done later, or not at all.
+//! Saved plans: a plan in a file, reviewed and applied later.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Bundle, DecidedRuns, ObjectOwner, ReconcilePlan, ReconcileReport, ReconcileRequest};
 
-/// The version of the file's shape.
+/// Version of the file format.
 pub const SAVED_PLAN_VERSION: u32 = 1;
 
-/// A plan bound to the bundle that it was made from, and through [`ReconcilePlan::target`] to the state of its targets.
+/// A plan bound to its bundle, and through [`ReconcilePlan::target`] to the state of its targets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedPlan {
-    /// The version of its shape.
+    /// Version of the format, [`SAVED_PLAN_VERSION`].
     pub version: u32,
-    /// The bundle's fingerprint.
+    /// Fingerprint of the bundle in hexadecimal.
     pub bundle: String,
-    /// What was asked for.
+    /// Arguments of the request, as key and value.
     pub arguments: Vec<(String, String)>,
-    /// Whether what belongs to others is taken over.
+    /// Whether objects of other owners are taken over.
     pub take_over: bool,
-    /// Whether everything of a kind may be deleted.
+    /// Whether all objects of a kind may be deleted.
     #[serde(default)]
     pub allow_delete_all: bool,
-    /// What is run.
+    /// The integrations and shards to run.
     pub decided: DecidedRuns,
-    /// What is done, by integration.
+    /// Plans by integration, in run order.
     pub plans: Vec<(String, ReconcilePlan)>,
 }
 
 impl SavedPlan {
-    /// The plan that a dry run made.
+    /// Saves the plan of a dry run.
     pub fn from_report(
         bundle: &Bundle,
         request: &ReconcileRequest,
@@ -51,7 +51,7 @@ impl SavedPlan {
         }
     }
 
-    /// Reads what was saved.
+    /// Parses a saved plan and checks its version.
     pub fn parse(text: &str) -> Result<Self, String> {
         let saved: Self =
             serde_json::from_str(text).map_err(|error| format!("it is no plan: {error}"))?;
@@ -63,7 +63,7 @@ impl SavedPlan {
         }
     }
 
-    /// What applying it asks for.
+    /// The request that applies this plan.
     pub fn to_request(&self, owner: ObjectOwner) -> ReconcileRequest {
         ReconcileRequest {
             reconcilers: self.plans.iter().map(|(name, _)| name.clone()).collect(),
@@ -75,7 +75,7 @@ impl SavedPlan {
         }
     }
 
-    /// What is done by an integration.
+    /// The plan of one integration.
     pub(crate) fn plan_of(&self, reconciler: &str) -> Option<&ReconcilePlan> {
         self.plans.iter().find(|(name, _)| name == reconciler).map(|(_, plan)| plan)
     }

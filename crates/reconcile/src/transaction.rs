@@ -1,5 +1,9 @@
-//! A run, or the run of a shard, whose target is one transaction: others out, read, plan, approval, write. A dry run does
-//! the same in a transaction that cannot write.
+//! Runs, also of a single shard, whose target is one transaction.
+//!
+//! - Shape: lock, read, plan, check the approval, write. A dry run uses a read-only transaction.
+//! - Lock order: advisory locks in the order of `exclusive_names`, then the writers' lock.
+//! - Promise: all changes or none. A refusal after a lost commit answer is
+//!   reported as outcome unknown.
 
 use std::sync::Arc;
 
@@ -10,30 +14,31 @@ use store::{LONG_OPERATION_TIMEOUT, PgConnection, PgOperation, Result};
 use crate::plan::PlanApproval;
 use crate::{ReconcileError, ReconcilePlan, exclude_other_runs_in_tx, set_read_only_in_tx};
 
-/// What came of a part of a transaction. The outer error ends the transaction, which may be repeated; with the inner one
-/// there is nothing to repeat, and nothing has been written.
+/// Result of a step. The outer error aborts the transaction, which may be retried. The inner error
+/// is final, and nothing is written.
 pub type ReconcileTxResult<T> = Result<Result<T, ReconcileError>>;
 
-/// What is planned and written in one transaction. It may be begun again from the start.
+/// A plan and its writes in one transaction. The transaction may be retried from the start.
 pub trait ReconcileTransaction: Send + Sync + 'static {
-    /// What is written, once it is planned.
+    /// The writes that result from planning.
     type PlannedWrites: Send + Sync + 'static;
 
-    /// The names under which other real runs are kept out, in the order in which they are taken.
+    /// Names of the advisory locks of a real run, in acquisition order.
     fn exclusive_names(&self) -> Vec<String>;
 
-    /// Whoever else is to be kept out of a real run, after its like.
+    /// Locks out other writers in a real run, after the advisory locks.
     fn lock_writers_in_tx<'a>(&'a self, _: &'a mut PgConnection) -> BoxFuture<'a, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Reads and plans, and writes nothing. The plan is bound to what it was made from ([`ReconcilePlan::observed_in`]).
+    /// Reads and plans; writes nothing. Binds the plan to the state
+    /// that was read ([`ReconcilePlan::bind_target`]).
     fn plan_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
     ) -> BoxFuture<'a, ReconcileTxResult<(ReconcilePlan, Self::PlannedWrites)>>;
 
-    /// Writes what was planned and approved.
+    /// Writes the planned and approved changes.
     fn write_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
@@ -41,7 +46,8 @@ pub trait ReconcileTransaction: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<()>>;
 }
 
-/// Runs it on this database, under this name. A real run has an approval.
+/// Runs the transaction; `name` labels the operation. A real run has an approval, a
+/// dry run has none.
 pub async fn run_transaction<T: ReconcileTransaction>(
     pool: &PgPool,
     name: &'static str,
@@ -50,7 +56,8 @@ pub async fn run_transaction<T: ReconcileTransaction>(
 ) -> Result<(ReconcilePlan, T::PlannedWrites), ReconcileError> {
     let run = Arc::new((transaction, approval));
     let operation = PgOperation::named(name).with_timeout(LONG_OPERATION_TIMEOUT);
-    // What was written moves the plan: a repetition would say that nothing was.
+    // After a lost commit answer, the retry finds its own changes and would refuse the plan as
+    // stale, as if nothing had been written: this becomes `OutcomeUnknown`.
     store::run_refusable_tx(pool, operation, Result::is_err, move |connection| {
         let run = run.clone();
         Box::pin(async move { plan_and_write_in_tx(&run.0, connection, run.1.as_ref()).await })

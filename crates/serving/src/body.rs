@@ -1,4 +1,4 @@
-//! Request bodies: JSON, said to be JSON, of at most 8 MiB.
+//! Request bodies: JSON with a JSON content type, at most 8 MiB.
 
 use std::marker::PhantomData;
 
@@ -15,12 +15,12 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::{ApiError, ErrorCode};
 
-/// Largest body, in bytes.
+/// Maximum body size in bytes.
 const MAX_BODY_BYTES: usize = 8 << 20;
-/// Room made for a body before any of it is there.
+/// Maximum buffer allocated from `Content-Length` before data arrives.
 const INITIAL_BODY_BYTES: usize = 64 << 10;
 
-/// A body that says of itself that it is JSON.
+/// Extractor: a body with the content type `application/json`.
 pub struct JsonBody(pub Bytes);
 
 impl<S: Sync> FromRequest<S> for JsonBody {
@@ -38,12 +38,12 @@ async fn read_json_body(request: Request) -> Result<Bytes, ApiError> {
     collect_body(request.into_body()).await
 }
 
-/// Whether the headers say that the body is JSON.
+/// Whether the content type is JSON.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     media_type(headers).eq_ignore_ascii_case("application/json")
 }
 
-/// Whether the headers say that the body is a form's fields.
+/// Whether the content type is that of a form.
 pub(crate) fn is_form(headers: &HeaderMap) -> bool {
     media_type(headers).eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
@@ -57,7 +57,8 @@ pub(crate) fn not_json_error() -> ApiError {
     ApiError::invalid_field("Content-Type", "must be application/json")
 }
 
-/// What the head says of a body that cannot be taken is answered before any of it is asked for (`Expect: 100-continue`).
+/// Rejects unacceptable bodies by their headers, before the body is requested (`Expect:
+/// 100-continue`).
 pub(crate) fn check_body_headers(headers: &HeaderMap) -> Result<(), Box<Response>> {
     let unsupported = |field: &str, reason: String| {
         let response = ApiError::invalid_field(field, reason)
@@ -89,7 +90,7 @@ pub(crate) fn check_body_headers(headers: &HeaderMap) -> Result<(), Box<Response
     Ok(())
 }
 
-/// The charset that the media type names, without its quotes.
+/// The `charset` parameter of the content type, without quotes.
 fn content_charset(headers: &HeaderMap) -> Option<&str> {
     let parameters = headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').skip(1);
     let charset = parameters.filter_map(|parameter| parameter.split_once('='));
@@ -99,7 +100,8 @@ fn content_charset(headers: &HeaderMap) -> Option<&str> {
     Some(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
 }
 
-/// A whole body, of at most 8 MiB. How long it may take and how many there may be is up to [`crate::server`].
+/// Reads a whole body of at most 8 MiB. Time and memory across requests
+/// are bounded by [`crate::server`].
 pub async fn collect_body(mut body: Body) -> Result<Bytes, ApiError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(MAX_BODY_BYTES);
     if announced > MAX_BODY_BYTES {
@@ -124,7 +126,7 @@ fn too_large_error() -> ApiError {
     )
 }
 
-/// Why a body ended before its end: the server's own reason, if it has one.
+/// Why a body ended early: the server's own error, if it caused the end.
 fn unreadable_error(error: axum::Error) -> ApiError {
     match error.into_inner().downcast::<ApiError>() {
         Ok(reason) => *reason,
@@ -134,16 +136,16 @@ fn unreadable_error(error: axum::Error) -> ApiError {
     }
 }
 
-/// Reads a body's shape, which is that of an object; what is wrong is said with the field and its place.
+/// Deserializes a body that must be an object; errors contain the field's path.
 pub fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     let text =
         std::str::from_utf8(body).map_err(|_| ApiError::invalid_field("body", "must be UTF-8"))?;
-    // A list of the right values in the right order would do as well, to serde.
+    // serde would accept an array of the fields' values in order.
     if text.trim_start().starts_with('[') {
         return Err(ApiError::invalid_field("body", "must be an object"));
     }
     serde_json::from_str(text).map_err(|_| {
-        // Once more, slower, to learn where.
+        // The slower second pass determines the field's path.
         let deserializer = &mut serde_json::Deserializer::from_str(text);
         match serde_path_to_error::deserialize::<_, T>(deserializer) {
             Ok(_) => ApiError::invalid_field("body", "there is something after the JSON value"),
@@ -152,7 +154,8 @@ pub fn parse_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
     })
 }
 
-/// Reads a list of objects, for `#[serde(deserialize_with)]`: a list in the place of one is refused, as in [`parse_object`].
+/// Deserializes a list of objects, for `#[serde(deserialize_with)]`. An array instead of an object
+/// is rejected, as in [`parse_object`].
 pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -160,7 +163,7 @@ pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Ok(objects.into_iter().map(|JsonObject(value)| value).collect())
 }
 
-/// Like [`objects`], for a list that may be left out: null counts as left out.
+/// Like [`objects`], for an optional list: null counts as absent.
 pub fn objects_or_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -168,22 +171,23 @@ pub fn objects_or_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Ok(objects.into_iter().map(|JsonObject(value)| value).collect())
 }
 
-/// Reads what may be left out, for `#[serde(default, deserialize_with)]`: null counts as left out.
+/// Deserializes an optional field, for `#[serde(default, deserialize_with)]`:
+/// null counts as absent.
 pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Reads a guard (`lock_id`, `expected_version`, `request_id`), for `#[serde(default, deserialize_with)]`: it may be left
-/// out, but null is an error. Who sends one means to be guarded.
+/// Deserializes a guard (`lock_id`, `expected_version`, `request_id`), for `#[serde(default,
+/// deserialize_with)]`: optional, but null is an error, because the sender intends to be guarded.
 pub fn guard<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// What is written as an object.
+/// A value that must be a JSON object.
 struct JsonObject<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
@@ -218,7 +222,7 @@ fn explain_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiEr
     ApiError::invalid_field(field, reason)
 }
 
-/// The answer to a method that a route does not have.
+/// Response for a method that the route does not support.
 pub async fn method_not_allowed() -> Response {
     ApiError::new(ErrorCode::ValidationError, "this address does not know this method")
         .into_response_with(StatusCode::METHOD_NOT_ALLOWED)

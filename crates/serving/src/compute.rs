@@ -1,8 +1,8 @@
-//! Work that computes, on threads of its own: with few cores one thread serves everybody, and whatever computes for long on a
-//! request's way stops health checks, leases and shutdown.
+//! CPU-bound work on blocking threads. On a machine with few cores one thread runs all async tasks:
+//! long computations on it would block health checks, leases and shutdown.
 //!
-//! A [`ComputePool`] runs a few pieces of work at a time, lets a few wait, and refuses the rest. What a piece of work may cost is its
-//! own affair: a thread cannot be stopped from outside, so the work must end by itself.
+//! - Shape: a [`ComputePool`] runs a few jobs concurrently, queues a few and rejects the rest.
+//! - Cost: a thread cannot be stopped from outside, so each job must bound its own cost.
 
 use std::num::NonZero;
 use std::sync::{Arc, LazyLock};
@@ -14,47 +14,47 @@ use tokio::time::timeout;
 
 use crate::error::{ApiError, ErrorCode};
 
-/// Bodies up to this size, in bytes, are read at once: they cost less than going to another thread and back.
+/// Bodies up to this size in bytes are parsed inline, which is cheaper than a thread switch.
 pub const MAX_INLINE_BODY_BYTES: usize = 16 << 10;
-/// Most pieces of work of requests that wait.
+/// Maximum number of queued jobs of requests.
 const MAX_WAITING_REQUESTS: usize = 256;
 
-/// What requests compute.
+/// The pool for request processing.
 static REQUEST_POOL: LazyLock<ComputePool> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    // Never one alone: behind something slow there is still a way for what is quick.
+    // At least two threads, so that one slow job does not block fast ones.
     ComputePool::new("requests", cores.clamp(2, 8), MAX_WAITING_REQUESTS)
 });
 
-/// So many threads, and so many places to wait.
+/// A pool with a limited number of threads and a bounded queue.
 pub struct ComputePool {
     name: &'static str,
     thread_permits: Arc<Semaphore>,
     queue_permits: Arc<Semaphore>,
 }
 
-/// Why there is no result.
+/// Why a job has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ComputeError {
-    /// Nothing was begun: too much waits already.
+    /// The queue is full; the job was not started.
     #[error("too much is being computed already")]
     Overloaded,
-    /// It has not ended in time. It keeps its thread until it does.
+    /// The job exceeded its timeout; it occupies its thread until it ends.
     #[error("computing took too long")]
     TimedOut,
-    /// It panicked.
+    /// The job panicked.
     #[error("computing failed")]
     Panicked,
 }
 
 impl ComputePool {
-    /// At most `thread_permits` pieces of work at a time, and `waiting` that wait. `name` labels metrics.
+    /// At most `threads` jobs run and `waiting` jobs are queued. `name` labels metrics.
     pub fn new(name: &'static str, threads: usize, waiting: usize) -> Self {
         let places = Arc::new(Semaphore::new(threads + waiting));
         Self { name, thread_permits: Arc::new(Semaphore::new(threads)), queue_permits: places }
     }
 
-    /// Does `work` when it is its turn.
+    /// Runs `work` on a pool thread, after the jobs queued before.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -70,7 +70,7 @@ impl ComputePool {
             .acquire_owned()
             .await
             .map_err(|_| ComputeError::Overloaded)?;
-        // Both are kept until the work has ended, whoever waits for it.
+        // Both permits are held until the job ends, even if the caller is cancelled.
         let done = store::panics::spawn_blocking_contained(move || {
             let _kept = (place, thread_permit);
             work()
@@ -78,7 +78,7 @@ impl ComputePool {
         done.await.map_err(|error| self.panic_error(&error))
     }
 
-    /// [`ComputePool::run_for_request`], given up after `limit`; the waiting counts.
+    /// [`ComputePool::run`] with a timeout, which includes the time in the queue.
     pub async fn run_with_timeout<T: Send + 'static>(
         &self,
         limit: Duration,
@@ -93,14 +93,14 @@ impl ComputePool {
     }
 }
 
-/// Does `work` for a request.
+/// Runs `work` in the pool for requests.
 pub async fn run_for_request<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ComputeError> {
     REQUEST_POOL.run(work).await
 }
 
-/// Reads a body of `size` bytes: at once if it is small.
+/// Parses a body of `size` bytes: inline if it is small.
 pub async fn read_body<T: Send + 'static>(
     size: usize,
     read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
@@ -136,7 +136,7 @@ mod tests {
         while pool.thread_permits.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        // One thread serves this test: it is free while the work computes.
+        // The test runtime has one thread; it stays free while the job runs.
         let second = pool.run_with_timeout(Duration::from_millis(20), || 2).await;
         assert_eq!(second, Err(ComputeError::TimedOut), "it waited for its turn");
         let waiting = tokio::spawn({

@@ -1,9 +1,9 @@
-//! Who asks: a person's browser, which gets a page, or a program, which gets JSON.
+//! Content negotiation: an HTML page for browsers, JSON for programs.
 
 use http::{HeaderMap, header};
 
-/// Whether the answer is to be a page: `text/html` is asked for by name, and JSON not more than that. A program that takes
-/// anything (`*/*`, or no word of it) is a program.
+/// Whether to respond with a page: `Accept` names `text/html`, with at least the weight of JSON.
+/// Clients that accept anything (`*/*` or no `Accept`) get JSON.
 pub fn prefers_page(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let (mut page, mut json) = (0.0, 0.0);

@@ -1,4 +1,4 @@
-//! The one error vocabulary, and what it is in HTTP and gRPC.
+//! Error codes of the platform and their HTTP and gRPC statuses.
 
 use std::time::Duration;
 
@@ -9,44 +9,44 @@ use serde_json::{Map, Value, json};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// When it is worth trying again after [`ErrorCode::Overloaded`].
+/// Retry delay sent with [`ErrorCode::Overloaded`].
 const OVERLOADED_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What went wrong, in the platform's words; the same in REST bodies, gRPC statuses, queue replies and logs.
+/// Error code; the same in REST bodies, gRPC statuses, queue replies and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
-    /// The caller's input is wrong.
+    /// The caller's input is invalid.
     ValidationError,
-    /// There is no such thing.
+    /// The addressed object does not exist.
     NotFound,
-    /// The same key with other content.
+    /// The key exists with different content.
     Conflict,
-    /// A version or a lock that no longer holds; the word is the same as for a key.
+    /// A version or lock is no longer valid; REST uses the name `CONFLICT` as for keys.
     Stale,
-    /// Not allowed in the present state.
+    /// Not allowed in the current state.
     Locked,
-    /// An invariant of stored data does not hold.
+    /// Stored data violates an invariant.
     ConsistencyError,
-    /// Temporary: try again.
+    /// Temporary failure: the caller may retry.
     Unavailable,
-    /// Too much at once.
+    /// Too many concurrent requests.
     Overloaded,
-    /// Larger than is allowed.
+    /// The request exceeds a size limit.
     TooLarge,
-    /// It took too long.
+    /// The request's deadline has passed.
     Timeout,
-    /// Who the caller is, is not known.
+    /// Missing or invalid credentials.
     Unauthenticated,
-    /// Not allowed for this caller.
+    /// The caller lacks the permission.
     PermissionDenied,
     /// A bug: must never happen.
     LogicError,
-    /// Anything else.
+    /// Any other internal error.
     InternalError,
 }
 
 impl ErrorCode {
-    /// The word.
+    /// The code as text.
     pub fn name(self) -> &'static str {
         match self {
             ErrorCode::ValidationError => "VALIDATION_ERROR",
@@ -101,24 +101,25 @@ impl ErrorCode {
     }
 }
 
-/// An error on its way to a caller.
+/// An error response to a caller.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}: {message}", code.name())]
 pub struct ApiError {
-    /// What went wrong.
+    /// The error code.
     pub code: ErrorCode,
-    /// One sentence for a person.
+    /// A sentence for users.
     pub message: String,
-    /// For bad input: each field and what is wrong with it.
+    /// For invalid input: each field with its problem.
     pub fields: Vec<(String, String)>,
-    /// What a REST body says in the error's `args`, beside the fields. Boxed, as the next: most errors have neither.
+    /// Additional entries of `args` in the REST body. Boxed like `extra_members`, because
+    /// most errors have neither.
     pub args: Box<Map<String, Value>>,
-    /// What a REST body says beside the error.
+    /// Additional members of the REST body, beside `error`.
     pub extra_members: Box<Map<String, Value>>,
 }
 
 impl ApiError {
-    /// An error that is not about single fields.
+    /// An error without field problems.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -129,19 +130,20 @@ impl ApiError {
         }
     }
 
-    /// With an argument.
+    /// Adds an entry to `args`.
     pub fn with_arg(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.args.insert(name.to_owned(), value.into());
         self
     }
 
-    /// With more in the REST body, beside the error.
+    /// Adds a member to the REST body, beside `error`.
     pub fn with_member(mut self, name: &str, value: Value) -> Self {
         self.extra_members.insert(name.to_owned(), value);
         self
     }
 
-    /// Bad input: the field as the caller wrote it, and what is wrong or allowed; as much of both as is of use.
+    /// Invalid input: field name as the caller wrote it, and the problem; truncated to
+    /// 200 and 2,000 characters.
     pub fn invalid_field(field: impl Into<String>, reason: impl Into<String>) -> Self {
         let (field, reason) =
             (truncate_text(field.into(), 200), truncate_text(reason.into(), 2000));
@@ -155,7 +157,7 @@ impl ApiError {
     }
 }
 
-/// The error that a caller of HTTP or gRPC gets for a failed database call; the details stay in the log.
+/// Converts a failed database call for an HTTP or gRPC caller; the details go to the log only.
 /// `dependency` names the database, such as `the control database`.
 pub fn database_error(dependency: &str, error: store::Error) -> ApiError {
     if error.is_temporary() {
@@ -174,7 +176,7 @@ pub fn control_database_error(error: store::Error) -> ApiError {
     database_error("the control database", error)
 }
 
-/// So many characters of a text, which a caller may have made long.
+/// Limits text from a caller to `max_chars` characters.
 fn truncate_text(mut text: String, max_chars: usize) -> String {
     if let Some((end, _)) = text.char_indices().nth(max_chars) {
         text.truncate(end);
@@ -201,7 +203,7 @@ impl From<ApiError> for Status {
 }
 
 impl ApiError {
-    /// The REST body.
+    /// The JSON body of a REST response.
     pub fn into_rest_body(self) -> Value {
         let mut args = *self.args;
         args.extend(self.fields.into_iter().map(|(field, reason)| (field, reason.into())));
@@ -213,7 +215,7 @@ impl ApiError {
         body
     }
 
-    /// The REST answer with one of HTTP's own statuses, where they say more than the code's.
+    /// Like `into_response`, with an HTTP status that is more specific than the code's.
     pub fn into_response_with(self, status: StatusCode) -> Response {
         let mut response = self.into_response();
         *response.status_mut() = status;

@@ -1,4 +1,5 @@
-//! What every gRPC server of the platform offers and allows: reflection, health, windows, deadlines, statuses.
+//! Common parts of the platform's gRPC servers: reflection, health,
+//! flow-control windows, deadlines, statuses.
 
 use std::time::Duration;
 
@@ -13,24 +14,26 @@ use tonic_reflection::server::Builder as Reflection;
 
 use crate::error::ApiError;
 
-/// Flow-control windows. With the standard 64 KiB for a connection, a hundred calls in flight on it stall. A stream
-/// keeps its 64 KiB: a client that streams small messages faster than they are worked on is held back by it, before
-/// the server's limit on small frames (which grows with the connection's window) ends the connection.
+/// HTTP/2 flow-control windows. With the default connection window of 64 KiB, a hundred concurrent
+/// calls stall. The stream window stays 64 KiB: backpressure on a client that streams small
+/// messages faster than they are processed, before the server's limit on small frames (which grows
+/// with the connection window) closes the connection.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 
-/// What a client may compress its messages by: a channel that compresses does so for every service. Unpacked, they may have
-/// as many bytes as others. Answers are not compressed: they are small, or read on the same machine.
+/// Accepted request compression: a channel that compresses does so for all services. The message
+/// size limit applies after decompression. Responses are not compressed: they are small, or read
+/// on the same machine.
 pub const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
 
-/// The paths of the calls whose clients send a stream of messages, and may take their time between two of them.
+/// Paths of client-streaming methods, whose clients may pause between messages.
 pub(crate) fn client_stream_paths() -> Vec<String> {
     let sets = [
         proto::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
-    // What does not decode is not there in any binary that passed its tests.
+    // A descriptor set that cannot be decoded would fail the tests.
     let files = sets
         .into_iter()
         .filter_map(|set| FileDescriptorSet::decode(set).ok())
@@ -49,21 +52,21 @@ pub(crate) fn client_stream_paths() -> Vec<String> {
     paths
 }
 
-/// How an answer ends that had begun well.
+/// Trailers that end a started response with an error.
 pub(crate) fn error_trailers(error: ApiError) -> HeaderMap {
     let mut headers = Status::from(error).into_http::<()>().into_parts().0.headers;
     headers.remove(http::header::CONTENT_TYPE);
     headers
 }
 
-/// What tonic calls its own failure although the client's message was at fault: code, beginning of the message as it goes
-/// over the wire, and the code that is right.
+/// Statuses in which tonic reports a client's error as its own: code, prefix of the message on
+/// the wire, correct code.
 const STATUS_CORRECTIONS: [(&str, &str, tonic::Code); 2] = [
     ("13", "failed%20to%20decode%20Protobuf%20message", tonic::Code::InvalidArgument),
     ("11", "Error,%20decoded%20message%20length%20too%20large", tonic::Code::ResourceExhausted),
 ];
 
-/// Corrects the status in an answer's headers or trailers.
+/// Corrects the status in response headers or trailers.
 pub(crate) fn correct_status(headers: &mut HeaderMap) {
     let Some(status) = headers.get("grpc-status").filter(|status| status.as_bytes() != b"0") else {
         return;
@@ -77,7 +80,8 @@ pub(crate) fn correct_status(headers: &mut HeaderMap) {
     }
 }
 
-/// Adds reflection (v1 and v1alpha) and health to `routes`; the reporter says what is serving.
+/// Adds reflection (v1 and v1alpha) and health services to `routes`; the reporter
+/// sets the health status.
 pub fn with_reflection_and_health(
     routes: Routes,
 ) -> Result<(Routes, HealthReporter), tonic_reflection::server::Error> {
@@ -94,7 +98,7 @@ pub fn with_reflection_and_health(
     Ok((routes, reporter))
 }
 
-/// The time the client gives the call: its `grpc-timeout`, if it sent a well-formed one.
+/// The client's deadline: its `grpc-timeout` header, if well-formed.
 pub fn parse_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

@@ -1,5 +1,5 @@
-//! Protection of gRPC ports from what is no gRPC client: a web page cannot send `application/grpc` to another site without
-//! asking first, nor be asked for by a name that is not ours.
+//! Guard of gRPC ports against web pages: a cross-origin `application/grpc` request requires a CORS
+//! preflight, and foreign host names are rejected (DNS rebinding).
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use tonic::Status;
 use crate::error::{ApiError, ErrorCode};
 use crate::http_guard::AllowedHosts;
 
-/// Whether a call is taken: asked for every one there is, of unknown services too, before its message is read.
+/// Accepts or rejects a call by its headers; applied to all calls, including unknown services.
 pub(crate) fn check_call(
     hosts: &AllowedHosts,
     method: &Method,
@@ -20,7 +20,7 @@ pub(crate) fn check_call(
     local: IpAddr,
 ) -> Result<(), Box<Response>> {
     if *method != Method::POST || !is_grpc_content(headers) {
-        // Whoever this is knows no gRPC statuses.
+        // The client is not a gRPC client and does not read gRPC statuses.
         let error =
             ApiError::invalid_field("Content-Type", "must be application/grpc, sent by POST");
         return Err(Box::new(error.into_response_with(StatusCode::UNSUPPORTED_MEDIA_TYPE)));
@@ -35,7 +35,8 @@ pub(crate) fn check_call(
     Ok(())
 }
 
-/// The type itself, with a suffix (`+proto`) or a parameter; not `application/grpc-web`, which is for browsers.
+/// `application/grpc` with an optional suffix (`+proto`) or parameter; not
+/// `application/grpc-web`, which browsers use.
 fn is_grpc_content(headers: &HeaderMap) -> bool {
     let kind =
         headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -43,7 +44,7 @@ fn is_grpc_content(headers: &HeaderMap) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
 }
 
-/// A call's refusal.
+/// The response that rejects a call.
 pub(crate) fn refusal_response(error: ApiError) -> Response {
     Status::from(error).into_http::<Body>()
 }

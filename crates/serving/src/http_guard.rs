@@ -1,6 +1,8 @@
-//! Protection from web pages: a browser on this machine can reach loopback ports, and a page from anywhere can make
-//! it try. So the Host must be one we answer to (which defeats DNS rebinding), and what a browser says was started by a page
-//! of another site is refused: by its `Origin`, and where it sends none, by `Sec-Fetch-Site`.
+//! Guard against requests from web pages: a browser on this machine can reach loopback ports, and
+//! any page can make it send requests.
+//!
+//! `Host` must be an allowed name, against DNS rebinding. Cross-site requests are rejected by
+//! `Origin` or, if it is absent, by `Sec-Fetch-Site`.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -14,22 +16,22 @@ use crate::body;
 use crate::error::{ApiError, ErrorCode};
 use crate::server::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 
-/// What takes a form in place of JSON; a page of another site that sends one is known by its `Origin`.
+/// Paths that accept forms besides JSON; cross-site forms are detected by their `Origin`.
 const FORM_PATHS: [&str; 1] = ["/api/v1/event_story"];
-/// What knows `If-Match` and `If-None-Match` on a write; elsewhere a write that names a precondition is refused, not done
-/// without it.
+/// Path prefixes that support `If-Match` and `If-None-Match` on writes. Other writes with a
+/// precondition are rejected instead of ignoring it.
 const CONDITIONAL_PATHS: [&str; 1] = ["/v1/states/"];
-/// Pages that people keep links to; following one is no more than looking.
+/// Pages that may be opened through links from other sites; reading them has no effect.
 const PAGE_PATHS: [&str; 3] = ["/", "/console", "/docs"];
-/// Says nothing that a stranger may not know.
+/// Returns nothing confidential.
 const LIVENESS_PATH: &str = "/healthz";
 
-/// The host names (without port) this server answers to.
+/// Host names (without port) that this server accepts.
 #[derive(Debug, Clone)]
 pub struct AllowedHosts(Arc<HashSet<String>>);
 
 impl AllowedHosts {
-    /// The loopback names, and those listed by the operator.
+    /// The loopback names and those configured by the operator.
     pub fn with_loopback(listed: impl IntoIterator<Item = String>) -> Self {
         let loopback = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
         Self(Arc::new(
@@ -40,10 +42,11 @@ impl AllowedHosts {
         ))
     }
 
-    /// `local` is the address that the client reached: as a name it is ours, and no DNS can point it elsewhere.
+    /// `local` is the address that the client connected to. It is always allowed: an IP address in
+    /// `Host` rules out DNS rebinding.
     fn is_allowed(&self, authority: &str, local: IpAddr) -> bool {
         let (host, port) = match authority.rfind(':') {
-            // The colons inside an IPv6 address's brackets are not before a port.
+            // A colon within the brackets of an IPv6 address does not precede a port.
             Some(colon) if !authority[colon..].contains(']') => {
                 (&authority[..colon], Some(&authority[colon + 1..]))
             }
@@ -56,8 +59,8 @@ impl AllowedHosts {
         port.is_none_or(is_port) && (is_listed() || is_local())
     }
 
-    /// The host that a request is for. The target may name it (HTTP/2 does, and the absolute form of HTTP/1), and so may the
-    /// header: both must be ours.
+    /// The request's host. The target (HTTP/2, or the absolute form in HTTP/1) and the `Host`
+    /// header may name it; both must be allowed.
     pub(crate) fn check_host<'r>(
         &self,
         uri: &'r Uri,
@@ -74,13 +77,14 @@ impl AllowedHosts {
     }
 }
 
-/// A header's value, and whether there is another.
+/// The first value of a header, and whether there is a second.
 fn first_header<'r>(headers: &'r HeaderMap, name: &HeaderName) -> (Option<&'r str>, bool) {
     let mut values = headers.get_all(name).iter();
     (values.next().map(|value| value.to_str().unwrap_or("?")), values.next().is_some())
 }
 
-/// Whether a request is taken: asked for every one there is, of unknown routes too, before its body is read.
+/// Accepts or rejects a request by its head, before reading the body; applied to all
+/// requests, including unknown routes.
 pub(crate) fn check_request(
     hosts: &AllowedHosts,
     method: &Method,
@@ -98,7 +102,7 @@ pub(crate) fn check_request(
         let reason = "is not known here: the write would be done without it";
         return Err(Box::new(ApiError::invalid_field(name, reason).into_response()));
     }
-    // What a page's form or `fetch` can send without asking is never JSON.
+    // Content types that pages can send cross-origin without a CORS preflight do not include JSON.
     let takes_forms = FORM_PATHS.contains(&uri.path()) && body::is_form(headers);
     if *method == Method::POST && has_body && !body::is_json(headers) && !takes_forms {
         return Err(Box::new(body::not_json_error().into_response()));
@@ -106,7 +110,7 @@ pub(crate) fn check_request(
     if has_body { body::check_body_headers(headers) } else { Ok(()) }
 }
 
-/// The precondition of a write that its route would pass over.
+/// A precondition header that the route would ignore on a write.
 fn unknown_precondition(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
     let takes_etags = CONDITIONAL_PATHS.iter().any(|begin| uri.path().starts_with(begin));
     let preconditions = [
@@ -165,7 +169,7 @@ fn is_same_origin(origin: &str, host: &str) -> bool {
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
-/// What every answer says to browsers: not to guess what it is, not to hand it to pages of other sites, not to keep it.
+/// Response headers for browsers: no content sniffing, no use by other origins, no caching.
 pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let policy = HeaderName::from_static("cross-origin-resource-policy");

@@ -1,7 +1,8 @@
-//! Memory in pages of 4 KiB only.
+//! Transparent huge pages (THP) setting.
 
-/// Turns transparent huge pages off for this process and those it starts (its PostgreSQL among them). The allocator asks for
-/// them, and an idle process keeps a dozen MB in huge pages of which it uses little. An old kernel may refuse: it costs just that.
+/// Disables transparent huge pages for this process and its children (such as its PostgreSQL). The
+/// allocator requests them, and an idle process would hold a dozen MB of mostly unused huge pages.
+/// Old kernels may refuse; the only effect is this memory.
 pub fn disable_huge_pages() {
     let _ = nix::sys::prctl::set_thp_disable(true);
 }

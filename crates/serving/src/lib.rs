@@ -1,6 +1,6 @@
-//! What every server of the platform shares: where it listens, how it accepts connections and what they may cost, how it
-//! stops, how it logs, which requests it refuses unseen, how it reads JSON bodies, where it computes, how it says how long an
-//! answer took, what gRPC servers and clients allow, and the one error vocabulary.
+//! Common server infrastructure: listeners, connection handling with limits, shutdown, logs,
+//! request guards, JSON bodies, CPU-bound work, `Server-Timing`, gRPC servers and clients,
+//! and the error codes.
 
 pub mod body;
 pub mod compute;

@@ -1,4 +1,4 @@
-//! Where a server listens: one port on several addresses, loopback unless told otherwise.
+//! TCP listeners: one port on several addresses, loopback by default.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,28 +6,28 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Why a server cannot listen.
+/// Error of opening a listener.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Somebody else listens there.
+    /// The port is in use by another socket.
     #[error("port {port} is in use ({address}); choose another with {flag}")]
     InUse {
-        /// The port.
+        /// The requested port.
         port: u16,
-        /// Where it was tried.
+        /// Address and port that failed.
         address: SocketAddr,
-        /// The flag that sets the port.
+        /// Command-line flag that sets the port.
         flag: &'static str,
     },
-    /// Anything else.
+    /// Any other I/O error.
     #[error("listening on {address}: {cause}")]
     Failed {
-        /// Where.
+        /// The address that failed.
         address: SocketAddr,
-        /// Why.
+        /// The operating system's error.
         cause: io::Error,
     },
-    /// Open to other machines without credentials.
+    /// The address is reachable from other machines, and authentication is off.
     #[error(
         "listening on {0} without credentials would let anybody on the network place orders; \
          if that is meant (a container, a trusted network), add --allow-unauthenticated"
@@ -35,26 +35,26 @@ pub enum ListenError {
     Exposed(IpAddr),
 }
 
-/// How long a port in use is tried.
+/// How long binding is retried while the port is in use.
 const BIND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connections that may wait to be accepted, as far as the kernel's `somaxconn` allows. The standard library's 128 are less
-/// than a client's burst, and whoever finds the line full is only heard a second later.
+/// Backlog of connections to be accepted, limited by the kernel's `somaxconn`. The standard
+/// library's 128 is less than a client's burst; a dropped SYN is only retransmitted after a second.
 const LISTEN_BACKLOG: u32 = 4096;
 
 fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A port whose last connections are still being closed is free.
+    // Allows binding while earlier connections are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_BACKLOG)
 }
 
-/// Both loopback addresses.
+/// IPv4 and IPv6 loopback addresses.
 pub const LOOPBACK_ADDRESSES: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-/// Refuses addresses that other machines can reach, unless `is_allowed`.
+/// Rejects addresses that are not loopback, unless `is_allowed`.
 pub fn check_exposure(addresses: &[IpAddr], is_allowed: bool) -> Result<(), ListenError> {
     match addresses.iter().find(|address| !address.is_loopback()) {
         Some(address) if !is_allowed => Err(ListenError::Exposed(*address)),
@@ -62,19 +62,19 @@ pub fn check_exposure(addresses: &[IpAddr], is_allowed: bool) -> Result<(), List
     }
 }
 
-/// Listeners on one port of several addresses.
+/// Listening sockets on one port of several addresses.
 pub struct PortListeners(Vec<TcpListener>);
 
 impl PortListeners {
-    /// Binds `port` on all `addresses`; on machines without IPv6 the loopback `::1` is left out. A port in use gets a
-    /// second to become free: the process that is being replaced may not be quite gone.
+    /// Binds `port` on all `addresses`; skips `::1` on machines without IPv6. Retries for a second
+    /// if the port is in use: the previous process may still be exiting.
     pub async fn bind(
         addresses: &[IpAddr],
         port: u16,
         flag: &'static str,
     ) -> Result<Self, ListenError> {
         let deadline = Instant::now() + BIND_TIMEOUT;
-        // Of any free port another address may have somebody else's.
+        // With port 0, the port chosen for one address may be in use on another.
         loop {
             match Self::bind_once(addresses, port, flag) {
                 Err(ListenError::InUse { .. }) if Instant::now() < deadline => {
@@ -95,7 +95,7 @@ impl PortListeners {
             let address = SocketAddr::new(ip, port);
             match listen_on(address) {
                 Ok(listener) => {
-                    // Asked for any port, they have the same one.
+                    // With port 0, all addresses use the port chosen for the first.
                     port = listener.local_addr().map_or(port, |bound| bound.port());
                     listeners.push(listener);
                 }
@@ -111,7 +111,8 @@ impl PortListeners {
         Ok(Self(listeners))
     }
 
-    /// Binds the first free port from `port` on that is not `reserved_port` for another listener.
+    /// Binds the first free port from `port` upwards, skipping `reserved_port`, which another
+    /// listener needs; at most 100 further ports.
     pub async fn bind_first_free(
         addresses: &[IpAddr],
         port: u16,
@@ -134,17 +135,17 @@ impl PortListeners {
         }
     }
 
-    /// Where it really listens.
+    /// The bound addresses with their actual port.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.0.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// The port it really listens on.
+    /// The actual port, for a requested port 0.
     pub fn port(&self) -> u16 {
         self.addresses().first().map_or(0, SocketAddr::port)
     }
 
-    /// One listener for each address.
+    /// The sockets, one per address.
     pub fn into_inner(self) -> Vec<TcpListener> {
         self.0
     }

@@ -1,5 +1,5 @@
-//! Structured logs on standard error: text on a terminal, one JSON object a line otherwise. They are a by-product: whatever
-//! becomes of standard error, the program goes on, and lines that are lost are counted.
+//! Structured logs on stderr: text on a terminal, otherwise JSON lines. Logging never blocks or
+//! fails the program; lost lines are counted.
 
 mod lock_waits;
 mod panic_hook;
@@ -24,7 +24,7 @@ use lock_waits::LockWaitFilter;
 pub use panic_hook::PANIC_EXIT_CODE as EXIT_CODE_OF_A_PANIC;
 use writer::LogWriter;
 
-/// Whose lines hold no secrets at any level: the platform's own crates.
+/// Crates whose log lines contain no secrets at any level: the platform's own.
 const OWN_CRATES: [&str; 15] = [
     "configurator",
     "data_manager",
@@ -43,19 +43,21 @@ const OWN_CRATES: [&str; 15] = [
     "terminal",
 ];
 
-/// How long the end of a process waits for its last lines to be taken.
+/// How long the process waits at exit for the last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static LOG_WRITER: OnceLock<LogWriter> = OnceLock::new();
 
-/// Starts logging, panics included. `filter` is a `tracing` filter such as `info` or `order_service=debug`. Whatever it says, libraries are
-/// heard from `info` on only: below that they log addresses with passwords, statements and messages.
+/// Starts logging, including panics. `filter` is a `tracing` filter such as `info` or
+/// `order_service=debug`. Libraries are limited to `info` regardless: below it they log addresses
+/// with passwords, statements and messages.
 pub fn start_logging(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(cap_trace_level(filter, STATIC_MAX_LEVEL))
         .map_err(|error| format!("`{filter}`: {error}"))?;
     let writer = LogWriter::spawn(std::io::stderr())
         .map_err(|error| format!("the thread that logs: {error}"))?;
-    // A layer that complains of its own writer does so on standard error, and panics if that is gone.
+    // With internal errors enabled, the layer would report its writer's errors on stderr and panic
+    // if stderr is closed.
     let layer =
         fmt::layer().with_writer(writer.clone()).log_internal_errors(false).with_target(false);
     let layer = if std::io::stderr().is_terminal() {
@@ -73,8 +75,8 @@ pub fn start_logging(filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The filter without the level that is not compiled in: for it the library prints a warning of its own, in colours, on a log
-/// that programs read. Filters of spans are left as they are.
+/// Replaces `trace` by `debug` if that level is not compiled in: otherwise the library prints a
+/// coloured warning into the log. Span filters are unchanged.
 fn cap_trace_level(filter: &str, max_level: LevelFilter) -> String {
     if max_level >= LevelFilter::TRACE || filter.contains('[') {
         return filter.to_owned();
@@ -82,7 +84,7 @@ fn cap_trace_level(filter: &str, max_level: LevelFilter) -> String {
     let capped = |directive: &str| match directive.rsplit_once('=') {
         Some((target, level)) if is_trace_level(level) => format!("{target}=debug"),
         None if is_trace_level(directive) => "debug".to_owned(),
-        // A target by itself means every level.
+        // A target without a level enables all levels.
         None if !directive.trim().is_empty()
             && directive.trim().parse::<LevelFilter>().is_err() =>
         {
@@ -97,19 +99,19 @@ fn is_trace_level(level: &str) -> bool {
     level.trim().parse().is_ok_and(|level: LevelFilter| level == LevelFilter::TRACE)
 }
 
-/// Lines lost so far, because nobody took them or they could not be written.
+/// Number of lines lost so far, because the queue was full or a write failed.
 pub fn lost_line_count() -> u64 {
     LOG_WRITER.get().map_or(0, LogWriter::lost_count)
 }
 
-/// Waits a moment for the last lines to be taken: before the process ends.
+/// Waits up to `FLUSH_TIMEOUT` for pending lines, before the process exits.
 pub fn flush_logs() {
     if let Some(lines) = LOG_WRITER.get() {
         lines.flush(FLUSH_TIMEOUT);
     }
 }
 
-/// Fields of a line for a terminal: what others said in them stays on the line, and is shown, not obeyed.
+/// Field formatter for terminals: escapes control characters in values.
 fn printable_fields() -> impl for<'writer> FormatFields<'writer> {
     let field = |writer: &mut fmt::format::Writer<'_>, field: &Field, value: &dyn Debug| {
         let text = format!("{value:?}");
@@ -123,8 +125,8 @@ fn printable_fields() -> impl for<'writer> FormatFields<'writer> {
     fmt::format::debug_fn(field).delimited(" ")
 }
 
-/// Tells the log why the program ends, in the words that it prints at its end: who reads logs only knows it, too. A terminal
-/// has read them anyway.
+/// Logs why the program exits, in the words printed on stderr, for readers of JSON logs. A terminal
+/// shows that text anyway.
 pub fn log_fatal(reason: &str) {
     if !std::io::stderr().is_terminal() {
         tracing::error!(code = "UNAVAILABLE", "{reason}");

@@ -1,9 +1,9 @@
-//! Numbers of JSON that would not stay what they are: what is neither a whole number of 64 bits nor the shortest form of a float
-//! silently becomes another one when it is read into a `Value`. Such a number is refused, with its place.
+//! JSON numbers that `serde_json::Value` cannot represent exactly: neither a 64-bit integer nor the
+//! shortest form of a float. They are rejected with their path instead of being changed silently.
 
 use crate::error::ApiError;
 
-/// Refuses JSON (which has been read) with a number in it that a `Value` does not keep exactly.
+/// Rejects JSON (already parsed) that contains a number without an exact `Value`.
 pub fn check_exact_numbers(body: &[u8]) -> Result<(), ApiError> {
     match find_inexact_number(body) {
         None => Ok(()),
@@ -11,11 +11,11 @@ pub fn check_exact_numbers(body: &[u8]) -> Result<(), ApiError> {
     }
 }
 
-/// What is wrong with such a number.
+/// Error message for an inexact number.
 pub const INEXACT_NUMBER_REASON: &str = "is a number that cannot be kept exactly: whole numbers have at most 64 bits, others 15 to 17 digits; \
                            send it as a text";
 
-/// The place of the first number that would not be kept exactly.
+/// JSON path of the first number that cannot be represented exactly.
 pub fn find_inexact_number(json: &[u8]) -> Option<String> {
     let mut position = 0;
     while let Some(byte) = json.get(position) {
@@ -34,7 +34,7 @@ pub fn find_inexact_number(json: &[u8]) -> Option<String> {
     None
 }
 
-/// Behind the text that begins here.
+/// Index after the string that starts at `begin`.
 fn find_text_end(json: &[u8], begin: usize) -> usize {
     let mut position = begin + 1;
     while let Some(byte) = json.get(position) {
@@ -55,7 +55,7 @@ fn find_number_end(json: &[u8], begin: usize) -> usize {
         .map_or(json.len(), |length| begin + length)
 }
 
-/// Whether a number, written in JSON, is read and shown again as the same number.
+/// Whether a JSON number is the same after parsing and formatting.
 pub fn is_exact_number(number: &str) -> bool {
     if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
         return true;
@@ -68,7 +68,7 @@ pub fn is_exact_number(number: &str) -> bool {
     }
 }
 
-/// Whether it is below 0, its digits without zeros around them, and the power of ten of the last one.
+/// Sign, significant digits without zeros at either end, and the power of ten of the last digit.
 fn decimal_parts(number: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (negative, mantissa) =
@@ -85,7 +85,7 @@ fn decimal_parts(number: &str) -> Option<(bool, String, i64)> {
     }
 }
 
-/// Where one is behind the beginning of a JSON text: `a.b[2]`.
+/// JSON path of the position after a prefix of a JSON text: `a.b[2]`.
 fn json_path_at(json: &[u8]) -> String {
     enum JsonContainer {
         Member(String),
@@ -96,7 +96,7 @@ fn json_path_at(json: &[u8]) -> String {
         match byte {
             b'"' => {
                 let end = find_text_end(json, position);
-                // A member's name is followed by a colon.
+                // A string followed by a colon is a member name.
                 let is_member_name =
                     json[end..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
                 if let (true, Some(JsonContainer::Member(name))) =

@@ -1,4 +1,4 @@
-//! The routes operators and probes use: alive, ready, metrics.
+//! Routes for operators and probes: liveness, readiness, metrics.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::{ApiError, ErrorCode};
 
-/// Asks something the server depends on whether it is there.
+/// Checks whether a dependency is reachable.
 pub type DependencyProbe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// How long what the server depends on may take to answer.
+/// Timeout of a dependency probe.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Whether the server can do its work, and if not, why.
+/// Readiness of the server, with the reason if it is not ready.
 #[derive(Clone)]
 pub struct ServerReadiness(Arc<Mutex<ReadinessState>>);
 
@@ -29,7 +29,7 @@ struct ReadinessState {
 }
 
 impl ServerReadiness {
-    /// Not ready, because of `reason`.
+    /// Initially not ready, because of `reason`.
     pub fn not_ready(reason: &str) -> Self {
         Self(Arc::new(Mutex::new(ReadinessState {
             readiness: Err(reason.to_owned()),
@@ -37,17 +37,17 @@ impl ServerReadiness {
         })))
     }
 
-    /// Says what holds from now on.
+    /// Sets the readiness.
     pub fn set(&self, ready: Result<(), String>) {
         self.lock_state().readiness = ready;
     }
 
-    /// From now on `probe` is asked, too, whenever somebody wants to know; it has [`PROBE_TIMEOUT`] to answer.
+    /// Sets a probe, which each readiness check calls with a timeout of [`PROBE_TIMEOUT`].
     pub fn set_probe(&self, probe: DependencyProbe) {
         self.lock_state().probe = Some(probe);
     }
 
-    /// What holds.
+    /// The current readiness, including the probe's result.
     pub async fn get(&self) -> Result<(), String> {
         let probe = {
             let state = self.lock_state();
@@ -64,13 +64,13 @@ impl ServerReadiness {
     }
 }
 
-/// Latency buckets in seconds, from a commit to a lost callback's time-out.
+/// Latency buckets in seconds, from a commit to the timeout of a lost callback.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
-/// Sizes of batches, in items.
+/// Bucket limits of batch sizes in items.
 const BATCH_SIZE_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];
 
-/// Starts collecting metrics.
+/// Installs the Prometheus recorder.
 pub fn install_metrics() -> Result<PrometheusHandle, String> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)
@@ -82,7 +82,7 @@ pub fn install_metrics() -> Result<PrometheusHandle, String> {
         .map_err(|error| error.to_string())
 }
 
-/// `/healthz`, `/readyz`, `/metrics`.
+/// Routes `/healthz`, `/readyz`, `/metrics`.
 pub fn ops_routes(readiness: ServerReadiness, metrics: PrometheusHandle) -> Router {
     let exposition = move || async move {
         metrics::counter!("log_lines_lost_total").absolute(crate::logs::lost_line_count());

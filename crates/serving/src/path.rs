@@ -1,11 +1,11 @@
-//! Names in an address's path, with the one error body for what is no text.
+//! Path parameters, with the common error body if one is not UTF-8.
 
 use axum::extract::{FromRequestParts, Path as AnyPath};
 use http::request::Parts;
 
 use crate::error::ApiError;
 
-/// A name in the path.
+/// Extractor: a percent-decoded path parameter.
 pub struct DecodedPath<T>(pub T);
 
 impl<S: Send + Sync> FromRequestParts<S> for DecodedPath<String> {

@@ -1,4 +1,4 @@
-//! A connection to another program of the platform: made when first used, made again when lost.
+//! gRPC client connection to another service of the platform: connects lazily and reconnects.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use tower::Service;
 
 use crate::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 
-/// Another program: the channel to it, and what is known of the connection in use.
+/// A peer service: its channel and the state of its connection.
 #[derive(Clone)]
 pub struct GrpcPeer {
-    /// Calls go through this.
+    /// Channel for calls to the peer.
     pub channel: Channel,
-    /// Connections made so far.
+    /// Number of connections established so far.
     connection_count: Arc<AtomicU64>,
 }
 
 impl GrpcPeer {
-    /// The peer at `host:port` (or an `http://` address); nothing is connected yet.
+    /// The peer at `host:port` (or an `http://` address); does not connect yet.
     pub fn at_address(address: &str) -> Result<Self, String> {
         let endpoint = Endpoint::from(parse_peer_address(address)?);
         let mut connector = HttpConnector::new();
@@ -37,9 +37,9 @@ impl GrpcPeer {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
-            // Not while idle: servers of some gRPC libraries end connections that ping them without a call.
+            // Some gRPC servers close connections that send pings without a call.
             .keep_alive_while_idle(false)
-            // A refusal's message comes in a header: a long one must not end the connection.
+            // An error message is sent in a header: a long one must not end the connection.
             .http2_max_header_list_size(256 << 10)
             .connect_with_connector_lazy(CountingConnector {
                 connector,
@@ -48,7 +48,7 @@ impl GrpcPeer {
         Ok(Self { channel, connection_count: connections })
     }
 
-    /// A call that the peer may lack.
+    /// State of a call that the peer may not implement.
     pub fn optional_call(&self) -> OptionalCall {
         OptionalCall {
             connection_count: self.connection_count.clone(),
@@ -57,32 +57,32 @@ impl GrpcPeer {
     }
 }
 
-/// Whether the peer has a call, found out from `UNIMPLEMENTED` and remembered for that connection: behind the next one
-/// may be a newer peer. Clones share what is known.
+/// Whether the peer implements a call, learned from `UNIMPLEMENTED` and cached per connection:
+/// after a reconnect the peer may be newer. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct OptionalCall {
     connection_count: Arc<AtomicU64>,
-    /// The number of the connection whose peer lacks it.
+    /// Number of the connection whose peer does not implement the call.
     lacking_connection: Arc<AtomicU64>,
 }
 
 impl OptionalCall {
-    /// Whether it is worth trying.
+    /// Whether the call should be tried on the current connection.
     pub fn is_possible(&self) -> bool {
         self.lacking_connection.load(Ordering::Relaxed)
             != self.connection_count.load(Ordering::Relaxed)
     }
 
-    /// The peer answered that it lacks the call; true if that is news.
+    /// Records that the peer does not implement the call; true if this is new for the connection.
     pub fn mark_lacking(&self) -> bool {
         let connection = self.connection_count.load(Ordering::Relaxed);
         self.lacking_connection.swap(connection, Ordering::Relaxed) != connection
     }
 }
 
-/// The address of a peer as a URI, or what is wrong with it.
+/// Parses a peer's address, or returns the error message.
 pub fn parse_peer_address(address: &str) -> Result<Uri, String> {
-    // Before anything is said of it: what does not parse may hold a password as well.
+    // Checked first, because parse errors show the address, which may contain a password.
     if address.contains('@') {
         return Err("must not hold a user or a password: nobody would ask for them".to_owned());
     }
@@ -123,8 +123,9 @@ impl Service<Uri> for CountingConnector {
     }
 }
 
-/// Whether the call failed because of the connection (it could not be made, or broke) and not by the peer's answer.
+/// Whether the call failed because of the connection (not established, or lost) and not by a
+/// status of the peer.
 pub fn is_connection_failure(status: &Status) -> bool {
-    // A status that the peer sent has no source.
+    // A status sent by the peer has no source.
     status.source().is_some()
 }

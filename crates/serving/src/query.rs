@@ -1,12 +1,13 @@
-//! Query strings, decoded without loss: what is not UTF-8 is refused, never replaced, for a parameter may be a key.
+//! Query strings, decoded strictly: invalid UTF-8 is rejected, never replaced, because a parameter
+//! may be a key.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use crate::error::ApiError;
 
-/// The parameters of a query string, in their order. Refused (400) if a name or value is not UTF-8 or has a `%` that is not
-/// followed by two hexadecimal digits.
+/// Extractor: query parameters in order. Status 400 if a name or value is not UTF-8 or has a `%`
+/// without two hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodedQuery<T>(pub T);
 
@@ -18,8 +19,8 @@ impl<S: Send + Sync> FromRequestParts<S> for DecodedQuery<Vec<(String, String)>>
     }
 }
 
-/// For routes that take no parameters: refuses (400) a request that has any. A guard that is put there by mistake, such as
-/// `lock_id`, must not be passed over.
+/// Extractor for routes without parameters: status 400 if there are any. A misplaced guard, such as
+/// `lock_id`, must not be ignored.
 #[derive(Debug, Clone, Copy)]
 pub struct NoQueryParameters;
 
@@ -55,7 +56,7 @@ fn parse_pair(pair: &str) -> Result<(String, String), ApiError> {
     Ok((name, value))
 }
 
-/// Undoes the encoding of forms; `None` if it is broken or what it encodes is not UTF-8.
+/// Decodes form encoding; `None` for broken escapes or invalid UTF-8.
 fn decode_form_value(encoded: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(encoded.len());
     let mut bytes = encoded.bytes();

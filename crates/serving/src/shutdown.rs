@@ -1,14 +1,14 @@
-//! SIGTERM, SIGINT and SIGHUP: the first asks to stop, a second SIGTERM or SIGINT stops now. A terminal that closes sends SIGHUP,
-//! and may do so twice; whoever runs the program with `nohup` wants it to go on then.
+//! Shutdown signals: the first SIGTERM, SIGINT or SIGHUP stops gracefully, a second SIGTERM or
+//! SIGINT immediately. A closing terminal may send SIGHUP twice; under `nohup` it is ignored.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// SIGHUP among the ignored signals of `/proc/self/status`.
+/// Bit of SIGHUP in the masks of `/proc/self/status`.
 const HANGUP_SIGNAL_BIT: u64 = 1;
 
-/// A token that is cancelled by the first SIGTERM, SIGINT or SIGHUP; a second SIGTERM or SIGINT ends the process with code 1 at
-/// once.
+/// Returns a token that is cancelled by the first SIGTERM, SIGINT or SIGHUP. A second SIGTERM or
+/// SIGINT ends the process immediately with exit code 1.
 pub fn cancel_on_signal() -> std::io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) =
@@ -45,7 +45,7 @@ async fn receive_hangup(hangup: &mut Option<Signal>) {
     }
 }
 
-/// Whether the program was started so that it outlives its terminal.
+/// Whether the process was started with SIGHUP ignored, as by `nohup`.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

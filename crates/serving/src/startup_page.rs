@@ -1,4 +1,4 @@
-//! The answer while a service starts: a page that asks again by itself for a browser, the error for a program.
+//! Response while a service starts: a self-refreshing page for browsers, an error for programs.
 
 use axum::extract::Request;
 use axum::response::{Html, IntoResponse as _, Response};
@@ -7,18 +7,18 @@ use http::{Method, StatusCode, header};
 use crate::content_negotiation::prefers_page;
 use crate::error::{ApiError, ErrorCode};
 
-/// Without a script, and without anything that would have to be loaded.
+/// HTML without scripts and external resources.
 const STARTING_PAGE_HTML: &str = "<!doctype html>
 <html lang=\"en\">
 <head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"1\"><title>Starting</title></head>
 <body><h1>The service is starting</h1><p>This page asks again every second, and shows what you came for when it is there.</p></body>
 </html>
 ";
-/// Nothing may be loaded or run, and nobody may show the page in theirs.
+/// Content security policy: no resources, no scripts, no framing.
 const STARTING_PAGE_POLICY: &str =
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The answer to any request that the service cannot answer yet.
+/// Response to any request before the service is ready.
 pub fn starting_response(request: &Request) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if !reads || !prefers_page(request.headers()) {

@@ -1,5 +1,5 @@
-//! `Server-Timing` (W3C): how long an answer took in this process, for browsers' tools and whoever measures: what a client
-//! sees beyond that is the network and the client itself.
+//! `Server-Timing` header (W3C): processing time in this process, for browser tools and benchmarks.
+//! The rest of a client's latency is network and client.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The header.
+/// Name of the response header.
 pub const SERVER_TIMING_HEADER: HeaderName = HeaderName::from_static("server-timing");
 
-/// Middleware that says it of every answer: from the request's head to the answer's, in milliseconds.
+/// Middleware that adds the header: milliseconds from the request's head to the response's head.
 pub async fn add_server_timing(request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let mut response = next.run(request).await;
@@ -22,7 +22,7 @@ pub async fn add_server_timing(request: Request, next: Next) -> Response {
     response
 }
 
-/// What an answer's header says; `None` if it does not.
+/// Parses the header of a response; `None` if it is absent or malformed.
 pub fn parse_server_timing(headers: &HeaderMap) -> Option<Duration> {
     let milliseconds: f64 = headers
         .get(SERVER_TIMING_HEADER)?

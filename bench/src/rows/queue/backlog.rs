@@ -1,5 +1,5 @@
-//! Claims while millions of jobs have been finished and a million waits, under a transaction that stays open: nothing
-//! that is dead can be removed.
+//! Q3: claims with millions of finished and a million waiting jobs during a long transaction, which
+//! prevents vacuum from removing dead rows.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,18 +16,18 @@ use crate::platform;
 /// The hidden command: `queue-backlog DATA_DIR FINISHED WAITING SECONDS`.
 pub const BACKLOG: &str = "queue-backlog";
 
-/// Jobs in one enqueueing or settling transaction.
+/// Jobs per enqueueing or settling transaction.
 const TOGETHER: usize = 10_000;
-/// Jobs in one measured claim.
+/// Jobs per measured claim.
 const CLAIM: usize = 100;
-/// From one measured claim to the next.
+/// Interval between measured claims.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Claims are measured for this long, however long the work before them took.
+/// Minimum duration of the measurement, however long the preparation took.
 const AT_LEAST: Duration = Duration::from_secs(20);
 
-/// Enqueues everything, finishes so many of it under the open transaction, then claims at a slow pace until the time is
-/// over; says the times of those claims.
+/// Enqueues all jobs, finishes `finished` of them during the open transaction, then claims at a
+/// slow rate until the time is over; prints the latencies of those claims.
 pub async fn backlog(
     data_dir: PathBuf,
     finished: usize,
@@ -72,7 +72,7 @@ pub async fn backlog(
     Ok(())
 }
 
-/// Claims and settles; how long the claim took, and how many it were.
+/// Claims and settles jobs; returns the duration of the claim and the number of jobs.
 async fn round(process: &Process, most: usize) -> anyhow::Result<(Duration, usize)> {
     let begun = Instant::now();
     let claimed = process.jobs.claim(most).await?;

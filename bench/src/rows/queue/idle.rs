@@ -1,4 +1,4 @@
-//! What an idle process asks its database: taken from the server's own log of statements.
+//! Q2: statements of an idle process, counted in the server's statement log.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,10 +8,10 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::platform::Cluster;
 
-/// How long it is watched.
+/// Duration of the observation.
 const WATCHED: Duration = Duration::from_secs(20);
 
-/// The query that is asked most often, and how often a second.
+/// The most frequent statement and its rate per second.
 pub async fn most_frequent(cluster: &Cluster) -> anyhow::Result<(String, f64)> {
     let admin = cluster.pool("postgres", 1).await?;
     set(&admin, "log_min_duration_statement", "0").await?;
@@ -36,7 +36,8 @@ fn read(log: &Path) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&std::fs::read(log)?).into_owned())
 }
 
-/// Statements by the first line of their text. Parsing and binding are logged by themselves, and are not counted.
+/// Number of executions by the statement's first line. Parse and bind are logged
+/// separately and not counted.
 fn count(log: &str) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for line in log.lines() {

@@ -1,4 +1,4 @@
-//! Q1 to Q3: the job queue, worked on by a process of its own on a cluster of its own.
+//! Q1 to Q3: the job queue, with a separate worker process and cluster.
 
 pub mod backlog;
 mod idle;
@@ -22,7 +22,7 @@ async fn cluster(session: &Session) -> anyhow::Result<Cluster> {
     Ok(cluster)
 }
 
-/// Starts this program in the role.
+/// Starts this program with a hidden command.
 fn start(
     session: &Session,
     cluster: &Cluster,
@@ -42,7 +42,7 @@ fn number(figures: &Value, name: &str) -> f64 {
     figures[name].as_f64().unwrap_or_default()
 }
 
-/// Q1.
+/// Row Q1: rates of handling, bulk enqueue and single enqueue.
 pub async fn throughput(session: &Session) -> anyhow::Result<Outcome> {
     let jobs = session.effort.size(500_000, 100_000);
     let mut runs = Vec::new();
@@ -83,12 +83,12 @@ pub async fn throughput(session: &Session) -> anyhow::Result<Outcome> {
         .note("16 clients share one committer (store::Coalescer), as the services' own writers do"))
 }
 
-/// Q2.
+/// Row Q2: wakeup latency and the statements of an idle worker.
 pub async fn wake_up(session: &Session) -> anyhow::Result<Outcome> {
     let jobs = session.effort.size(600, 200);
     let cluster = cluster(session).await?;
     let waiting = start(session, &cluster, wakeup::WAIT, &[jobs.to_string()])?;
-    // Leases and connections are in place by then.
+    // By then, leases and connections are established.
     tokio::time::sleep(Duration::from_secs(2)).await;
     session.progress.note("idle");
     let (query, idle) = idle::most_frequent(&cluster).await?;
@@ -111,7 +111,7 @@ pub async fn wake_up(session: &Session) -> anyhow::Result<Outcome> {
     .note("from before the enqueueing transaction to the first line of the handler, its commit included"))
 }
 
-/// Q3.
+/// Row Q3: claim latency during a long transaction.
 pub async fn under_an_old_transaction(session: &Session) -> anyhow::Result<Outcome> {
     let (finished, waiting) =
         (session.effort.size(10_000_000, 200_000), session.effort.size(1_000_000, 100_000));

@@ -1,5 +1,5 @@
-//! The process that works on a queue, as the services do: with leases that are kept, one listening connection, and
-//! workers of the crate `queue`. It says its figures as one line of JSON.
+//! Worker process of a queue, as in the services: lease renewal, one LISTEN connection, and workers
+//! of the crate `queue`. Prints its figures as a line of JSON.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,26 +21,26 @@ use crate::platform;
 /// The hidden command: `queue-drain DATA_DIR JOBS`.
 pub const DRAIN: &str = "queue-drain";
 
-/// The queue's name.
+/// Name of the queue.
 pub const QUEUE: &str = "bench";
-/// The database it lies in.
+/// Name of its database.
 pub const DATABASE: &str = "queue";
 
-/// Jobs in work at a time; of no-op jobs there must be many, or the round trips are all that is measured.
+/// Concurrent jobs; with few no-op jobs, only round trips would be measured.
 const CONCURRENCY: usize = 8000;
-/// Jobs in one enqueueing transaction.
+/// Jobs per enqueueing transaction.
 const TOGETHER: usize = 10_000;
 
-/// What one process has at hand.
+/// The database and queue of a worker process.
 pub struct Process {
-    /// The database.
+    /// Pool of the queue's database.
     pub pool: PgPool,
-    /// Its part of the queue.
+    /// The process's view of the queue.
     pub jobs: JobQueue,
 }
 
 impl Process {
-    /// Connects, takes a lane and keeps it.
+    /// Connects, acquires a lane and renews its lease.
     pub async fn start(data_dir: &Path) -> anyhow::Result<Self> {
         let pool = platform::pool(platform::options(data_dir, DATABASE), 8).await?;
         let (adopted, arriving) = mpsc::channel(8);
@@ -58,7 +58,7 @@ impl Process {
         Ok(Self { pool, jobs })
     }
 
-    /// Starts a worker with the handler.
+    /// Starts a worker with the given handler.
     pub fn work(&self, handler: Arc<impl JobHandler>, concurrency: usize) -> JobWorker {
         let backoff = Backoff {
             first_delay: Duration::from_millis(200),
@@ -72,7 +72,7 @@ impl Process {
         )
     }
 
-    /// Enqueues into this process's own lane.
+    /// Enqueues into the lane of this process.
     pub async fn enqueue(&self, new: Vec<NewJob>) -> anyhow::Result<()> {
         queue::enqueue_jobs(&self.pool, QUEUE, Some(self.jobs.own_lane()), new)
             .await
@@ -81,12 +81,12 @@ impl Process {
     }
 }
 
-/// A job with a small payload.
+/// A job with an eight-byte payload.
 pub fn job(number: usize) -> NewJob {
     NewJob { payload: number.to_le_bytes().to_vec(), ..NewJob::default() }
 }
 
-/// Does nothing, and counts.
+/// A no-op handler that counts jobs.
 struct Nothing {
     done: AtomicUsize,
     wanted: usize,
@@ -102,7 +102,7 @@ impl JobHandler for Nothing {
     }
 }
 
-/// Enqueues so many jobs in bulk, then works on them until none is left.
+/// Enqueues `jobs` jobs in bulk, then works until all are done.
 pub async fn drain(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
     let process = Process::start(&data_dir).await?;
     let begun = Instant::now();
@@ -117,7 +117,7 @@ pub async fn drain(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
     let begun = Instant::now();
     let worker = process.work(handler.clone(), CONCURRENCY);
     handler.all.notified().await;
-    // Until the last of them is settled, too.
+    // Includes settling the last jobs.
     worker.stop().await;
     let rate = jobs as f64 / begun.elapsed().as_secs_f64();
     let left: i64 =
@@ -136,7 +136,7 @@ pub async fn drain(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says figures to whoever started this process.
+/// Prints figures for the parent process.
 pub fn say(figures: &Value) {
     println!("{figures}");
 }

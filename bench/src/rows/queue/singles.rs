@@ -1,4 +1,4 @@
-//! Enqueueing one job at a time, from one client and from sixteen.
+//! Q1: enqueueing single jobs, from one client and from sixteen.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ struct Asked {
     committed: oneshot::Sender<()>,
 }
 
-/// Says how many jobs per second one client adds in transactions of its own, sixteen in transactions of their own, and
-/// sixteen through one committer, as the services' own writers share commits.
+/// Prints the jobs per second enqueued by one client with a transaction per job, by sixteen such
+/// clients, and by sixteen clients through one coalescer (group commit), as in the services.
 pub async fn singles(data_dir: PathBuf, seconds: u64) -> anyhow::Result<()> {
     let process = Arc::new(Process::start(&data_dir).await?);
     let length = Duration::from_secs(seconds);
@@ -37,7 +37,7 @@ pub async fn singles(data_dir: PathBuf, seconds: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Jobs per second, and how many.
+/// Jobs per second, and number of jobs.
 type Added = (f64, usize);
 
 async fn own_transactions(

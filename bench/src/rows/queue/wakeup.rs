@@ -1,4 +1,4 @@
-//! How soon an idle worker starts on a job that somebody else, or its own process, has enqueued.
+//! Q2: latency until an idle worker starts a job enqueued by another process or its own.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,11 @@ use sqlx::PgPool;
 use super::program::{Process, QUEUE, say};
 use crate::figures::Latency;
 
-/// The hidden command: `queue-wait DATA_DIR JOBS`: the first half comes from elsewhere, the other from itself.
+/// The hidden command: `queue-wait DATA_DIR JOBS`. The first half of the jobs is enqueued by
+/// another process, the second half by this one.
 pub const WAIT: &str = "queue-wait";
 
-/// Records how long ago a job says it was enqueued. One clock serves both processes: they are on one machine.
+/// Records the time since a job was enqueued. Both processes use the clock of one machine.
 struct Recorder {
     times: Mutex<Vec<Duration>>,
     handled: tokio::sync::Notify,
@@ -37,13 +38,13 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// A job that says when it was enqueued: before the transaction, so that its commit counts.
+/// A job whose payload is the time before the transaction, so that the latency includes the commit.
 fn job() -> NewJob {
     let nanos = u64::try_from(now().as_nanos()).unwrap_or_default();
     NewJob { payload: nanos.to_le_bytes().to_vec(), ..NewJob::default() }
 }
 
-/// Says the times of `jobs` jobs that others enqueue, then of as many of its own.
+/// Prints the latencies of `jobs` jobs from another process, then of as many from this one.
 pub async fn wait(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
     let process = Process::start(&data_dir).await?;
     let recorder =
@@ -71,14 +72,14 @@ pub async fn wait(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// p50, p99 and p99.9.
+/// p50, p99 and p99.9 in milliseconds.
 fn quantiles(times: &[Duration]) -> anyhow::Result<[f64; 3]> {
     let mut latency = Latency::new()?;
     times.iter().for_each(|time| latency.record(*time));
     Ok([0.5, 0.99, 0.999].map(|part| latency.quantile_ms(part)))
 }
 
-/// Enqueues `jobs` jobs for whoever is there, now and then.
+/// Enqueues `jobs` jobs for another process, one at a time, 13 ms apart.
 pub async fn enqueue_for_others(pool: &PgPool, jobs: usize) -> anyhow::Result<()> {
     for _ in 0..jobs {
         queue::enqueue_jobs(pool, QUEUE, None, vec![job()]).await?;

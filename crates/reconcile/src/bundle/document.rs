@@ -1,4 +1,4 @@
-//! A file of a bundle, and what it says.
+//! A parsed bundle document.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -7,14 +7,14 @@ use super::source::BundleSourceFile;
 use crate::yaml::YamlTree;
 use crate::{BundleDiagnostic, FieldPath, FieldProblem};
 
-/// A file of a bundle that keeps to its schema.
+/// A file of a bundle that is valid against its schema.
 #[derive(Debug, Clone)]
 pub struct BundleDocument {
-    /// The file, as the bundle was named.
+    /// File path as shown in messages, prefixed with the bundle's location.
     pub file: String,
-    /// The file, below the bundle's folder.
+    /// File path relative to the bundle's folder.
     pub(super) path: String,
-    /// Its schema.
+    /// Schema name, such as `/ledger/account-type-1.yml`.
     pub schema: String,
     value: Json,
     tree: YamlTree,
@@ -30,17 +30,18 @@ impl BundleDocument {
         Self { file: file.label.clone(), path: file.path.clone(), schema, value, tree }
     }
 
-    /// What it says.
+    /// The document's content as JSON, including `$schema`.
     pub fn value(&self) -> &Json {
         &self.value
     }
 
-    /// Its `name`, if it has one.
+    /// The top-level `name`, if it is a string.
     pub fn name(&self) -> Option<&str> {
         self.value.get("name").and_then(Json::as_str)
     }
 
-    /// What it says, typed, without its `$schema`. The bundle's schema may allow what the program does not.
+    /// Deserializes the content, without `$schema`. Fails where the bundle's schema allows more
+    /// than the program's type.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, BundleDiagnostic> {
         let mut value = self.value.clone();
         if let Some(map) = value.as_object_mut() {
@@ -54,7 +55,7 @@ impl BundleDocument {
         })
     }
 
-    /// What is wrong with one of its fields.
+    /// A diagnostic for one field, with the file and the field's line.
     pub fn diagnostic_for(&self, problem: FieldProblem) -> BundleDiagnostic {
         let line = self.tree.line_of(&problem.field);
         let field = problem.field.to_string();

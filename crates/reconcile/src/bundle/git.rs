@@ -1,5 +1,8 @@
-//! A bundle as a commit of git has it. Only plumbing commands that read: neither the work tree nor the index nor any ref
-//! is touched, and nothing is fetched.
+//! A bundle read from a git commit, with read-only plumbing commands.
+//!
+//! - Promise: changes neither the work tree nor the index nor any ref, and fetches nothing.
+//! - Cost: three `git` processes per read: `ls-tree`, then `cat-file --batch` for links and for
+//!   files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,22 +15,22 @@ use super::source::{
 };
 use crate::yaml::MAX_YAML_BYTES;
 
-/// Links that lead to each other before it is a circle.
+/// Maximum symbolic links resolved for one path, against cycles.
 const MAX_LINK_HOPS: usize = 40;
 
-/// A commit, and the folder of the bundle within it.
+/// A resolved commit and the bundle's folder within it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitRevision {
-    /// The bundle's folder as it is now: its repository is asked.
+    /// The bundle's folder in the work tree; git runs with `-C` here.
     folder: PathBuf,
-    /// The folder within the repository: empty, or ending with `/`.
+    /// The folder relative to the repository root: empty, or ending with `/`.
     prefix: String,
-    /// As it was named.
+    /// The revision as the user wrote it.
     spec: String,
     commit: String,
 }
 
-/// What lies in a commit's folder.
+/// A node of a commit's tree, below the bundle's folder.
 #[derive(Debug)]
 enum GitTreeNode {
     Folder(BTreeMap<String, GitTreeNode>),
@@ -41,11 +44,11 @@ struct GitBlob {
     size: usize,
 }
 
-/// Steps from the bundle's folder down.
+/// Path components relative to the bundle's folder.
 type GitPathComponents = Vec<String>;
 
 impl GitRevision {
-    /// What `spec` is in the repository in which `walk_folder` lies.
+    /// Resolves `spec` to a commit of the repository that contains `folder`.
     pub fn resolve(folder: &Path, spec: &str) -> Result<Self, String> {
         if spec.is_empty() || spec.starts_with('-') || spec.contains(['\0', '\n']) {
             return Err(format!("`{}` names no revision", spec.escape_debug()));
@@ -67,19 +70,19 @@ impl GitRevision {
         })
     }
 
-    /// The commit's name.
+    /// The commit id in hexadecimal.
     pub fn commit(&self) -> &str {
         &self.commit
     }
 
-    /// As it is called in full: `refs/heads/main`, or the commit.
+    /// The unambiguous name: a full ref such as `refs/heads/main`, otherwise the commit id.
     pub(super) fn full_name(&self) -> String {
         let full = run_git(&self.folder, &["rev-parse", "--symbolic-full-name", &self.spec]);
         let full = full.map(|name| name.trim().to_owned()).ok().filter(|name| !name.is_empty());
         full.unwrap_or_else(|| self.commit.clone())
     }
 
-    /// The bundle's files, sorted by path.
+    /// Reads the bundle's files, sorted by path.
     pub(super) fn read_files(&self) -> Result<Vec<BundleSourceFile>, String> {
         let root = self.read_tree()?;
         let mut links = Vec::new();
@@ -103,7 +106,7 @@ impl GitRevision {
         found.collect()
     }
 
-    /// Everything in the bundle's folder.
+    /// Lists the bundle's folder recursively, without file contents.
     fn read_tree(&self) -> Result<GitTreeNode, String> {
         let tree = format!("{}:{}", self.commit, self.prefix.trim_end_matches('/'));
         let listing = run_git(&self.folder, &["ls-tree", "-r", "-l", "-z", "--full-tree", &tree])
@@ -132,7 +135,7 @@ impl GitRevision {
         Ok(root)
     }
 
-    /// The contents of objects, by their names: all through one process.
+    /// Reads blobs by object id, all through one `git cat-file --batch` process.
     fn read_blobs(&self, object_ids: &[&str]) -> Result<BTreeMap<String, Vec<u8>>, String> {
         let mut child = git_command(&self.folder)
             .args(["cat-file", "--batch"])
@@ -144,7 +147,8 @@ impl GitRevision {
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let lines: String = object_ids.iter().map(|object| format!("{object}\n")).collect();
         let texts = std::thread::scope(|scope| {
-            // It answers while it is being asked; when it gives up, reading says so.
+            // A thread writes while this one reads: git answers before it has read all input. If
+            // git exits early, the read fails and reports it.
             scope.spawn(move || input.map(|mut input| input.write_all(lines.as_bytes())));
             read_blob_contents(BufReader::new(output.ok_or("git has no output")?), object_ids.len())
         });
@@ -204,16 +208,16 @@ impl GitTreeNode {
     }
 }
 
-/// Collects files as the walk over a folder does: links are followed within it.
+/// Collects files like `FolderWalk` does: follows symbolic links that stay within the folder.
 struct GitTreeWalk<'t> {
     root: &'t GitTreeNode,
-    /// What links say, by their objects.
+    /// Link targets by the object id of the link's blob.
     link_targets: &'t BTreeMap<String, Vec<u8>>,
     files: BTreeMap<String, Result<GitBlob, String>>,
 }
 
 impl GitTreeWalk<'_> {
-    /// `real` has no links in it; `ancestors` are the folders it was reached through.
+    /// `real_path` contains no links; `ancestors` are the real paths of the folders above it.
     fn walk_folder(
         &mut self,
         real_path: &GitPathComponents,
@@ -225,7 +229,7 @@ impl GitTreeWalk<'_> {
         }
         let Some(GitTreeNode::Folder(within)) = self.root.node_at(real_path) else { return Ok(()) };
         if ancestors.contains(real_path) {
-            // A link back to a folder that we are in.
+            // A link to an ancestor: following it would not terminate.
             return Ok(());
         }
         ancestors.push(real_path.clone());
@@ -264,7 +268,7 @@ impl GitTreeWalk<'_> {
         Ok(())
     }
 
-    /// Where a path leads, links followed; `None` if out of the folder or nowhere.
+    /// Resolves all links of a path; `None` if it leaves the folder or does not exist.
     fn resolve_links(&self, path: GitPathComponents) -> Option<GitPathComponents> {
         let (mut real, mut remaining, mut links) = (GitPathComponents::new(), path, 0);
         remaining.reverse();
@@ -288,7 +292,7 @@ impl GitTreeWalk<'_> {
     }
 }
 
-/// `NAME blob SIZE`, a line feed, the bytes, a line feed; so often.
+/// Parses `git cat-file --batch` output: `count` times `OBJECT blob SIZE\n`, content, `\n`.
 fn read_blob_contents(
     mut output: BufReader<ChildStdout>,
     count: usize,
@@ -315,7 +319,7 @@ fn read_blob_contents(
     Ok(texts)
 }
 
-/// What git answers; an error is what it complains of.
+/// Runs git and returns its stdout; the error is its stderr.
 fn run_git(folder: &Path, args: &[&str]) -> Result<String, String> {
     let output = git_command(folder).args(args).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("git cannot be run: {error}"))?;
@@ -327,7 +331,7 @@ fn run_git(folder: &Path, args: &[&str]) -> Result<String, String> {
 
 fn git_command(folder: &Path) -> Command {
     let mut command = Command::new("git");
-    // What a hook or another repository's command left in the environment must not lead elsewhere.
+    // Variables inherited from a git hook would select another repository.
     for variable in
         ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY"]
     {

@@ -1,4 +1,4 @@
-//! What an integration depends on: the files of the schemas that it may ask for, these schemas, and its metadata.
+//! Inputs of an integration: its metadata, the schemas it declares, and the files of these schemas.
 
 use std::collections::BTreeMap;
 
@@ -9,29 +9,29 @@ use super::{Bundle, DocumentLookup};
 use crate::fingerprint::{self, Fingerprint};
 use crate::metadata::{METADATA_SCHEMA, ReconcilerMetadata};
 
-/// A file of a bundle.
+/// A file of a bundle, as its fingerprint shows it.
 #[derive(Debug)]
 pub(super) struct BundleEntry {
-    /// Below the bundle's folder.
+    /// Path relative to the bundle's folder.
     pub(super) path: String,
-    /// Its schema, if that is known and there; schemas have none.
+    /// Schema name, if the file names a known schema; `None` for schema files.
     pub(super) schema: Option<String>,
     pub(super) fingerprint: Fingerprint,
 }
 
-/// What an integration depends on, by path.
+/// Fingerprints of the input files by path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ReconcilerInputs<'b>(BTreeMap<&'b str, &'b Fingerprint>);
 
 impl Bundle {
-    /// The fingerprint of all its files.
+    /// Fingerprint over the paths and contents of all files.
     pub fn fingerprint(&self) -> String {
         fingerprint::to_hex(&fingerprint::hash_named(
             self.entries.iter().map(|entry| (entry.path.as_str(), &entry.fingerprint)),
         ))
     }
 
-    /// Whether it has the same files, all with the same content.
+    /// Whether both bundles have the same paths with the same contents.
     pub(crate) fn has_same_files(&self, other: &Self) -> bool {
         let files = |bundle: &Self| bundle.entries.len();
         files(self) == files(other) && self.fingerprint() == other.fingerprint()
@@ -42,8 +42,8 @@ impl Bundle {
         schemas.map(|entry| (entry.path.as_str(), &entry.fingerprint))
     }
 
-    /// What an integration that may ask for `schemas` depends on. Of a file whose schema is not known, everything may
-    /// depend.
+    /// Inputs of an integration that declares `schemas`. Files of unknown schema are
+    /// inputs of every integration.
     pub(crate) fn reconciler_inputs(
         &self,
         reconciler: &str,
@@ -72,7 +72,7 @@ impl Bundle {
         )
     }
 
-    /// What the bundle says about an integration.
+    /// The integration's metadata; `None` if it is missing or invalid.
     pub(crate) fn reconciler_metadata(&self, reconciler: &str) -> Option<ReconcilerMetadata> {
         match self.find_document(METADATA_SCHEMA, reconciler) {
             DocumentLookup::Document(document) => document.parse().ok(),
@@ -82,7 +82,7 @@ impl Bundle {
 }
 
 impl ReconcilerInputs<'_> {
-    /// How many files, and their fingerprint.
+    /// The number of files and their combined fingerprint.
     pub(crate) fn to_json(&self) -> Json {
         let sha256 = fingerprint::to_hex(&fingerprint::hash_named(
             self.0.iter().map(|(path, digest)| (*path, *digest)),
@@ -90,7 +90,7 @@ impl ReconcilerInputs<'_> {
         json!({"files": self.0.len(), "sha256": sha256})
     }
 
-    /// Paths that only one of them has, or that differ; some of them.
+    /// Paths that differ or exist on one side only; at most 20.
     pub(crate) fn changed_paths(&self, other: &Self) -> Vec<String> {
         let ours = self.0.iter().filter(|(path, digest)| other.0.get(*path) != Some(digest));
         let theirs = other.0.keys().filter(|path| !self.0.contains_key(*path));

@@ -1,6 +1,8 @@
-//! The bundle: the desired state of the platform as files, each of which keeps to the schema that it names.
+//! The bundle: the platform's desired state as YAML files, each validated against
+//! the schema it names.
 //!
-//! A bundle that has no `schemas/` of its own goes by those in the program, and so it is with `integrations/`.
+//! A bundle without a `schemas/` folder uses the built-in schemas; the
+//! same holds for `integrations/`.
 
 mod document;
 mod git;
@@ -22,52 +24,53 @@ use schemas::BundleSchemas;
 pub use sent_files::FilesToSend;
 pub use source::{BundleSource, SentFile};
 
-/// A bundle that was read; what is wrong with it is in it.
+/// A bundle that was read, with its validation problems.
 #[derive(Debug)]
 pub struct Bundle {
     source: BundleSource,
     documents: Vec<Arc<BundleDocument>>,
-    /// Schema and name of documents that do not keep to their schema.
+    /// Schema and name of documents that are invalid against their schema.
     invalid_names: BTreeSet<(String, String)>,
-    /// Whether there are files of which not even that is known.
+    /// Whether a file has an unknown schema or name, such as one with a syntax error.
     has_unreadable: bool,
     schemas: BundleSchemas,
     diagnostics: Vec<BundleDiagnostic>,
-    /// Every file, by path.
+    /// All files including schemas, sorted by path.
     entries: Vec<BundleEntry>,
 }
 
-/// What a bundle knows under a name.
+/// Result of looking up a document by schema and name.
 #[derive(Debug)]
 pub enum DocumentLookup<'b> {
-    /// This.
+    /// The valid document of that name.
     Document(&'b BundleDocument),
-    /// Something that does not keep to its schema, or perhaps a file that cannot be read: nothing can be said of it.
+    /// The document is invalid, or may be in a file that cannot be read: its content is unknown.
     Invalid,
-    /// Nothing.
+    /// No document of the schema has this name.
     Missing,
 }
 
-/// Looks for what no schema can: whether documents fit together. Contributed by whoever owns a kind of document.
+/// A check across documents, which a schema cannot express, such as references. Contributed by the
+/// owner of a kind of document.
 pub type BundleCheck = fn(&Bundle) -> Vec<BundleDiagnostic>;
 
 impl Bundle {
-    /// Which bundle it is.
+    /// The location that the bundle was read from.
     pub fn source(&self) -> &BundleSource {
         &self.source
     }
 
-    /// How many files there are, schemas included.
+    /// Number of files, schemas included.
     pub fn file_count(&self) -> usize {
         self.entries.len()
     }
 
-    /// The names of the schemas.
+    /// Names of all schemas, sorted.
     pub fn schema_names(&self) -> impl Iterator<Item = &str> {
         self.schemas.names()
     }
 
-    /// Everything that is wrong, by file and line.
+    /// All problems, including those of `checks`, sorted by file and line.
     pub fn find_problems(&self, checks: &[BundleCheck]) -> Vec<BundleDiagnostic> {
         let mut diagnostics = self.diagnostics.clone();
         diagnostics.extend(checks.iter().flat_map(|check| check(self)));
@@ -76,7 +79,8 @@ impl Bundle {
         diagnostics
     }
 
-    /// The documents of a schema that keep to it, by file. For checks; integrations ask their context.
+    /// Valid documents of a schema, sorted by file. For checks; integrations use their
+    /// [`ReconcileContext`](crate::ReconcileContext).
     pub fn documents_of_schema<'b>(
         &'b self,
         schema: &str,
@@ -85,7 +89,7 @@ impl Bundle {
         self.documents.iter().map(Arc::as_ref).filter(move |document| document.schema == schema)
     }
 
-    /// The document of a schema with that `name`.
+    /// Looks up the document of a schema by its `name`.
     pub fn find_document(&self, schema: &str, name: &str) -> DocumentLookup<'_> {
         if let Some(document) =
             self.documents_of_schema(schema).find(|document| document.name() == Some(name))
@@ -97,7 +101,7 @@ impl Bundle {
         if is_invalid { DocumentLookup::Invalid } else { DocumentLookup::Missing }
     }
 
-    /// The documents of a schema that bear the `name` of an earlier one.
+    /// A diagnostic for each document of a schema that repeats the `name` of an earlier one.
     pub fn duplicate_names(&self, schema: &str) -> Vec<BundleDiagnostic> {
         let mut first_files = BTreeMap::new();
         let mut diagnostics = Vec::new();

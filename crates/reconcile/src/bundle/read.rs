@@ -1,4 +1,5 @@
-//! Reading a bundle: every file judged by its schema, on all cores; what another bundle has already judged is taken over.
+//! Reading a bundle: validates files against their schemas on up to 8 threads; reuses the
+//! validation results of another bundle for identical files.
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZero;
@@ -12,31 +13,33 @@ use crate::diagnostic::{list_names, suggest_name};
 use crate::fingerprint::{self, Fingerprint};
 use crate::{BundleDiagnostic, FieldPath, yaml};
 
-/// Where the integrations' metadata lies.
+/// Folder of the integrations' metadata.
 pub(super) const METADATA_FOLDER: &str = "integrations/";
-/// Files that are not worth another thread.
+/// Below this many files per chunk, another thread does not pay off.
 const MIN_FILES_PER_THREAD: usize = 200;
 
-/// What a file was found to be.
+/// Validation result of one file.
 enum BundleFileValidation {
-    /// It keeps to its schema.
+    /// Valid against its schema.
     Valid(Arc<BundleDocument>),
-    /// It does not; its schema, and its name if it has one.
+    /// Invalid against a known schema.
     Invalid { schema: String, name: Option<String>, diagnostics: Vec<BundleDiagnostic> },
-    /// Not even its schema is known.
+    /// Unreadable, not YAML, or of an unknown schema.
     Unreadable(Vec<BundleDiagnostic>),
 }
 
-/// What another bundle made of its files, by path and fingerprint.
+/// Valid documents of another bundle, by path and fingerprint.
 type ValidatedDocuments<'b> = HashMap<(&'b str, &'b Fingerprint), &'b Arc<BundleDocument>>;
 
 impl Bundle {
-    /// Reads the bundle. An error only if there is none.
+    /// Reads and validates a bundle. Fails only if the source cannot be read or is empty;
+    /// other problems become diagnostics.
     pub fn read(source: BundleSource) -> Result<Self, String> {
         Self::read_reusing(source, None)
     }
 
-    /// Reads a bundle that has most of its files in common with `other`.
+    /// Like [`Bundle::read`], but reuses the valid documents of `other` for files with the same
+    /// content, if the schemas are the same.
     pub fn read_reusing(source: BundleSource, other: Option<&Bundle>) -> Result<Self, String> {
         let mut files = source.read_files()?;
         refuse_empty(&source, &files)?;
@@ -94,7 +97,7 @@ impl Bundle {
             .collect()
     }
 
-    /// Takes in what a file was found to be; answers its schema.
+    /// Adds a file's validation result; returns its schema, if known.
     fn add_file(&mut self, validation: BundleFileValidation) -> Option<String> {
         match validation {
             BundleFileValidation::Valid(document) => {
@@ -123,13 +126,14 @@ impl BundleSourceFile {
     fn fingerprint(&self) -> Fingerprint {
         match &self.text {
             Ok(text) => fingerprint::hash_text(text),
-            // No text is the text of this.
+            // Hashed as JSON, so that no text has the same fingerprint.
             Err(reason) => fingerprint::hash_json(&[reason]),
         }
     }
 }
 
-/// A folder without any file was mistaken for the bundle: as a wish, it would delete everything.
+/// Rejects an empty bundle: it is probably the wrong folder, and applying
+/// it would delete everything.
 fn refuse_empty(source: &BundleSource, files: &[BundleSourceFile]) -> Result<(), String> {
     const EMPTY_BUNDLE_REASON: &str = "there is no file: an empty bundle would delete everything";
     match (files.is_empty(), source) {
@@ -149,7 +153,7 @@ fn sort_by_path<'f>(
     files.into_iter()
 }
 
-/// In the order of the files; `None` for schemas.
+/// Results in the order of `files`; `None` for schema files.
 fn validate_files(
     files: &[BundleSourceFile],
     fingerprints: &[Fingerprint],
@@ -178,7 +182,7 @@ fn validate_files(
                 })
             })
             .collect();
-        // A panic of a part is a panic of the whole.
+        // A panic in one chunk propagates to the caller.
         let validations = handles.into_iter().flat_map(|part| {
             part.join().flatten().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });

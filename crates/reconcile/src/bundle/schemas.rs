@@ -1,4 +1,4 @@
-//! The schemas: JSON Schemas in YAML files, each named by its path below `schemas/`.
+//! Bundle schemas: JSON Schemas in YAML files, named by their path below `schemas/`.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use super::validation;
 use crate::yaml::{self, YamlTree};
 use crate::{BundleDiagnostic, FieldPath, FieldProblem};
 
-/// The folder of the schemas.
+/// Folder of schema files, relative to the bundle.
 pub(super) const SCHEMA_FOLDER: &str = "schemas/";
 
-/// One schema.
+/// A compiled schema and its source.
 #[derive(Debug)]
 pub(super) struct BundleSchema {
     source: Json,
@@ -25,7 +25,7 @@ pub(super) struct BundleSchema {
 pub(super) struct BundleSchemas(BTreeMap<String, BundleSchema>);
 
 impl BundleSchemas {
-    /// Reads what lies below `schemas/`.
+    /// Compiles the schema files below `schemas/`.
     pub(super) fn read(
         files: &[BundleSourceFile],
         diagnostics: &mut Vec<BundleDiagnostic>,
@@ -48,19 +48,19 @@ impl BundleSchemas {
         Self(schemas)
     }
 
-    /// Their names.
+    /// Names of all schemas, sorted.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// The schema of that name.
+    /// Looks up a schema by name.
     pub(super) fn get(&self, name: &str) -> Option<&BundleSchema> {
         self.0.get(name)
     }
 }
 
 impl BundleSchema {
-    /// What is wrong with `value`.
+    /// Validates `value`; returns its problems.
     pub(super) fn validate(&self, value: &Json) -> Vec<FieldProblem> {
         validation::describe_errors(self.validator.iter_errors(value), &self.source)
     }
@@ -72,7 +72,7 @@ fn compile_schema(file: &BundleSourceFile) -> Result<(Json, Validator), (u32, Fi
     let tree: YamlTree =
         yaml::read_tree(text).map_err(|problem| (problem.line, file_problem(problem.reason)))?;
     let source = tree.to_json();
-    // Linear-time expressions only, and nothing fetched from anywhere.
+    // Regular expressions in linear time only (no backtracking), and no remote references.
     let options = jsonschema::options().with_pattern_options(PatternOptions::regex()).offline();
     let validator = options.build(&source).map_err(|error| {
         let field = validation::field_path(error.instance_path());

@@ -1,4 +1,4 @@
-//! What of a bundle is sent to a service, who judges it by schemas of his own.
+//! The part of a bundle that is sent to a service, which validates it against its built-in schemas.
 
 use std::collections::BTreeSet;
 
@@ -8,17 +8,19 @@ use super::source::{self, BundleSourceFile};
 use super::{Bundle, BundleDocument, SentFile};
 use crate::metadata::{METADATA_SCHEMA, ReconcilerMetadata};
 
-/// Files for somebody else.
+/// Files to send to a service.
 #[derive(Debug)]
 pub struct FilesToSend {
-    /// Those that he can judge.
+    /// Files that the receiver can validate with its built-in schemas.
     pub files: Vec<SentFile>,
-    /// How many he cannot, besides the schemas themselves: whose schema only this bundle has, or metadata that lists one.
+    /// Number of omitted files (schemas not counted): their schema is not built in, or they are
+    /// metadata that lists such a schema.
     pub omitted_count: usize,
 }
 
 impl Bundle {
-    /// Its files, without its schemas and what makes no sense without them: one such file, and the whole bundle is refused.
+    /// The bundle's files without schemas and without files that depend on schemas that are not
+    /// built in: the receiver would reject the whole bundle for one such file.
     pub fn files_to_send(&self) -> Result<FilesToSend, String> {
         let own_schemas: BTreeSet<&str> = {
             let builtin: BTreeSet<String> = source::builtin_schema_names().collect();
@@ -46,7 +48,8 @@ impl Bundle {
         if omitted_paths.iter().any(|path| is_metadata(path))
             && !files.iter().any(|file| is_metadata(&file.path))
         {
-            // He would go by his own, and run what this bundle has no metadata for.
+            // Without metadata the receiver would use its built-in metadata and run integrations
+            // that this bundle does not configure.
             return Err(format!(
                 "all that is in {METADATA_FOLDER} lists schemas that only this bundle has: nothing is left to be sent"
             ));
@@ -55,7 +58,7 @@ impl Bundle {
     }
 }
 
-/// The schemas that a document lists, if it is metadata.
+/// The schemas that a document lists, if it is integration metadata.
 fn listed_schemas(document: &BundleDocument) -> Vec<String> {
     match document.schema == METADATA_SCHEMA {
         true => document

@@ -1,4 +1,5 @@
-//! Where a bundle's files come from: a folder, a revision of one, the program itself, or whoever sends them.
+//! Bundle sources: a folder, a git revision of a folder, the built-in bundle, or
+//! files in a request.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,48 +14,48 @@ use super::git::GitRevision;
 use super::schemas::SCHEMA_FOLDER;
 use crate::yaml::MAX_YAML_BYTES;
 
-/// Most files of a bundle.
+/// Maximum number of files in a bundle.
 pub(super) const MAX_BUNDLE_FILES: usize = 50_000;
-/// Deepest folder.
+/// Maximum nesting of folders.
 pub(super) const MAX_FOLDER_DEPTH: usize = 16;
 
-/// Which bundle.
+/// Where a bundle's files come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BundleSource {
-    /// The one in the program.
+    /// The bundle compiled into the program.
     Builtin,
-    /// The files below a folder.
+    /// The YAML files below a folder.
     Folder(PathBuf),
-    /// The files below a folder as a commit has them.
+    /// The YAML files below a folder as of a git commit.
     Revision(GitRevision),
-    /// Files that somebody sent.
+    /// Files received in a request.
     Sent(Arc<[SentFile]>),
 }
 
-/// A file that somebody sent.
+/// A bundle file received in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SentFile {
-    /// Below the bundle's folder, with `/` between the parts.
+    /// Path relative to the bundle's folder, with `/` as separator.
     pub path: String,
-    /// What it says.
+    /// The content, at most [`MAX_YAML_BYTES`].
     pub text: String,
 }
 
-/// A file as it was found.
+/// A file before parsing.
 pub(super) struct BundleSourceFile {
-    /// Below the bundle's folder, with `/` between the parts.
+    /// Path relative to the bundle's folder, with `/` as separator.
     pub(super) path: String,
-    /// What it is called in messages.
+    /// The file's name in messages.
     pub(super) label: String,
-    /// Its text, or why it cannot be had.
+    /// The content, or why it cannot be read.
     pub(super) text: Result<String, String>,
 }
 
 const BUILTIN_FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 
 impl BundleSource {
-    /// Its YAML files, sorted by path.
+    /// Reads all YAML files, sorted by path.
     pub(super) fn read_files(&self) -> Result<Vec<BundleSourceFile>, String> {
         match self {
             BundleSource::Builtin => Ok(builtin_files().collect()),
@@ -64,7 +65,8 @@ impl BundleSource {
         }
     }
 
-    /// Whether what [`BundleSource::other`] is given is a folder and a revision alike, and does not say which: how to say it.
+    /// If `spec` of [`BundleSource::resolve_other`] is both a folder and a revision: a message
+    /// with the unambiguous spellings.
     pub fn explain_ambiguity(&self, spec: &str) -> Option<String> {
         let explicit = ["/", "./", "../"].iter().any(|beginning| spec.starts_with(beginning));
         let BundleSource::Folder(own) = self else { return None };
@@ -75,7 +77,8 @@ impl BundleSource {
         Some(format!("`{spec}` is a folder and a revision: say ./{spec} or {name}"))
     }
 
-    /// What `--early-exit-compare` and `--changed-since` name: a folder, or a revision of the folder of this bundle.
+    /// Resolves the value of `--early-exit-compare` or `--changed-since`: a folder, or a git
+    /// revision of this bundle's folder.
     pub fn resolve_other(&self, spec: &str) -> Result<Self, String> {
         let folder = Path::new(spec);
         if folder.is_dir() {
@@ -90,13 +93,13 @@ impl BundleSource {
     }
 }
 
-/// Whether a name is that of a YAML file, in capitals or not.
+/// Whether the file name ends in `.yaml` or `.yml`, ignoring case.
 fn is_yaml(path: &str) -> bool {
     let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
     ["yaml", "yml"].iter().any(|yaml| extension.eq_ignore_ascii_case(yaml))
 }
 
-/// Whether a file with this path is one of the bundle's: YAML, and nothing on its way is hidden.
+/// Whether the path is a bundle file: YAML, and no component is empty or hidden.
 pub(super) fn is_bundle_file(path: &str) -> bool {
     is_yaml(path) && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
 }
@@ -118,8 +121,8 @@ fn read_sent_files(files: &[SentFile]) -> Result<Vec<BundleSourceFile>, String> 
     Ok(found)
 }
 
-/// What is sent is judged by the schemas of the program it is sent to: another one's could make judging take for ever. Its copies
-/// of them may come along.
+/// Removes copies of the built-in schemas and rejects other schemas: received files are validated
+/// against built-in schemas only, because a foreign schema could make validation arbitrarily slow.
 fn remove_own_schemas(files: &mut Vec<BundleSourceFile>) -> Result<(), String> {
     let own_schemas: HashMap<&str, &str> = BUILTIN_FILES.iter().copied().collect();
     let is_schema = |file: &BundleSourceFile| file.path.starts_with(SCHEMA_FOLDER);
@@ -147,12 +150,12 @@ impl BundleSourceFile {
     }
 }
 
-/// Why a file is not read.
+/// The reason for not reading a large file.
 pub(super) fn too_large_reason() -> String {
     format!("is larger than {MAX_YAML_BYTES} bytes")
 }
 
-/// The files in the program.
+/// The files compiled into the program.
 pub(super) fn builtin_files() -> impl Iterator<Item = BundleSourceFile> {
     BUILTIN_FILES.iter().map(|(path, text)| BundleSourceFile {
         path: (*path).to_owned(),
@@ -161,7 +164,7 @@ pub(super) fn builtin_files() -> impl Iterator<Item = BundleSourceFile> {
     })
 }
 
-/// The names of the schemas in the program.
+/// The names of the built-in schemas.
 pub(super) fn builtin_schema_names() -> impl Iterator<Item = String> {
     BUILTIN_FILES
         .iter()
@@ -180,10 +183,10 @@ impl fmt::Display for BundleSource {
     }
 }
 
-/// Collects files. Symbolic links are followed as long as they stay within the folder (Kubernetes mounts are made of
-/// them); one that leads out of it is an error.
+/// Recursive reader of a folder. Follows symbolic links that stay within the folder (Kubernetes
+/// mounts consist of them); a YAML link that leads out of it is an error.
 struct FolderWalk<'a> {
-    /// As it was named.
+    /// The folder as the user wrote it, for messages.
     given_path: &'a Path,
     root: PathBuf,
     files: Vec<BundleSourceFile>,
@@ -199,7 +202,7 @@ impl<'a> FolderWalk<'a> {
         Ok(walk.files)
     }
 
-    /// `real_path` has no links in it; `ancestors` are the folders it was reached through.
+    /// `real_path` contains no links; `ancestors` are the real paths of the folders above it.
     fn walk_folder(
         &mut self,
         real_path: &Path,
@@ -212,7 +215,7 @@ impl<'a> FolderWalk<'a> {
             )));
         }
         if ancestors.iter().any(|folder| folder == real_path) {
-            // A link back to a folder that we are in.
+            // A link to an ancestor: following it would not terminate.
             return Ok(());
         }
         ancestors.push(real_path.to_owned());
@@ -251,7 +254,7 @@ impl<'a> FolderWalk<'a> {
         }
     }
 
-    /// What an entry really is, if it lies within the folder.
+    /// Canonical path and file type of an entry; an error if it lies outside the folder.
     fn resolve_entry(&self, entry: &Path) -> Result<(PathBuf, fs::FileType), String> {
         let real = entry.canonicalize().map_err(|error| format!("cannot be read: {error}"))?;
         if !real.starts_with(&self.root) {

@@ -1,4 +1,4 @@
-//! What a JSON Schema has against a document, said so that one sees what is allowed.
+//! Messages for JSON Schema validation errors, which name the allowed values.
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::{Location, LocationSegment};
@@ -8,10 +8,10 @@ use serde_json::Value as Json;
 use crate::diagnostic::{list_names, suggest_name};
 use crate::{FieldPath, FieldProblem};
 
-/// Most problems told of one document.
+/// Maximum number of problems reported per document.
 const MAX_PROBLEMS_PER_DOCUMENT: usize = 100;
 
-/// The problems behind `errors`; `schema` is the whole schema.
+/// Converts validation errors to problems; `schema` is the whole schema.
 pub(super) fn describe_errors<'e>(
     errors: impl Iterator<Item = ValidationError<'e>>,
     schema: &Json,
@@ -26,7 +26,7 @@ pub(super) fn describe_errors<'e>(
     problems
 }
 
-/// The path of a JSON location.
+/// Converts a JSON location to a field path.
 pub(super) fn field_path(location: &Location) -> FieldPath {
     location.segments().fold(FieldPath::default(), |field, segment| match segment {
         LocationSegment::Property(key) => field.with_key(key.into_owned()),
@@ -89,7 +89,8 @@ fn describe_error(error: &ValidationError<'_>, schema: &Json, problems: &mut Vec
         ValidationErrorKind::AnyOf { context }
         | ValidationErrorKind::OneOfNotValid { context }
         | ValidationErrorKind::OneOfMultipleValid { context } => {
-            // The branch with the least to complain about is the one that was meant.
+            // Of the branches of `anyOf` and `oneOf`, the one with the fewest errors is
+            // probably the intended one.
             match context
                 .iter()
                 .filter(|branch| !branch.is_empty())
@@ -115,27 +116,27 @@ fn not_allowed_reason(value: &Json, allowed: &[String]) -> String {
     )
 }
 
-/// The schema's own words, with the value left out: it may be long.
+/// The validator's message with the value masked, at most 300 characters.
 fn short_reason(error: &ValidationError<'_>) -> String {
     let message = error.masked_with("the value").to_string();
     message.chars().take(300).collect()
 }
 
-/// The keys that the object in question may have.
+/// The keys that the failing object's schema declares.
 fn known_properties(error: &ValidationError<'_>, schema: &Json) -> Vec<String> {
     let object =
         failing_subschema(schema, error).and_then(|around| around.get("properties")?.as_object());
     object.map(|object| object.keys().cloned().collect()).unwrap_or_default()
 }
 
-/// What the schema says of a thing below the part of it that complains.
+/// The `description` at `keys` below the failing subschema.
 fn schema_description(schema: &Json, error: &ValidationError<'_>, keys: &[&str]) -> Option<String> {
     let part =
         keys.iter().try_fold(failing_subschema(schema, error)?, |part, key| part.get(*key))?;
     Some(part.get("description")?.as_str()?.to_owned())
 }
 
-/// The part of the schema whose keyword complains.
+/// The subschema that contains the failing keyword.
 fn failing_subschema<'s>(schema: &'s Json, error: &ValidationError<'_>) -> Option<&'s Json> {
     let path = error.schema_path().as_str();
     schema.pointer(path.rsplit_once('/').map_or("", |(parent, _)| parent))
@@ -162,7 +163,7 @@ fn describe_type(kind: JsonType) -> &'static str {
     }
 }
 
-/// A value in a message.
+/// The value as text for a message, at most 80 characters.
 fn shorten_value(value: &Json) -> String {
     let text = match value {
         Json::String(text) => text.clone(),

@@ -1,6 +1,7 @@
-//! The fine-grained diff: every place in which two states differ, as deep as possible.
+//! Structural diff of two desired states: each difference at its deepest path.
 //!
-//! Items of lists are the same wherever they stand; those that differ are paired by their `name` if they have one.
+//! List items are matched by content, independent of their index; the remaining items are paired by
+//! `name` if they all have distinct names.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,17 +10,17 @@ use serde_json::Value as Json;
 use super::{DiffDeadline, UnknownShardsReason};
 use crate::FieldPath;
 
-/// A place in which two states differ.
+/// A difference between two states, as a pair of paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DesiredDifference {
-    /// In the old state, unless it is new.
+    /// Path in the old state; `None` if added.
     pub(super) old: Option<FieldPath>,
-    /// In the new state, unless it is gone.
+    /// Path in the new state; `None` if removed.
     pub(super) new: Option<FieldPath>,
 }
 
 impl DesiredDifference {
-    /// How it is shown.
+    /// Text such as `~ a.b` (changed), `+ a.b` (added) or `- a.b` (removed).
     pub(super) fn describe(&self) -> String {
         let shown = |field: &FieldPath| match field.to_string() {
             field if field.is_empty() => "everything".to_owned(),
@@ -34,7 +35,7 @@ impl DesiredDifference {
     }
 }
 
-/// Everything that differs.
+/// All differences, or an error if the deadline expires.
 pub(super) fn find_differences(
     old: &Json,
     new: &Json,
@@ -90,7 +91,7 @@ impl DesiredDiff {
     ) -> Result<(), UnknownShardsReason> {
         let (gone, came, moved) = match_items(old.1, new.1, self.deadline)?;
         if moved {
-            // The order may matter to everything in it.
+            // The order may be significant for every item of the list.
             self.add_changed(old.0.clone(), new.0.clone());
         }
         let named = index_by_name(old.1, &gone).zip(index_by_name(new.1, &came));
@@ -126,8 +127,8 @@ impl DesiredDiff {
     }
 }
 
-/// The places of items that only the one list has, of those that only the other has, and whether what both have stands
-/// in another order.
+/// Matches list items by content. Returns the indices of unmatched old items, those of unmatched
+/// new items, and whether matched items are in a different order.
 fn match_items(
     old: &[Json],
     new: &[Json],
@@ -158,7 +159,7 @@ fn canonical_json(item: &Json) -> String {
     item.to_string()
 }
 
-/// The items by their names, if every one has one of its own.
+/// Indices by item name; `None` if an item has no name or a name repeats.
 fn index_by_name<'j>(items: &'j [Json], indices: &[usize]) -> Option<BTreeMap<&'j str, usize>> {
     let mut names = BTreeMap::new();
     for place in indices {
@@ -198,7 +199,7 @@ mod tests {
             (json!([1, 2]), json!([2, 1]), vec!["~ everything"]),
             (json!([1, 1]), json!([1]), vec!["- [1]"]),
             (json!({"l": [{"x": 1}]}), json!({"l": [{"x": 2}]}), vec!["- l[0]", "+ l[0]"]),
-            // Wherever they stand now.
+            // Items with a name are paired at any index.
             (
                 json!([{"name": "a", "x": 1}, {"name": "b", "x": 1}]),
                 json!([{"name": "new"}, {"name": "a", "x": 1}, {"name": "b", "x": 2}]),

@@ -1,7 +1,7 @@
-//! Two desired states held against each other: what differs, and which shards that touches.
+//! Comparison of two desired states: differences, and the shards they affect.
 //!
-//! Any doubt is an error, and its reader runs everything: a diff that takes too long, a difference that belongs to no
-//! shard, a selector that finds nothing.
+//! Any uncertainty is an error, and the caller then runs everything: a timeout, a difference that
+//! belongs to no shard, a selector that matches nothing.
 
 mod diff;
 mod selector;
@@ -15,13 +15,13 @@ use serde_json::Value as Json;
 
 pub(crate) use shards::{AffectedShards, UnaffectedShard};
 
-/// How long a diff may take.
+/// Default time limit of a diff.
 pub const DIFF_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why it is not known which shards are affected.
+/// Why the affected shards cannot be found.
 pub(crate) type UnknownShardsReason = String;
 
-/// When a diff is given up.
+/// Time limit of a running diff.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DiffDeadline {
     until: Instant,
@@ -33,7 +33,7 @@ impl DiffDeadline {
         Self { until: Instant::now() + timeout, timeout }
     }
 
-    /// Cheap enough to be asked at every node.
+    /// Cheap enough to call for every node.
     fn check(self) -> Result<(), UnknownShardsReason> {
         if Instant::now() < self.until { Ok(()) } else { Err(too_slow_reason(self.timeout)) }
     }
@@ -43,7 +43,8 @@ fn too_slow_reason(timeout: Duration) -> UnknownShardsReason {
     format!("the diff of the desired states takes longer than {timeout:?}")
 }
 
-/// The shards that differ between two states. Works on a thread of its own, which is left to itself after `timeout`.
+/// Finds the shards that differ between two states. Runs on a blocking thread, which is abandoned
+/// after `timeout`; it checks the deadline and then stops.
 pub(crate) async fn find_affected_shards(
     old: Arc<Json>,
     new: Arc<Json>,
@@ -57,7 +58,8 @@ pub(crate) async fn find_affected_shards(
     .await
 }
 
-/// The shards that a state has; none is no doubt. Works like [`find_affected_shards`].
+/// Finds the shards of one state; none at all is a valid result. Runs like
+/// [`find_affected_shards`].
 pub(crate) async fn find_shards(
     state: Json,
     selectors: Vec<String>,

@@ -1,4 +1,4 @@
-//! A selector: a JSONPath to the names of shards within a desired state.
+//! Shard selectors: JSONPath expressions for shard names within a desired state.
 
 use std::collections::HashMap;
 
@@ -10,25 +10,26 @@ use serde_json::Value as Json;
 use super::{DiffDeadline, UnknownShardsReason};
 use crate::FieldPath;
 
-/// Longest selector, in bytes, and deepest nesting of its brackets: whoever reads them is recursive.
+/// Maximum selector length in bytes. With the maximum bracket nesting below, it bounds the
+/// recursion of the JSONPath parser.
 const MAX_SELECTOR_BYTES: usize = 256;
 const MAX_SELECTOR_DEPTH: usize = 8;
 
-/// Where everything in a state is, by its address: what a query answers are parts of the state.
+/// Paths of all values of a state by address: query results are references into the state.
 pub(super) struct FieldPathIndex(HashMap<*const Json, FieldPath>);
 
-/// A shard's name, and the part of the state that is the shard's.
+/// A shard name and the root of its part of the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ShardPart {
     pub(super) shard: String,
     pub(super) root: FieldPath,
 }
 
-/// A selector that was read.
+/// A parsed selector.
 pub(super) struct ShardSelector<'s> {
     text: &'s str,
     query: JpQuery,
-    /// How many steps lead to the part of the state that is a shard's; `None`: to the object that holds the name.
+    /// Number of path components of a part's root; `None`: the parent of the name's value.
     part_depth: Option<usize>,
 }
 
@@ -45,7 +46,7 @@ impl<'s> ShardSelector<'s> {
         Ok(Self { text, query, part_depth: depth })
     }
 
-    /// The shards that a state has.
+    /// Shard parts that the selector finds in a state.
     pub(super) fn find_parts(
         &self,
         state: &Json,
@@ -72,8 +73,9 @@ impl<'s> ShardSelector<'s> {
     }
 }
 
-/// Up to the last step that has a choice, a part is one of several; what is fixed after that lies in the part. Without a
-/// choice, or with `..`, it is not known how far a part goes, and it is taken to be as small as can be.
+/// A part's root ends with the last segment that can match several values; fixed keys after it lie
+/// within the part. Without such a segment, or with `..`, the extent of a part is unknown, and the
+/// smallest is assumed: the name's parent.
 fn part_depth(query: &JpQuery) -> Option<usize> {
     let fixed = |segment: &Segment| matches!(segment, Segment::Selector(Step::Name(_)));
     if query.segments.iter().any(|segment| matches!(segment, Segment::Descendant(_))) {

@@ -1,4 +1,4 @@
-//! Which shards differ between two desired states.
+//! Assignment of differences between desired states to shards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,26 +10,26 @@ use super::{DiffDeadline, UnknownShardsReason};
 use crate::fingerprint::{self, Fingerprint};
 use crate::{FieldPath, FieldStep};
 
-/// Most differences that are told of a shard.
+/// Maximum number of differences reported per shard.
 const MAX_DIFFERENCES_PER_SHARD: usize = 20;
 
-/// What differs, by shard.
+/// Affected and unaffected shards of a diff.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct AffectedShards {
-    /// The shards that differ, and in what.
+    /// Affected shards with their differences.
     pub(crate) shards: BTreeMap<String, Vec<String>>,
-    /// All others.
+    /// Shards without differences.
     pub(crate) unaffected: BTreeMap<String, UnaffectedShard>,
 }
 
-/// A shard that does not differ: the fingerprint of its part in both states.
+/// Fingerprints of an unaffected shard's part in both states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnaffectedShard {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) compared_fingerprint: Fingerprint,
 }
 
-/// One state's shards.
+/// A state with the parts of its shards.
 struct ShardedDesiredState<'j> {
     state: &'j Json,
     parts: Vec<ShardPart>,
@@ -64,7 +64,7 @@ pub(super) fn find_affected_shards(
     Ok(affected)
 }
 
-/// The shards that a state has.
+/// Names of the shards that the selectors find in a state.
 pub(super) fn find_shard_names(
     state: &Json,
     selectors: &[String],
@@ -80,7 +80,8 @@ pub(super) fn find_shard_names(
     Ok(names)
 }
 
-/// A selector that finds nothing in either state says nothing about the shards.
+/// Finds the parts of all selectors. A selector that matches nothing in either state is an error,
+/// because it is probably wrong.
 fn assign_parts<'j>(
     (mut old, old_index): (ShardedDesiredState<'j>, FieldPathIndex),
     (mut new, new_index): (ShardedDesiredState<'j>, FieldPathIndex),
@@ -123,7 +124,7 @@ impl<'j> ShardedDesiredState<'j> {
         }
     }
 
-    /// The shards whose parts the field lies in, or that lie in it.
+    /// Shards whose parts contain the field or are contained in it.
     fn shards_touching(&self, field: &FieldPath) -> impl Iterator<Item = &str> {
         let around = (0..field.steps().len())
             .filter_map(|steps| self.by_root.get(&field.first_steps(steps)));
@@ -133,7 +134,7 @@ impl<'j> ShardedDesiredState<'j> {
         parts.map(|part| self.parts[*part].shard.as_str())
     }
 
-    /// The fingerprint of what is a shard's, by shard.
+    /// Fingerprint of each shard over all of its parts.
     fn shard_fingerprints(
         &self,
         deadline: DiffDeadline,
@@ -152,7 +153,8 @@ impl<'j> ShardedDesiredState<'j> {
     }
 }
 
-/// The shards that are not affected. That their parts are the same is looked at once more: it is what they are skipped for.
+/// Shards without differences. The fingerprints verify independently of the diff that their parts
+/// are equal, because these shards are skipped.
 fn find_unaffected_shards(
     old: &ShardedDesiredState<'_>,
     new: &ShardedDesiredState<'_>,
@@ -190,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    /// The affected shards, `|`, the others; or the doubt.
+    /// `AFFECTED|UNAFFECTED` shard names, or the error.
     fn describe_affected(old: &Json, new: &Json, selectors: &[&str]) -> String {
         let selectors: Vec<String> = selectors.iter().map(|text| (*text).to_owned()).collect();
         match find_affected_shards(

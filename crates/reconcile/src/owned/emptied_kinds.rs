@@ -1,15 +1,15 @@
-//! Kinds of which a bundle has nothing any more. A folder that was mistaken for the bundle looks just like one that wants all of
-//! them gone, so deleting everything of a kind takes a word that says so.
+//! Guard against deleting all objects of a kind. The wrong folder looks like a bundle without any
+//! object of a kind, so deleting all of them requires `--allow-delete-all`.
 
 use std::collections::BTreeMap;
 
 use super::{OwnedObject, OwnershipOptions, StoredObject};
 
-/// Kinds that would be emptied without leave, and how many objects of each would go.
+/// Kinds that the plan would empty without permission, with the number of objects deleted of each.
 pub(super) struct EmptiedKinds(BTreeMap<&'static str, usize>);
 
 impl EmptiedKinds {
-    /// From all that is there and all that is wanted, not only a part of it.
+    /// Computed from the full stored and desired state, also when the run covers only a part.
     pub(super) fn find<H: StoredObject>(
         stored: &[H],
         desired: &[H::Object],
@@ -26,13 +26,13 @@ impl EmptiedKinds {
         Self(emptied)
     }
 
-    /// Why an object of this kind is not deleted; nothing: it may be.
+    /// Why objects of this kind are not deleted; `None` if deleting is allowed.
     pub(super) fn refusal_reason(&self, kind: &str) -> Option<String> {
         self.0.get(kind).map(|count| delete_all_refusal(kind, *count))
     }
 }
 
-/// Why nothing of a kind is deleted when all of it would be.
+/// The refusal message for deleting all objects of a kind.
 pub fn delete_all_refusal(kind: &str, count: usize) -> String {
     let objects = if count == 1 { "the only one" } else { "all" };
     format!(

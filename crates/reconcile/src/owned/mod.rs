@@ -1,5 +1,8 @@
-//! Integrations whose target is a set of named objects in a database, each with its owner: one plan and one transaction
-//! for all of them. What an object is, and how it is read and written, is its [`OwnedObjectTable`]'s.
+//! Integrations whose target is a set of named, owned objects in a database.
+//!
+//! - Shape: an [`OwnedObjectTable`] defines the objects and how they are read and written.
+//! - Cost: one plan and one transaction for all objects.
+//! - Lock order: the integration's advisory lock, then the table's writer lock, then rows.
 
 mod emptied_kinds;
 mod plan;
@@ -18,66 +21,67 @@ use crate::{
 use emptied_kinds::EmptiedKinds;
 use plan::plan_object_part;
 
-/// Something that a bundle describes and a database keeps.
+/// An object that a bundle describes and a database stores.
 pub trait OwnedObject: Clone + Send + Sync + 'static {
-    /// By which it is deleted.
+    /// Key for deletion in the target.
     type Id: Clone + Send + Sync + 'static;
-    /// By which it is deleted.
+    /// The key by which the target deletes it.
     fn id(&self) -> Self::Id;
-    /// What it is called in plans, such as `schedule`.
+    /// Kind as shown in plans, such as `schedule`.
     fn kind(&self) -> &'static str;
-    /// Its name, unique within its kind.
+    /// Name, unique within its kind.
     fn name(&self) -> &str;
-    /// As it is compared and shown.
+    /// The fields that plans compare and show.
     fn to_json(&self) -> Json;
 }
 
-/// An object that is there.
+/// An object of the stored state.
 pub trait StoredObject: Send + Sync + 'static {
-    /// What is held.
+    /// Type of the object without its owner.
     type Object: OwnedObject;
-    /// The object.
+    /// The object without its owner.
     fn object(&self) -> &Self::Object;
-    /// Whose it is.
+    /// Owner recorded with the object.
     fn owner(&self) -> ObjectOwner;
 }
 
-/// Who wants it.
+/// Ownership and permissions of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnershipOptions {
-    /// Who owns what is written.
+    /// Owner of the objects that the run writes.
     pub owner: ObjectOwner,
-    /// Whether what belongs to others is taken over.
+    /// Whether the run takes over objects of other owners.
     pub take_over: bool,
-    /// Whether everything of a kind may be deleted when nothing of it is wanted.
+    /// Whether all objects of a kind may be deleted if the bundle has none.
     pub allow_delete_all: bool,
 }
 
-/// Why an object must not be changed into another, or deleted; `None`: it may.
+/// Returns why an object must not be changed into another (`Some`) or deleted (`None`);
+/// result `None` allows it.
 pub type RefusalCheck<O> = Box<dyn Fn(&O, Option<&O>) -> Option<String> + Send + Sync>;
 
-/// What a [`OwnedObjectTable`] keeps.
+/// Object type of an [`OwnedObjectTable`].
 pub type ObjectOf<K> = <<K as OwnedObjectTable>::StoredObject as StoredObject>::Object;
 
-/// Keeps objects of some kinds in a database.
+/// Reads and writes the stored objects of one integration.
 pub trait OwnedObjectTable: Send + Sync + 'static {
-    /// What it keeps.
+    /// Type of its stored objects.
     type StoredObject: StoredObject;
-    /// The integration's name, under which real runs are kept apart.
+    /// Integration name; real runs with the same name exclude each other.
     const RECONCILER_NAME: &'static str;
 
-    /// Keeps out whoever else changes the objects, in real runs.
+    /// Locks out other writers of the objects. Called in real runs only.
     fn lock_writers_in_tx<'a>(&'a self, _: &'a mut PgConnection) -> BoxFuture<'a, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// All that are there.
+    /// Reads all stored objects.
     fn read_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
     ) -> BoxFuture<'a, ReconcileTxResult<Vec<Self::StoredObject>>>;
 
-    /// Leaves what this run is about, if that is a part.
+    /// Reduces both states to the part that this run covers; the default keeps everything.
     fn retain_part(
         &self,
         _stored: &mut Vec<Self::StoredObject>,
@@ -86,7 +90,7 @@ pub trait OwnedObjectTable: Send + Sync + 'static {
     ) {
     }
 
-    /// Finds out what speaks against changes of these objects; nothing does, unless a keeper knows better.
+    /// Checks for reasons against changing these objects; by default there are none.
     fn check_refusals<'a>(
         &'a self,
         _stored: &'a [Self::StoredObject],
@@ -96,7 +100,7 @@ pub trait OwnedObjectTable: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(allow_every_change())))
     }
 
-    /// Writes, and tells whoever goes by the objects.
+    /// Writes the changes and notifies the readers of the objects.
     fn write_in_tx<'a>(
         &'a self,
         connection: &'a mut PgConnection,
@@ -105,20 +109,20 @@ pub trait OwnedObjectTable: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<()>>;
 }
 
-/// Nothing speaks against anything.
+/// A refusal check that allows every change.
 pub fn allow_every_change<O>() -> RefusalCheck<O> {
     Box::new(|_, _| None)
 }
 
-/// Brings what a keeper keeps, or a part of it, to what is wanted.
+/// Desired state of a table, or of a part of it, as a [`ReconcileTransaction`].
 pub struct OwnedObjectSet<K: OwnedObjectTable> {
-    /// Keeps it.
+    /// The table that stores the objects.
     pub table: K,
-    /// All that is wanted.
+    /// The full desired state, also when the run covers a part.
     pub desired: Vec<ObjectOf<K>>,
-    /// The part that the run is about, for the plan's fingerprint; `` for all.
+    /// Name of the part that the run covers, for the plan's fingerprint; empty for all.
     pub part: String,
-    /// Who wants it.
+    /// Ownership and permissions of the run.
     pub options: OwnershipOptions,
 }
 
@@ -170,7 +174,8 @@ impl<K: OwnedObjectTable> ReconcileTransaction for OwnedObjectSet<K> {
     }
 }
 
-/// Brings it there within a transaction of the caller's, who has kept others out and needs nobody's approval.
+/// Plans and writes within the caller's transaction. The caller holds the locks;
+/// no approval is needed.
 pub async fn reconcile_in_tx<T: ReconcileTransaction>(
     transaction: &T,
     connection: &mut PgConnection,
@@ -183,7 +188,7 @@ pub async fn reconcile_in_tx<T: ReconcileTransaction>(
     Ok(Ok(plan))
 }
 
-/// What a plan is bound to.
+/// The stored state that a plan's fingerprint covers.
 fn target_state<H: StoredObject>(stored: &[H]) -> Json {
     let row =
         |held: &H| json!([held.object().kind(), held.object().to_json(), held.owner().name()]);

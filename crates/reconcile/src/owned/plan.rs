@@ -1,4 +1,4 @@
-//! From the objects that are there and those that are wanted to what is done: pure.
+//! Planning for owned objects: a pure function of stored and desired objects.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,24 @@ use super::{OwnedObject, OwnershipOptions, RefusalCheck, StoredObject};
 use crate::ReconcilePlan;
 use crate::plan::{FieldChange, PlanAction, diff_fields};
 
-/// What is done.
+/// A plan and its database writes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedObjectWrites<O: OwnedObject> {
-    /// For people and programs.
+    /// The plan as reported to users.
     pub plan: ReconcilePlan,
-    /// Objects to create or change.
+    /// Objects to create or update.
     pub upserts: Vec<O>,
-    /// Objects to delete.
+    /// Keys of the objects to delete.
     pub deletes: Vec<O::Id>,
-    /// The names of wanted objects that are there as they are wanted.
+    /// Names of desired objects that are stored without differences.
     pub unchanged: Vec<String>,
 }
 
 type ObjectKey<'o> = (&'static str, &'o str);
 
-/// What brings the objects that are there to the wanted ones. What belongs to others is refused, unless it is taken over;
-/// what is not wanted goes only if it is the bundle's or nobody's, and not all of a kind without leave.
+/// Plans the changes from the stored to the desired objects. Updates of foreign objects are refused
+/// unless `take_over` is set; deletes apply only to objects whose owner yields to the bundle, and
+/// not to all of a kind unless `allow_delete_all` is set.
 pub fn plan_objects<H: StoredObject>(
     stored: &[H],
     desired: &[H::Object],
@@ -39,7 +40,7 @@ pub fn plan_objects<H: StoredObject>(
     )
 }
 
-/// The same for a part of the objects. `emptied_kinds`: by all of them.
+/// Like [`plan_objects`] for a part of the objects; `emptied` is computed from all of them.
 pub(super) fn plan_object_part<H: StoredObject>(
     stored: &[H],
     desired: &[H::Object],
@@ -157,7 +158,8 @@ mod tests {
         }
     }
 
-    /// What is done with one thing: `+~-!a` and `.` for nothing; in capitals what the steps say beside the plan.
+    /// The planned writes for one object, a character per item: `+` create, `~` update, `-` delete,
+    /// `!` refused, `a` adopted; `P` upsert, `D` delete, `U` unchanged in the writes.
     fn describe_plan(
         held: Option<(ObjectOwner, i32)>,
         wanted: Option<i32>,
@@ -198,7 +200,7 @@ mod tests {
     #[test]
     fn truth_table() {
         use ObjectOwner::{Api, Builtin, Bundle, Configurator};
-        // owner | same | other | not wanted | the same three with --take-over
+        // owner | same | different | not desired | the same three with --take-over
         let table = [
             (Builtin, ["aPU", "~P", "-D"], ["aPU", "~P", "-D"]),
             (Bundle, ["U", "~P", "-D"], ["U", "~P", "-D"]),
@@ -238,7 +240,7 @@ mod tests {
             take_over: false,
             allow_delete_all,
         };
-        // Wanted; without and with leave.
+        // Desired objects; expected without and with `allow_delete_all`.
         let table = [
             (vec![], "!!", "--DD"),
             (vec![b.clone()], "-DU", "-DU"),

@@ -1,28 +1,29 @@
-//! What may be done: anything, or what somebody has seen and approved.
+//! Approval of a run's changes: any change, or only those of a saved plan.
 
 use std::sync::Arc;
 
 use super::{PlanChange, ReconcilePlan};
 use crate::ReconcileError;
 
-/// A leave to do something; clones share it.
+/// Permission to write. The default allows any change; clones share the plan.
 #[derive(Debug, Clone, Default)]
 pub struct PlanApproval(Option<Arc<ApprovedPlan>>);
 
 #[derive(Debug)]
 struct ApprovedPlan {
     plan: ReconcilePlan,
-    /// Whether part of the plan may have been done already, and the target have moved by that.
+    /// Whether part of the plan may have been applied, so that the target has changed.
     may_be_partly_done: bool,
 }
 
 impl PlanApproval {
-    /// Only what this plan says.
+    /// Allows only the changes of `plan`.
     pub(crate) fn for_plan(plan: ReconcilePlan, may_be_partly_done: bool) -> Self {
         Self(Some(Arc::new(ApprovedPlan { plan, may_be_partly_done })))
     }
 
-    /// Looks at what is about to be written, within the transaction that is to write it: with an error, nothing may be.
+    /// Checks the plan that is about to be written, in the transaction that writes it. After an
+    /// error, nothing may be written.
     pub fn check(&self, plan: &ReconcilePlan) -> Result<(), ReconcileError> {
         let Some(approved) = &self.0 else { return Ok(()) };
         let moved =
@@ -59,7 +60,7 @@ mod tests {
         let approved = plan(&["a", "b"], "then");
         let table = [
             (plan(&["a", "b"], "then"), true, true),
-            // What was refused meanwhile is not done, and that is no harm.
+            // Omitting an approved change that is now refused is allowed.
             (plan(&["a"], "then"), true, true),
             (plan(&["a", "b"], "now"), false, true),
             (plan(&["a", "c"], "then"), false, false),

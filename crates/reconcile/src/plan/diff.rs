@@ -1,36 +1,36 @@
-//! The fields in which two states of an object differ.
+//! Field-level diff of two object states.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
 use crate::FieldPath;
 
-/// A field that differs. An item of a list that came or went has only one side.
+/// A changed field. Added and removed list items have one side only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FieldChange {
-    /// Its path, such as `events[0].debit`.
+    /// Path of the field, such as `events[0].debit`.
     pub field: String,
-    /// What it was.
+    /// The stored value; `None` if added.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub before: Option<Json>,
-    /// What it becomes.
+    /// The desired value; `None` if removed.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub after: Option<Json>,
 }
 
-/// What is there is there, also if it is null.
+/// Keeps an explicit null as `Some`; only an absent key is `None`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
     Json::deserialize(deserializer).map(Some)
 }
 
 impl FieldChange {
-    /// A field that changes its value.
+    /// A field with a changed value.
     pub fn new(field: impl Into<String>, before: impl Into<Json>, after: impl Into<Json>) -> Self {
         Self { field: field.into(), before: Some(before.into()), after: Some(after.into()) }
     }
 }
 
-/// Where `before` and `after` differ, from the top.
+/// All differences between `before` and `after`.
 pub fn diff_fields(before: &Json, after: &Json) -> Vec<FieldChange> {
     let mut changes = Vec::new();
     compare_values(FieldPath::default(), Some(before), Some(after), &mut changes);
@@ -67,7 +67,8 @@ fn compare_values(
     }
 }
 
-/// Items that came and went; lists of one length are compared item by item if something stayed in its place.
+/// Reports added and removed items. Lists of equal length are compared index by index,
+/// unless an item moved.
 fn compare_lists(field: FieldPath, old: &[Json], new: &[Json], changes: &mut Vec<FieldChange>) {
     let removed: Vec<&Json> = old.iter().filter(|item| !new.contains(item)).collect();
     let added: Vec<&Json> = new.iter().filter(|item| !old.contains(item)).collect();
@@ -86,7 +87,7 @@ fn compare_lists(field: FieldPath, old: &[Json], new: &[Json], changes: &mut Vec
             compare_values(field.clone().with_index(index), Some(old), Some(new), changes);
         }
     } else if removed.is_empty() && added.is_empty() {
-        // Another order, or an item that is there more than once.
+        // Only the order or the number of repetitions differs.
         changes.push(whole_change(old, new));
     } else {
         let one_sided = |before: Option<&Json>, after: Option<&Json>| FieldChange {

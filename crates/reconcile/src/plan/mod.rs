@@ -1,4 +1,4 @@
-//! A plan: what brings a target to the desired state, and what was refused.
+//! Plans: the changes that bring a target to the desired state, and the refused changes.
 
 mod approval;
 mod diff;
@@ -13,73 +13,73 @@ pub use diff::{FieldChange, diff_fields};
 
 use crate::fingerprint;
 
-/// What is done to an object.
+/// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PlanAction {
-    /// It is new.
+    /// The object does not exist yet.
     Create,
-    /// It changes.
+    /// Fields of the object change.
     Update,
-    /// It goes.
+    /// The object is removed.
     Delete,
 }
 
-/// A change of one object.
+/// A planned change of one object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanChange {
-    /// What is done.
+    /// Create, update or delete.
     pub action: PlanAction,
-    /// What kind of object it is, such as `account_type`.
+    /// Kind of object, such as `account_type`.
     pub kind: String,
-    /// Its name.
+    /// Name of the object, unique within its kind.
     pub name: String,
-    /// What changes in it.
+    /// Changed fields; all fields for creates and deletes.
     pub fields: Vec<FieldChange>,
 }
 
-/// A change that is not made. The object is left alone.
+/// A refused change; the object stays unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanRefusal {
-    /// What was wanted.
+    /// The refused action.
     pub action: PlanAction,
-    /// What kind of object it is.
+    /// Kind of object, such as `account_type`.
     pub kind: String,
-    /// Its name.
+    /// Name of the object, unique within its kind.
     pub name: String,
-    /// Why not, and what to do instead.
+    /// Reason, and what to do instead.
     pub reason: String,
 }
 
-/// A part of the target that could not be brought to the desired state, or not even be read.
+/// A shard of the target that could not be read or changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanShardFailure {
-    /// Which shard.
+    /// Name of the shard.
     pub shard: String,
-    /// Why.
+    /// Error message.
     pub reason: String,
 }
 
-/// What brings a target to the desired state.
+/// The changes that bring a target to the desired state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReconcilePlan {
-    /// What changes.
+    /// Changes of single objects.
     pub changes: Vec<PlanChange>,
-    /// What is refused.
+    /// Refused changes.
     pub refused: Vec<PlanRefusal>,
-    /// How many objects that were nobody's now belong to the bundle, as they are.
+    /// Number of unchanged objects whose owner becomes the bundle.
     pub adopted: usize,
-    /// Shards of a whole run that failed; the others are as planned.
+    /// Failed shards of a full run; the other shards are as planned.
     #[serde(default)]
     pub failed: Vec<PlanShardFailure>,
-    /// The fingerprint of the target's state as it was when the plan was made, by part of the target; a target that is one
-    /// whole has the part ``.
+    /// Fingerprints of the target state that the plan was made from, by part of the target; the
+    /// part is empty if the target has no parts.
     #[serde(default)]
     pub target: BTreeMap<String, String>,
 }
 
 impl ReconcilePlan {
-    /// Adds a creation; every field of `after` is new.
+    /// Adds a creation; all fields of `after` are new.
     pub fn add_create(&mut self, kind: &str, name: &str, after: &Json) {
         self.add_change(
             PlanAction::Create,
@@ -89,12 +89,12 @@ impl ReconcilePlan {
         );
     }
 
-    /// Adds a change of fields.
+    /// Adds an update of these fields.
     pub fn add_update(&mut self, kind: &str, name: &str, fields: Vec<FieldChange>) {
         self.add_change(PlanAction::Update, kind, name, fields);
     }
 
-    /// Adds a deletion; every field of `before` goes.
+    /// Adds a deletion; all fields of `before` are removed.
     pub fn add_delete(&mut self, kind: &str, name: &str, before: &Json) {
         self.add_change(
             PlanAction::Delete,
@@ -104,7 +104,7 @@ impl ReconcilePlan {
         );
     }
 
-    /// Adds a refusal.
+    /// Adds a refused change.
     pub fn add_refusal(
         &mut self,
         action: PlanAction,
@@ -116,23 +116,22 @@ impl ReconcilePlan {
         self.refused.push(PlanRefusal { action, kind, name, reason: reason.into() });
     }
 
-    /// Adds a shard that failed.
+    /// Adds a failed shard.
     pub fn add_shard_failure(&mut self, shard: impl Into<String>, reason: impl Into<String>) {
         self.failed.push(PlanShardFailure { shard: shard.into(), reason: reason.into() });
     }
 
-    /// Binds the plan to the state that the target had when it was made: everything that the plan was made from, except
-    /// the bundle.
+    /// Binds the plan to the target state that it was made from: all its inputs except the bundle.
     pub fn bind_target(&mut self, target: &impl Serialize) {
         self.bind_target_part("", target);
     }
 
-    /// Like [`ReconcilePlan::bind_target`], for the plan of one part of a target, such as a shard.
+    /// Like [`ReconcilePlan::bind_target`] for one part of a target, such as a shard.
     pub fn bind_target_part(&mut self, part: &str, target: &impl Serialize) {
         self.target.insert(part.to_owned(), fingerprint::to_hex(&fingerprint::hash_json(target)));
     }
 
-    /// Whether there is nothing to do, nothing to say and nothing went wrong.
+    /// Whether there are no changes, refusals, failures or adopted objects.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
             && self.refused.is_empty()
@@ -140,7 +139,7 @@ impl ReconcilePlan {
             && self.adopted == 0
     }
 
-    /// Takes in the plan of another part of the same target. What is in both parts is one change.
+    /// Merges the plan of another part of the same target; equal changes are merged into one.
     pub fn merge(&mut self, other: ReconcilePlan) {
         let new = other.changes.into_iter().filter(|change| !self.changes.contains(change));
         let new: Vec<PlanChange> = new.collect();
@@ -151,7 +150,7 @@ impl ReconcilePlan {
         self.target.extend(other.target);
     }
 
-    /// How many changes of a kind there are.
+    /// Number of changes with this action.
     pub fn count_changes(&self, action: PlanAction) -> usize {
         self.changes.iter().filter(|change| change.action == action).count()
     }

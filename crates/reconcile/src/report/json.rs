@@ -1,4 +1,4 @@
-//! A report for programs.
+//! JSON form of a report.
 
 use serde_json::{Value as Json, json};
 
@@ -6,7 +6,7 @@ use super::{ReconcileOutcome, ReconcileReport, ReconcileShardOutcome, ReconcileS
 use crate::plan::PlanAction;
 
 impl ReconcileReport {
-    /// For programs.
+    /// The report as JSON, with a summary of counts.
     pub fn to_json(&self) -> Json {
         let sum = |of: fn(&ReconcileOutcome) -> usize| self.outcomes.iter().map(of).sum::<usize>();
         json!({

@@ -1,4 +1,4 @@
-//! What a run did, for people and for programs.
+//! Reports of runs, as text and as JSON.
 
 mod json;
 mod shards;
@@ -12,37 +12,37 @@ pub use shards::{ReconcileShardOutcome, ReconcileShardStatus};
 use crate::plan::PlanAction;
 use crate::{Bundle, DecidedRuns, ReconcileDecision, ReconcileError, ReconcilePlan, ReconcilerRun};
 
-/// What became of one integration.
+/// Outcome of one integration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReconcileOutcome {
-    /// Its name.
+    /// Name of the integration.
     pub integration: String,
-    /// What it changed, or would change; in all its shards.
+    /// Changes made, or planned in a dry run, over all shards.
     pub plan: ReconcilePlan,
-    /// Why it failed.
+    /// Error, if the run failed.
     pub error: Option<ReconcileError>,
-    /// How much of it was run.
+    /// How much of the integration was run.
     pub decision: ReconcileDecision,
-    /// Why not everything.
+    /// Reason, if it was not run in full.
     pub reason: Option<String>,
-    /// Its shards, those that were skipped included, if it was not run as a whole.
+    /// Shards, including skipped ones; empty for a full run.
     pub shards: Vec<ReconcileShardOutcome>,
-    /// What was compared to decide that.
+    /// The comparison that the decision is based on.
     pub evidence: Json,
 }
 
-/// What a run did, or would do.
+/// Report of a run over all selected integrations.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReconcileReport {
-    /// Whether nothing was written.
+    /// Whether the run was a dry run.
     pub dry_run: bool,
-    /// The bundle, for people.
+    /// Name of the bundle, for messages.
     pub bundle: String,
-    /// Its fingerprint.
+    /// Fingerprint of the bundle in hexadecimal.
     pub sha256: String,
-    /// Why more was run than was hoped for.
+    /// Why narrowing was not possible and more was run.
     pub warnings: Vec<String>,
-    /// What became of each integration, in order.
+    /// Outcomes in run order.
     pub outcomes: Vec<ReconcileOutcome>,
 }
 
@@ -63,7 +63,7 @@ impl ReconcileOutcome {
         }
     }
 
-    /// Of shards that were run by themselves.
+    /// Outcome of an integration whose shards were run separately.
     pub(crate) fn from_shards(
         run: &ReconcilerRun,
         mut outcomes: Vec<ReconcileShardOutcome>,
@@ -90,32 +90,32 @@ impl ReconcileOutcome {
         Self { plan, error, shards: outcomes, ..Self::new(run, Ok(ReconcilePlan::default())) }
     }
 
-    /// Whether it changed anything, or would.
+    /// Whether there are changes, made or planned.
     pub fn has_changes(&self) -> bool {
         !self.plan.changes.is_empty()
     }
 
-    /// Whether it refused anything.
+    /// Whether any change was refused.
     pub fn has_refusals(&self) -> bool {
         !self.plan.refused.is_empty()
     }
 
-    /// How many of its shards failed.
+    /// Number of failed shards.
     pub fn failed_shard_count(&self) -> usize {
         self.plan.failed.len() + self.shards.iter().filter(|shard| shard.error.is_some()).count()
     }
 
-    /// Whether it, or any of its shards, failed.
+    /// Whether the integration or any shard failed.
     pub fn has_failed(&self) -> bool {
         self.error.is_some() || self.failed_shard_count() > 0
     }
 
-    /// Whether all that is desired is, or would be, there.
+    /// Whether the target has, or would have, the full desired state.
     pub fn has_succeeded(&self) -> bool {
         !self.has_failed() && !self.has_refusals()
     }
 
-    /// Adds what a second round did; what that refused is what remains refused.
+    /// Adds the result of a second run, whose refusals replace the earlier ones.
     pub(crate) fn add_retry(&mut self, retry_result: Result<ReconcilePlan, ReconcileError>) {
         match retry_result {
             Ok(again) => {
@@ -140,22 +140,23 @@ impl ReconcileReport {
         }
     }
 
-    /// Whether all that is desired is, or would be, there.
+    /// Whether all targets have, or would have, the full desired state.
     pub fn has_succeeded(&self) -> bool {
         self.outcomes.iter().all(ReconcileOutcome::has_succeeded)
     }
 
-    /// Whether anything is not as the bundle says.
+    /// Whether any stored state differs from the bundle.
     pub fn has_drift(&self) -> bool {
         self.outcomes.iter().any(ReconcileOutcome::has_changes)
     }
 
-    /// How many changes of a kind there are.
+    /// Number of changes with this action.
     pub fn count_changes(&self, action: PlanAction) -> usize {
         self.outcomes.iter().map(|outcome| outcome.plan.count_changes(action)).sum()
     }
 
-    /// `1 of 2 integrations failed, 2 shards failed, 3 changes refused`, if that is so.
+    /// For example `1 of 2 integrations failed, 2 shards failed, 3 changes
+    /// refused`; `None` without failures.
     pub fn failure_summary(&self) -> Option<String> {
         let failed = self.outcomes.iter().filter(|outcome| outcome.has_failed()).count();
         let shards: usize = self.outcomes.iter().map(ReconcileOutcome::failed_shard_count).sum();

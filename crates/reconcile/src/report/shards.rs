@@ -1,38 +1,39 @@
-//! What became of a shard.
+//! Outcome of a shard within a report.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::{ReconcilePlan, SkippedShard};
 
-/// What became of a shard.
+/// Outcome of one shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReconcileShardOutcome {
-    /// Its name.
+    /// Name of the shard.
     pub shard: String,
-    /// What became of it.
+    /// Succeeded, failed or skipped.
     pub status: ReconcileShardStatus,
-    /// Whether it was run only to see that it could have been skipped. What it would change is then in nobody's plan.
+    /// Whether the shard was run as a sample, to verify that skipping it was right. Its changes are
+    /// not part of the integration's plan.
     pub sampled: bool,
-    /// Why it was run.
+    /// Why it was run; empty if skipped.
     pub why: Vec<String>,
-    /// What was compared, of one that could be skipped.
+    /// The compared fingerprints of a skipped or sampled shard.
     pub evidence: Json,
-    /// What it changed, or would change.
+    /// Changes made, or planned in a dry run.
     pub plan: ReconcilePlan,
-    /// Why it failed.
+    /// Error message, if it failed.
     pub error: Option<String>,
 }
 
-/// What became of a shard, in a word.
+/// Status of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReconcileShardStatus {
-    /// It is, or would be, as desired.
+    /// The shard has, or would have, its desired state.
     Succeeded,
-    /// It is not.
+    /// An error or a refused change.
     Failed,
-    /// It was not looked at.
+    /// The shard was not run.
     Skipped,
 }
 

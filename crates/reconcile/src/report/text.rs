@@ -1,4 +1,5 @@
-//! A report for people: a plan like other tools'. What others named or said is made printable: it cannot forge a line.
+//! Text form of a report. Escapes control characters in names and messages, so that
+//! they cannot forge lines.
 
 use std::fmt;
 

@@ -1,52 +1,52 @@
-//! What was decided: what is run of each integration, and why, and why not the rest.
+//! The runtime's decision: which integrations and shards run, and why the others do not.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::ReconcileDecision;
 
-/// What was decided.
+/// The decisions of a request, for all selected integrations.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecidedRuns {
-    /// By integration, in their order.
+    /// One entry per integration, in run order.
     pub works: Vec<ReconcilerRun>,
-    /// Why more is run than was hoped for.
+    /// Why narrowing was not possible and more is run.
     pub warnings: Vec<String>,
-    /// The fingerprint of the bundle, if it was found to be sound in this process.
+    /// Fingerprint of the bundle, if this process has checked it and found no problem.
     #[serde(skip)]
     pub(super) checked_bundle: Option<String>,
 }
 
-/// What is run of an integration.
+/// The decision for one integration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReconcilerRun {
-    /// Which integration.
+    /// Name of the integration.
     pub integration: String,
-    /// How much.
+    /// Full run, some shards, or nothing.
     pub decision: ReconcileDecision,
-    /// Why, in a few words, if it is not everything.
+    /// A short reason; `None` for a full run.
     pub reason: Option<String>,
-    /// The shards that are run, if it is not everything.
+    /// Shards to run; empty for a full run.
     pub runs: Vec<ReconcileShardRun>,
-    /// The shards that are not.
+    /// Shards that are skipped, sorted by name.
     pub skipped: Vec<SkippedShard>,
-    /// What was compared: inputs and their fingerprints.
+    /// The compared inputs and states with their fingerprints.
     pub evidence: Json,
 }
 
-/// A shard that is run.
+/// A shard to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReconcileShardRun {
-    /// Its name.
+    /// Name of the shard.
     pub shard: String,
-    /// Its differences; or what else it is run for.
+    /// Its differences, or another reason such as `--shard`.
     pub why: Vec<String>,
-    /// Whether it is run only to see that it could have been skipped.
+    /// Whether the shard could have been skipped and is run as a sample, to verify that.
     pub sampled: bool,
-    /// What was compared, of one that could be skipped.
+    /// The compared fingerprints of a sampled shard; otherwise null.
     pub evidence: Json,
 }
 
@@ -54,14 +54,14 @@ pub struct ReconcileShardRun {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SkippedShard {
-    /// Its name.
+    /// Name of the shard.
     pub shard: String,
-    /// What was compared: fingerprints of its part of the desired states.
+    /// Fingerprints of the shard's part of the two desired states.
     pub evidence: Json,
 }
 
 impl DecidedRuns {
-    /// Whether anything is run at all.
+    /// Whether any integration or shard is run.
     pub fn has_runs(&self) -> bool {
         self.works
             .iter()
@@ -70,7 +70,7 @@ impl DecidedRuns {
 }
 
 impl ReconcilerRun {
-    /// Everything.
+    /// A full run of `reconciler`, without evidence.
     pub(super) fn full_run(reconciler: &str) -> Self {
         Self {
             integration: reconciler.to_owned(),

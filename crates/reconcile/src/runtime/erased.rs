@@ -1,4 +1,4 @@
-//! An integration whose type of arguments is forgotten.
+//! Type erasure for [`Reconciler`]: arguments are passed as JSON.
 
 use futures::future::BoxFuture;
 use serde_json::Value as Json;

@@ -1,4 +1,4 @@
-//! Running what was decided: integrations one after the other, shards of one side by side.
+//! Execution of the decided runs: integrations run sequentially, the shards of one concurrently.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use crate::{
     ReconcilePlan, ReconcileReport, SavedPlan,
 };
 
-/// Shards that run at the same time, unless somebody says otherwise.
+/// Default number of shards that run concurrently.
 pub const DEFAULT_POOL_SIZE: usize = 10;
 
-/// Told what is being run: how much is done, of how much, and what is next.
+/// Progress callback: number of finished runs, total number of runs, name of the run that starts.
 pub type ProgressCallback = Arc<dyn Fn(usize, usize, &str) + Send + Sync>;
 
-/// How it is run.
+/// Execution settings.
 #[derive(Clone)]
 pub struct ReconcileOptions {
-    /// Shards that run at the same time at most.
+    /// Maximum number of shards that run concurrently.
     pub pool_size: usize,
-    /// Who wants to see it.
+    /// Called before each run of an integration or shard.
     pub progress: Option<ProgressCallback>,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Debug for ReconcileOptions {
     }
 }
 
-/// A whole run.
+/// State of one execution.
 struct ReconcileExecution<'a> {
     bundle: &'a Bundle,
     request: &'a ReconcileRequest,
@@ -94,7 +94,8 @@ pub(super) async fn execute_all(
         let outcome = run.run_reconciler(*integration, work, &report.outcomes).await;
         report.outcomes.push(outcome);
     }
-    // What was refused because of something that a later integration has changed by now.
+    // A full run's refusals may be obsolete after the changes of a later integration: it
+    // runs a second time.
     for (n, (integration, work)) in selected.iter().zip(&works).enumerate() {
         let refused = report.outcomes[n].has_refusals() && work.decision == ReconcileDecision::Full;
         if !request.dry_run
@@ -208,7 +209,7 @@ impl ReconcileExecution<'_> {
     }
 }
 
-/// What a shard that was skipped, and run all the same, should not have had to do.
+/// Why a sampled shard should not have been skipped: its plan has changes or refusals.
 fn wrong_skip_reason(
     reconciler: &str,
     shard_run: &ReconcileShardRun,

@@ -1,5 +1,5 @@
-//! The runtime: checks the bundle, decides what has to be run, and runs integrations over it, one after the other, in
-//! their fixed order.
+//! The runtime: checks the bundle, decides what to run, and runs the integrations sequentially
+//! in their registration order.
 
 mod decided_runs;
 mod erased;
@@ -21,62 +21,62 @@ use crate::{
     metadata, yaml,
 };
 
-/// All integrations and checks there are.
+/// The registered integrations and bundle checks.
 #[derive(Default)]
 pub struct ReconcileRuntime {
     reconcilers: Vec<Box<dyn ErasedReconciler>>,
     checks: Vec<BundleCheck>,
 }
 
-/// What to run.
+/// A request to run integrations.
 #[derive(Debug, Clone)]
 pub struct ReconcileRequest {
-    /// Which integrations; none: all of them.
+    /// Names of the integrations to run; empty for all.
     pub reconcilers: Vec<String>,
-    /// Arguments of the one integration, as `key` and `value`.
+    /// Arguments as `key` and `value`; requires exactly one integration.
     pub arguments: Vec<(String, String)>,
-    /// Only plan.
+    /// Plan without applying.
     pub dry_run: bool,
-    /// Take over what belongs to others.
+    /// Take over objects of other owners.
     pub take_over: bool,
-    /// Delete everything of a kind when the bundle has nothing of it.
+    /// Allow deleting all objects of a kind if the bundle has none.
     pub allow_delete_all: bool,
-    /// Who owns what is written.
+    /// Owner of the objects that the run writes.
     pub owner: ObjectOwner,
 }
 
-/// Why nothing was run.
+/// Why a request was rejected without any change.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileRequestError {
-    /// What was asked for does not exist.
+    /// The request names an unknown integration, argument or shard.
     #[error("{0}")]
     InvalidUsage(String),
-    /// The bundle is not sound.
+    /// The bundle has problems; nothing is run.
     #[error("the bundle has {} problems", .0.len())]
     InvalidBundle(Vec<BundleDiagnostic>),
-    /// A saved plan is not applied: what it is bound to has moved.
+    /// The saved plan is stale: the bundle or a target has changed since.
     #[error("{0}; nothing was applied, make a new plan")]
     StalePlan(String),
 }
 
 impl ReconcileRuntime {
-    /// With these checks, and no integration yet.
+    /// A runtime with these checks and no integration.
     pub fn new(checks: Vec<BundleCheck>) -> Self {
         Self { reconcilers: Vec::new(), checks }
     }
 
-    /// With one integration more; it runs after those before it.
+    /// Adds an integration, which runs after those registered before.
     pub fn with_reconciler(mut self, reconciler: impl Reconciler) -> Self {
         self.reconcilers.push(Box::new(reconciler));
         self
     }
 
-    /// The integrations' names, in the order in which they run.
+    /// Names of the integrations in run order.
     pub fn reconciler_names(&self) -> Vec<&'static str> {
         self.reconcilers.iter().map(|integration| integration.name()).collect()
     }
 
-    /// Runs what is asked for, all of it.
+    /// Runs all requested integrations in full.
     pub async fn run(
         &self,
         bundle: &Bundle,
@@ -86,7 +86,7 @@ impl ReconcileRuntime {
         self.execute(bundle, request, &decided, &ReconcileOptions::default()).await
     }
 
-    /// Whether what is asked for exists: before any bundle is read.
+    /// Validates names and arguments of the request; needs no bundle.
     pub fn check_request(
         &self,
         request: &ReconcileRequest,
@@ -100,7 +100,7 @@ impl ReconcileRuntime {
         }
     }
 
-    /// Decides what has to be run; looks at bundles only.
+    /// Decides what to run from the bundles only, without access to a target.
     pub async fn decide_runs(
         &self,
         bundle: &Bundle,
@@ -115,7 +115,8 @@ impl ReconcileRuntime {
         Ok(DecidedRuns { checked_bundle: Some(bundle.fingerprint()), ..decided })
     }
 
-    /// Runs what was decided.
+    /// Runs what [`decide_runs`](Self::decide_runs) returned. Checks the bundle again if it is not
+    /// the one checked there.
     pub async fn execute(
         &self,
         bundle: &Bundle,
@@ -134,7 +135,8 @@ impl ReconcileRuntime {
         execution::execute_all(&selected, bundle, request, &arguments, decided, options, None).await
     }
 
-    /// Does what a saved plan says: all of that, or, if its bundle or any of its targets has moved, nothing.
+    /// Applies a saved plan completely. If the bundle or any target has changed
+    /// since, nothing is applied.
     pub async fn apply(
         &self,
         bundle: &Bundle,
@@ -232,7 +234,7 @@ impl ReconcileRuntime {
     }
 }
 
-/// Everything that is wrong with a bundle.
+/// All problems of a bundle: schemas, checks and metadata; sorted and without duplicates.
 pub fn find_bundle_problems(
     bundle: &Bundle,
     checks: &[BundleCheck],
@@ -245,7 +247,7 @@ pub fn find_bundle_problems(
     diagnostics
 }
 
-/// A number is a number and a word is a text, as in YAML.
+/// Parses argument values as YAML: numbers become numbers, words become texts.
 fn parse_arguments(arguments: &[(String, String)]) -> Json {
     let value = |text: &String| {
         yaml::read_tree(text).map_or_else(|_| text.as_str().into(), |tree| tree.to_json())

@@ -1,4 +1,5 @@
-//! From two bundles to what has to be run: gathers the facts, asks [`decide`](crate::decide), writes down the evidence.
+//! Narrowing of runs: compares two bundles, passes the facts to [`decide`](crate::decide)
+//! and records the evidence.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +19,21 @@ use crate::diagnostic::{list_names, suggest_name};
 use crate::plan::PlanApproval;
 use crate::{Bundle, DesiredShardConfig, ReconcileContext, ReconcileDecision, fingerprint};
 
-/// What may be left out.
+/// Conditions under which integrations or shards are skipped.
 #[derive(Debug, Clone)]
 pub struct ReconcileNarrowing<'b> {
-    /// Integrations for which nothing has changed since this bundle; or why it cannot be had.
+    /// Skip integrations whose inputs are the same in this bundle; `Err` if it cannot be read.
     pub changed_since: Option<Result<&'b Bundle, String>>,
-    /// Integrations whose desired state is that of this bundle; or why it cannot be had.
+    /// Skip integrations whose desired state is the same in this bundle; `Err` if
+    /// it cannot be read.
     pub compare: Option<Result<&'b Bundle, String>>,
-    /// Shards whose part of the desired state is that of `compare`.
+    /// Skip shards whose part of the desired state is the same in `compare`.
     pub only_affected: bool,
-    /// All shards but this one.
+    /// Run only this shard.
     pub shard: Option<String>,
-    /// The part of the skipped shards that is run all the same, 0 to 1.
+    /// Fraction of the skipped shards that runs as a sample, 0 to 1.
     pub sample_ratio: f64,
-    /// How long finding out about shards may take.
+    /// Time limit for finding the affected shards.
     pub diff_timeout: Duration,
 }
 
@@ -48,19 +50,19 @@ impl Default for ReconcileNarrowing<'_> {
     }
 }
 
-/// One integration's case.
+/// The inputs of the decision for one integration.
 struct ReconcilerCase<'a> {
     reconciler: &'a dyn ErasedReconciler,
     bundle: &'a Bundle,
     request: &'a ReconcileRequest,
     narrowing: &'a ReconcileNarrowing<'a>,
-    /// The bundles to be held against this one, if they are sound.
+    /// Bundles to compare with; `None` if not requested or not valid.
     changed_since: Option<&'a Bundle>,
     compare: Option<&'a Bundle>,
     warnings: &'a mut Vec<String>,
 }
 
-/// Two desired states.
+/// Two desired states to compare.
 struct DesiredStates {
     old: Arc<Json>,
     new: Arc<Json>,
@@ -102,7 +104,7 @@ pub(super) async fn decide_runs(
     decided
 }
 
-/// The bundle to be held against, if it is there and sound.
+/// The bundle to compare with, if it can be read and is valid; otherwise a warning and `None`.
 fn usable_bundle<'b>(
     runtime: &ReconcileRuntime,
     bundle: &Bundle,
@@ -110,7 +112,7 @@ fn usable_bundle<'b>(
     flag: &str,
     warnings: &mut Vec<String>,
 ) -> Option<&'b Bundle> {
-    // What is the same in every file is as sound as the bundle, which has been looked at.
+    // A bundle with the same files needs no check: `bundle` has passed it.
     let looked_at = |other: &Bundle| other.has_same_files(bundle).then_some(Ok(()));
     let judged = |other: &'b Bundle| {
         looked_at(other).unwrap_or_else(|| check_soundness(runtime, other)).map(|()| other)
@@ -127,7 +129,7 @@ fn check_soundness(runtime: &ReconcileRuntime, other: &Bundle) -> Result<(), Str
     }
 }
 
-/// What `--shard` can be of.
+/// `--shard` requires exactly one integration, with shards.
 pub(super) fn check_one_sharded(
     selected: &[&dyn ErasedReconciler],
 ) -> Result<(), ReconcileRequestError> {
@@ -143,11 +145,12 @@ pub(super) fn check_one_sharded(
     }
 }
 
-/// Why the shard that is run is that which was asked for.
+/// The reason recorded for a shard run by request.
 const SHARD_FLAG: &str = "--shard";
 
-/// Refuses a shard that was asked for and is neither the bundle's nor the target's: there would be nothing to do, and nobody would
-/// notice. Where the shards cannot be known, the run says what is wrong.
+/// Rejects a requested shard that is neither in the desired nor in the stored state,
+/// because the run would silently do nothing. If the shards cannot be listed, the run
+/// itself reports the problem.
 pub(super) async fn check_requested_shard(
     reconciler: &dyn ErasedReconciler,
     bundle: &Bundle,
@@ -185,7 +188,7 @@ pub(super) async fn check_requested_shard(
     }
 }
 
-/// The shards of a bundle's desired state; `None` if they cannot be known.
+/// Shards of the bundle's desired state; `None` if they cannot be found.
 async fn desired_shards(
     reconciler: &dyn ErasedReconciler,
     bundle: &Bundle,
@@ -281,7 +284,8 @@ impl<'a> ReconcilerCase<'a> {
         run
     }
 
-    /// Whether anything has changed that the integration depends on, by what either bundle says that is.
+    /// Whether an input of the integration has changed, by the schemas that either
+    /// bundle declares for it.
     fn input_change(&mut self, run: &mut ReconcilerRun) -> InputChange {
         if self.narrowing.changed_since.is_none() {
             return InputChange::NotRequested;
@@ -313,7 +317,7 @@ impl<'a> ReconcilerCase<'a> {
         let other = self.compare?;
         let state = |bundle| Ok::<_, String>(self.desired_state(bundle)?.map(Arc::new));
         let both = match other.has_same_files(self.bundle) {
-            // Once is enough: a state is made of the files and nothing else.
+            // Computed once: a desired state depends only on the files.
             true => state(other).map(|state| (state.clone(), state)),
             false => state(other).and_then(|old| Ok((old, state(self.bundle)?))),
         };
@@ -361,7 +365,7 @@ impl<'a> ReconcilerCase<'a> {
         states: DesiredStates,
         compared: DesiredComparison,
     ) -> (AffectedShardReview, Option<desired::AffectedShards>) {
-        // Of equal states, shards matter only to whom wants to see some run all the same.
+        // If the states are equal, shards are needed only for sampling.
         let is_requested = self.narrowing.only_affected && compared == DesiredComparison::Different
             || self.narrowing.sample_ratio > 0.0;
         if !is_requested {
@@ -413,7 +417,8 @@ fn changed_since_source(case: &ReconcilerCase<'_>) -> String {
     case.changed_since.map(|bundle| bundle.source().to_string()).unwrap_or_default()
 }
 
-/// Writes down which shards are run and which are not; some of the latter are run all the same.
+/// Records the affected shards as runs and the others as skipped; moves a random sample of the
+/// latter to the runs.
 fn record_shards(
     reconciler_run: &mut ReconcilerRun,
     shards: desired::AffectedShards,

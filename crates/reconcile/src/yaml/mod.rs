@@ -1,8 +1,8 @@
-//! YAML within a budget: no file may cost more than it is worth. Either straight into structs, or as a [`YamlTree`] that
-//! knows the line of everything in it.
+//! YAML reader with limits on size, depth and alias expansion. Deserializes into structs, or to a
+//! [`YamlTree`] with line numbers.
 //!
-//! Duplicate keys, merge keys (`<<`), several documents in one file and numbers that are not finite are refused;
-//! anchors and aliases may be used, what they expand to counts.
+//! Rejects duplicate keys, merge keys (`<<`), multiple documents and numbers that are not finite.
+//! Anchors and aliases are allowed; their expansion counts towards the limits.
 
 mod number;
 mod tree;
@@ -14,34 +14,36 @@ use serde_saphyr::{Budget, Error, Options, UserMessageFormatter};
 
 pub use tree::{YamlNode, YamlTree};
 
-/// Largest text, in bytes.
+/// Maximum size of a text in bytes.
 pub const MAX_YAML_BYTES: usize = 1 << 20;
-/// Most nodes (keys, values, lists, mappings) of a text, what aliases expand to included.
+/// Maximum number of nodes (keys, values, lists, mappings) in a text, including
+/// the expansion of aliases.
 pub const MAX_YAML_NODES: usize = 50_000;
-/// Deepest nesting.
+/// Maximum nesting depth.
 pub const MAX_YAML_DEPTH: usize = 32;
 
-/// What is wrong with a text.
+/// A problem in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct YamlProblem {
-    /// The line, from 1.
+    /// Line number, from 1.
     pub line: u32,
-    /// What, and what is allowed.
+    /// The problem and the allowed values.
     pub reason: String,
 }
 
-/// What a text may cost, where more is needed than files of a bundle do.
+/// Limits for callers whose texts may be larger than the files of a bundle.
 #[derive(Debug, Clone, Copy)]
 pub struct YamlLimits {
-    /// Largest text, in bytes.
+    /// Maximum size of a text in bytes.
     pub max_bytes: usize,
-    /// Most nodes that are written out; what aliases expand to never exceeds [`MAX_YAML_NODES`].
+    /// Maximum number of written nodes; the expansion of aliases never exceeds [`MAX_YAML_NODES`].
     pub max_nodes: usize,
 }
 
 const FILE_LIMITS: YamlLimits = YamlLimits { max_bytes: MAX_YAML_BYTES, max_nodes: MAX_YAML_NODES };
 
-/// Reads YAML; what is wrong is said in one line, which never shows the text around it: it may hold a secret.
+/// Deserializes YAML. Errors are one line with the line number, without a snippet of the text: it
+/// may contain a secret.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     check_size(text, FILE_LIMITS)
         .and_then(|()| {
@@ -51,12 +53,12 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, String> {
         .map_err(|problem| format!("line {}: {}", problem.line, problem.reason))
 }
 
-/// Reads YAML with the lines of everything in it.
+/// Parses YAML into a tree with line numbers, within the limits of bundle files.
 pub fn read_tree(text: &str) -> Result<YamlTree, YamlProblem> {
     read_tree_within(text, FILE_LIMITS)
 }
 
-/// Reads YAML with the lines of everything in it, within other limits than those of files.
+/// Parses YAML into a tree with line numbers, within the given limits.
 pub fn read_tree_within(text: &str, limits: YamlLimits) -> Result<YamlTree, YamlProblem> {
     check_size(text, limits)?;
     let mut tree =
@@ -76,7 +78,7 @@ fn check_size(text: &str, limits: YamlLimits) -> Result<(), YamlProblem> {
 }
 
 fn reader_options(limits: YamlLimits) -> Options {
-    // Neither struct can be written out elsewhere: fields may be added to them.
+    // Both structs are `non_exhaustive`, so they have no struct literals.
     let mut budget = Budget::default();
     budget.max_documents = 1;
     budget.max_depth = MAX_YAML_DEPTH;
@@ -96,12 +98,12 @@ fn reader_options(limits: YamlLimits) -> Options {
     options.alias_limits = aliases;
     options.duplicate_keys = DuplicateKeyPolicy::Error;
     options.merge_keys = MergeKeyPolicy::Error;
-    // `on: x` has the key `on`, not the key `true`.
+    // As in YAML 1.2, `on: x` has the key `on`, not the key `true`.
     options.strict_booleans = true;
     options
 }
 
-/// What there is too much of.
+/// Which limit was exceeded.
 fn budget_reason(breach: &BudgetBreach) -> String {
     match breach {
         BudgetBreach::Depth { .. } | BudgetBreach::InclusionDepth { .. } => {
@@ -141,7 +143,7 @@ fn describe_error(error: &Error) -> YamlProblem {
         Error::MergeKeyNotAllowed { .. } => "merge keys (<<) are not allowed".to_owned(),
         error => {
             let text = error.render_with_formatter(&UserMessageFormatter);
-            // The place is said by the line.
+            // The line number is in the problem already.
             text.split(" at line ").next().unwrap_or_default().to_owned()
         }
     };

@@ -1,21 +1,22 @@
-//! Numbers as they are written. A reader that knows YAML 1.1 as well takes more for numbers than YAML 1.2 does, and a number is
-//! not its text: `0644` is no 644, and of too many digits not all can be kept.
+//! Classification of number scalars by their text. The parser also accepts numbers of YAML
+//! 1.1 that YAML 1.2 defines as strings, such as `0644`; and a floating-point number cannot
+//! keep arbitrarily many digits.
 
-/// What a plain scalar is that was taken for a number.
+/// How a plain scalar that was parsed as a number must be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum YamlNumberForm {
-    /// A number.
+    /// A number that is kept exactly.
     Number,
-    /// A text that looks like one: leading zeros, `1_000`, `0b11`.
+    /// A string that looks like a number: leading zeros, `1_000`, `0b11`.
     Text,
-    /// A number that would not be the same any more.
+    /// A number that cannot be represented without loss of digits.
     Inexact,
 }
 
-/// Significant digits that a floating-point number keeps for certain.
+/// Significant decimal digits that an `f64` always preserves.
 const EXACT_DIGIT_COUNT: usize = 15;
 
-/// Judges what is written, given the number that was read.
+/// Classifies the scalar's text, given the number that the parser read.
 pub(super) fn classify_number(text: &str, number: &serde_json::Number) -> YamlNumberForm {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let all =
@@ -54,7 +55,7 @@ pub(super) fn classify_number(text: &str, number: &serde_json::Number) -> YamlNu
     }
 }
 
-/// A whole number that does not fit was read as a floating-point one.
+/// The parser reads integers that overflow as floating-point numbers.
 fn classify_integer(number: &serde_json::Number) -> YamlNumberForm {
     if number.is_f64() { YamlNumberForm::Inexact } else { YamlNumberForm::Number }
 }
@@ -62,14 +63,14 @@ fn classify_integer(number: &serde_json::Number) -> YamlNumberForm {
 fn classify_decimal(whole: &str, fraction: &str, number: &serde_json::Number) -> YamlNumberForm {
     let digits = format!("{whole}{fraction}");
     let significant = digits.trim_start_matches('0').trim_end_matches('0').len();
-    // Nearer to 0 than that, digits are lost however few there are.
+    // Subnormal numbers lose precision even with few digits.
     if significant > 0 && !number.as_f64().is_some_and(f64::is_normal) {
         return YamlNumberForm::Inexact;
     }
     if significant <= EXACT_DIGIT_COUNT {
         return YamlNumberForm::Number;
     }
-    // More digits are kept if the shortest text of the number has all of them.
+    // More digits are exact if the shortest representation of the number has all of them.
     let shortest_digits: String =
         number.to_string().split(['e', 'E']).next().unwrap_or_default().replace(['.', '-'], "");
     let same = shortest_digits.trim_matches('0') == digits.trim_matches('0');

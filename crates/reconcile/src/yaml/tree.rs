@@ -1,4 +1,4 @@
-//! A YAML document as a tree that knows its lines.
+//! YAML document tree with line numbers.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use super::YamlProblem;
 use super::number::{self, YamlNumberForm};
 use crate::{FieldPath, FieldStep};
 
-/// A node and where it stands.
+/// A node with its line number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct YamlTree {
-    /// Of its key, where it has one; otherwise where it begins. From 1.
+    /// Line of the node's key, or of its beginning if it has none; from 1.
     pub line: u32,
     content: YamlContent,
-    /// Of a number, where it is written; then, what.
+    /// Byte range of a number's text; replaced by the text itself in `restore_numbers`.
     number_range: Option<(usize, usize)>,
     number_text: Option<Box<str>>,
 }
@@ -28,18 +28,18 @@ enum YamlContent {
     Map(Vec<(String, YamlTree)>),
 }
 
-/// What a node is.
+/// The content of a node.
 #[derive(Debug, Clone, Copy)]
 pub enum YamlNode<'t> {
-    /// A text, number, truth value or null.
+    /// A string, number, boolean or null.
     Scalar(&'t Json),
-    /// A list.
+    /// The items of a list.
     List(&'t [YamlTree]),
-    /// A mapping, in the order of the text.
+    /// The entries of a mapping, in the order of the text.
     Map(&'t [(String, YamlTree)]),
 }
 
-/// A node without its own line.
+/// A node's content; `Spanned` adds the line.
 struct BareYamlNode(YamlContent);
 
 pub(super) fn parse_tree(text: &str, options: Options) -> Result<YamlTree, Error> {
@@ -47,7 +47,8 @@ pub(super) fn parse_tree(text: &str, options: Options) -> Result<YamlTree, Error
     Ok(root.into())
 }
 
-/// Takes numbers for what they are written as; those that cannot be kept are told with their lines.
+/// Replaces numbers that YAML 1.2 defines as strings by their text. Numbers that would
+/// lose digits are errors.
 pub(super) fn restore_numbers(tree: &mut YamlTree, text: &str) -> Result<(), YamlProblem> {
     let line = tree.line;
     match &mut tree.content {
@@ -80,7 +81,7 @@ pub(super) fn restore_numbers(tree: &mut YamlTree, text: &str) -> Result<(), Yam
 }
 
 impl YamlTree {
-    /// What it is.
+    /// The content of this node.
     pub fn as_node(&self) -> YamlNode<'_> {
         match &self.content {
             YamlContent::Scalar(value) => YamlNode::Scalar(value),
@@ -89,12 +90,12 @@ impl YamlTree {
         }
     }
 
-    /// A number's text.
+    /// The source text of a number; `None` for other nodes.
     pub fn number_text(&self) -> Option<&str> {
         self.number_text.as_deref()
     }
 
-    /// The values alone.
+    /// Converts to JSON, without line numbers.
     pub fn to_json(&self) -> Json {
         match &self.content {
             YamlContent::Scalar(value) => value.clone(),
@@ -105,7 +106,7 @@ impl YamlTree {
         }
     }
 
-    /// The line of a field; of a field that is not there, that of the nearest thing it would be in.
+    /// Line of a field; for a missing field, the line of its nearest existing ancestor.
     pub fn line_of(&self, field: &FieldPath) -> u32 {
         let mut node = self;
         for step in field.steps() {
@@ -134,7 +135,7 @@ impl From<Spanned<BareYamlNode>> for YamlTree {
     }
 }
 
-/// In bytes.
+/// Byte offsets of the span's start and end.
 fn byte_range(span: serde_saphyr::Span) -> Option<(usize, usize)> {
     let from = usize::try_from(span.byte_offset()?).ok()?;
     Some((from, from + usize::try_from(span.byte_len()?).ok()?))

@@ -1,4 +1,4 @@
-//! Hazard: a shard that differs and is not run, or a doubt that is taken for a no.
+//! Hazard: a shard that differs is not run, or uncertainty is treated as equality.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use reconcile::{
 
 use crate::world::{Things, dry, real, teams, thing};
 
-/// A dry run of the affected shards only, against another folder.
+/// A dry run of the affected shards only, compared with another folder.
 async fn narrowed(
     things: &Things,
     old: &Bundle,
@@ -110,7 +110,7 @@ fn any_doubt_is_the_full_run() {
     });
 }
 
-/// The same with the true limit, and a diff that is held up, is in the end-to-end tests.
+/// The end-to-end tests cover the real limit with a diff that blocks.
 #[test]
 fn a_diff_that_takes_too_long_is_the_full_run() {
     store::testing::run_test(async {
@@ -183,18 +183,19 @@ fn a_sample_of_the_skipped_finds_a_wrong_selector() {
     store::testing::run_test(async {
         let folder = teams(40);
         let old = folder.bundle();
-        // A thing belongs to its team, and the selector takes a thing's size for its team's name.
+        // An object belongs to its team, but the selector takes its size for the team's name.
         let wrong = Things { selectors: &["$.*.size"], ..Things::default() };
         wrong.runtime().run(&old, &real()).await.unwrap();
         let right = Things { stored: wrong.stored.clone(), ..Things::default() };
         folder.put("things/n7.yaml", thing("n7", "t7", 7));
         let new = folder.bundle();
-        // Right selectors: what is skipped has nothing to do.
+        // With correct selectors, skipped shards have no changes.
         let report = narrowed(&right, &old, &new, |narrowing| narrowing.sample_ratio = 0.05).await;
         assert!(report.has_succeeded(), "{report}");
         let sampled = report.outcomes[0].shards.iter().filter(|shard| shard.sampled).count();
         assert_eq!((sampled, right.ran().len()), (2, 3));
-        // Somebody changed another shard's thing, and the seeded selector hides it: the shard is `1`, and it is skipped.
+        // An object of another shard has drifted, and the wrong selector hides it: the shard is
+        // `1` and is skipped.
         let seeded = Things { selectors: &["$.*.team"], ..right.clone() };
         seeded
             .stored
@@ -210,7 +211,7 @@ fn a_sample_of_the_skipped_finds_a_wrong_selector() {
             "{told}"
         );
         assert_eq!(report.outcomes[0].failed_shard_count(), 1);
-        // It is nobody's plan: only what is affected is.
+        // A sample's changes are in no plan: only those of affected shards are.
         assert!(told.ends_with("Plan: 0 to create, 1 to update, 0 to delete"), "{told}");
     });
 }

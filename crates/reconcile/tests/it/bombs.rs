@@ -1,4 +1,4 @@
-//! Hazard: a small file that costs much.
+//! Hazard: a small file with excessive parsing cost.
 
 use std::time::{Duration, Instant};
 

@@ -9,7 +9,7 @@ fn files_schemas_and_metadata_count_and_nothing_else_does() {
     store::testing::run_test(async {
         let things = Things::default();
         let sized = |max: u32| format!("  size: {{type: integer, maximum: {max}}}\n");
-        // What is changed, and whether that counts.
+        // The change, and whether it affects an input.
         type Change = fn(&crate::folder::Folder);
         let cases: [(&str, Change, bool); 7] = [
             ("nothing", |_| {}, false),
@@ -63,13 +63,13 @@ fn files_schemas_and_metadata_count_and_nothing_else_does() {
     });
 }
 
-/// Whether it is run, and what was compared.
+/// Whether it is run, and the evidence.
 async fn decision(things: &Things, folder: &crate::folder::Folder) -> (bool, serde_json::Value) {
     let bundle = folder.bundle();
     let other = at(&bundle, "HEAD").unwrap();
     let narrowing =
         ReconcileNarrowing { changed_since: Some(Ok(&other)), ..ReconcileNarrowing::default() };
-    // Of a real run, too.
+    // Real runs are skipped as well.
     let [dry, real] = [dry(), real()];
     let decided = things.runtime().decide_runs(&bundle, &dry, &narrowing).await.unwrap();
     assert_eq!(decided, things.runtime().decide_runs(&bundle, &real, &narrowing).await.unwrap());
@@ -84,7 +84,7 @@ fn what_was_compared_is_said() {
         commit(folder.path());
         let (_, same) = decision(&Things::default(), &folder).await;
         assert_eq!(same["inputs"], same["compared_inputs"]);
-        // Three things, their schema and the metadata.
+        // Three objects, their schema and the metadata.
         assert_eq!(
             (&same["inputs"]["files"], &same["changed"]),
             (&5.into(), &serde_json::json!([]))

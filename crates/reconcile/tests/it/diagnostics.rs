@@ -1,4 +1,4 @@
-//! Hazard: an author looks for the error in the wrong place.
+//! Hazard: a diagnostic that points to the wrong place.
 
 use reconcile::{Bundle, BundleSource, find_bundle_problems};
 
@@ -16,13 +16,13 @@ shard_key: [k]
 aggregate: day
 ";
 
-/// What is told of a type in which `from` is replaced.
+/// Diagnostics of a type in which `from` is replaced by `to`.
 fn told(from: &str, to: &str) -> Vec<String> {
     assert!(GOOD.contains(from), "{from}");
     Folder::new(&[("ledger/a.yaml", &GOOD.replace(from, to))]).told()
 }
 
-/// With the schemas and integrations that the built-in bundle has.
+/// Replaces `SCHEMAS` and `INTEGRATIONS` by the built-in names.
 fn with_lists(expected: &str) -> String {
     let builtin = Bundle::read(BundleSource::Builtin).unwrap();
     let schemas: Vec<&str> = builtin.schema_names().collect();

@@ -1,10 +1,10 @@
-//! Hazard: a check that ends early although something has changed, or that fails where it could only not compare.
+//! Hazard: an early exit despite a change, or a failure where only the comparison is impossible.
 
 use reconcile::{Bundle, ReconcileDecision, ReconcileNarrowing, ReconcileOptions, ReconcileReport};
 
 use crate::world::{Things, at, commit, dry, git, real, teams, thing};
 
-/// A dry run with early exit against a revision.
+/// A dry run with early exit, compared with a revision.
 async fn compared(things: &Things, bundle: &Bundle, revision: &str) -> ReconcileReport {
     let other = at(bundle, revision);
     let compare = Some(other.as_ref().map_err(Clone::clone));
@@ -19,7 +19,7 @@ fn an_unchanged_desired_state_is_no_work_and_says_what_was_compared() {
     store::testing::run_test(async {
         let (folder, things) = (teams(3), Things::default());
         commit(folder.path());
-        // Other words for the same; and what is not the integration's.
+        // Equivalent YAML, and a file that is no input of the integration.
         folder.put(
             "things/n1.yaml",
             "# a comment\n".to_owned() + &thing("n1", "t1", 1).replace("size: 1", "\"size\": 1"),
@@ -35,7 +35,7 @@ fn an_unchanged_desired_state_is_no_work_and_says_what_was_compared() {
         assert_eq!((&one["status"], &one["run"]), (&"succeeded".into(), &"early_exit".into()));
         assert_eq!(evidence["desired_state"], evidence["compared_desired_state"]);
         assert_eq!(evidence["desired_state"]["sha256"].as_str().unwrap().len(), 64);
-        // The inputs were not the same.
+        // The inputs differed.
         assert_ne!(evidence["inputs"]["sha256"], evidence["compared_inputs"]["sha256"]);
         assert_eq!(evidence["inputs"]["files"], 5);
         let commit = git(folder.path(), &["rev-parse", "HEAD"]);
@@ -237,7 +237,7 @@ fn links_of_a_revision_are_followed_as_those_of_a_folder() {
             "{:?}",
             report.warnings
         );
-        // One that leads out is as wrong there as here.
+        // A link out of the folder is an error here as well.
         link("/etc/hostname", "things/out.yaml");
         commit(folder.path());
         let wrong = |bundle: &Bundle| bundle.find_problems(&[]).len();
@@ -252,7 +252,7 @@ fn a_name_that_is_a_folder_and_a_revision_is_no_answer() {
         commit(folder.path());
         git(folder.path(), &["branch", "src"]);
         let place = reconcile::BundleSource::Folder(folder.path().to_owned());
-        // Tests run in the crate's folder, which has one of this name.
+        // Tests run in the crate's folder, which contains a folder of this name.
         let doubt = place.explain_ambiguity("src").unwrap();
         assert!(doubt.contains("./src") && doubt.contains("refs/heads/src"), "{doubt}");
         for clear in ["./src", "refs/heads/src", "tests", "main", "nothing"] {

@@ -1,4 +1,5 @@
-//! Hazard: the example that people copy does not compile, does not work, or is not the one in the documentation.
+//! Hazard: the example in the documentation does not compile, does not work, or differs
+//! from the tested one.
 
 use reconcile::{
     Bundle, ReconcileDecision, ReconcileNarrowing, ReconcileOptions, ReconcileRuntime,
@@ -46,7 +47,7 @@ fn the_documentation_shows_the_example_that_is_run() {
         page.split("```rust\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
     assert!(!blocks.is_empty());
     for block in blocks {
-        // Several parts of it may be in one block.
+        // A block may contain several parts of the example.
         for part in block.split("\n\n").map(str::trim_end) {
             assert!(example.contains(part), "this is not in examples/banners.rs:\n{part}");
         }

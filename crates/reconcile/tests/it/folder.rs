@@ -1,4 +1,4 @@
-//! Bundles made for the test.
+//! Temporary bundle folders for tests.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use reconcile::{Bundle, BundleDiagnostic, BundleSource, find_bundle_problems};
 use tempfile::TempDir;
 
-/// Those that the built-in bundle has metadata of.
+/// The integrations that the built-in bundle has metadata of.
 pub fn integrations() -> Vec<&'static str> {
     static BUILTIN: LazyLock<Bundle> =
         LazyLock::new(|| Bundle::read(BundleSource::Builtin).unwrap());
@@ -43,7 +43,7 @@ impl Folder {
         find_bundle_problems(&self.bundle(), &[], &integrations())
     }
 
-    /// `file:line: field: reason`, the file below the folder.
+    /// Problems as `file:line: field: reason`; the file is relative to the folder.
     pub fn told(&self) -> Vec<String> {
         let prefix = format!("{}/", self.path().display());
         self.problems().iter().map(|problem| problem.to_string().replace(&prefix, "")).collect()

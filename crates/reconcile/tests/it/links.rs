@@ -1,4 +1,4 @@
-//! Hazard: a bundle that reaches out of its folder, or never ends.
+//! Hazard: a bundle that reads files outside its folder, or an endless walk.
 
 use std::os::unix::fs::symlink;
 
@@ -9,7 +9,7 @@ const METADATA: &str = "$schema: /app/integration-1.yml\nname: postings\nschemas
 #[test]
 fn links_stay_within_the_folder() {
     let outside = Folder::new(&[("secret.yaml", "password: x\n")]);
-    // As Kubernetes mounts a ConfigMap.
+    // Layout of a mounted Kubernetes ConfigMap.
     let folder = Folder::new(&[("..2024/postings.yaml", METADATA)]);
     symlink("..2024", folder.path().join("..data")).unwrap();
     symlink("..data", folder.path().join("integrations")).unwrap();

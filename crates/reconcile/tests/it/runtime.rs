@@ -1,4 +1,4 @@
-//! Hazard: an integration that sees more than it says, or a run that is reported as something else than it was.
+//! Hazard: an integration depends on undeclared inputs, or the report does not match the run.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +16,7 @@ use crate::folder::Folder;
 type Behaviour =
     Box<dyn Fn(&ReconcileContext<'_>, bool) -> Result<ReconcilePlan, ReconcileError> + Send + Sync>;
 
-/// Does what it is told.
+/// An integration that behaves as configured.
 struct Fake(&'static str, Behaviour);
 
 fn fake(
@@ -62,7 +62,7 @@ fn request(integrations: &[&str], dry_run: bool) -> ReconcileRequest {
     }
 }
 
-/// A folder with these two integrations, by the program's schemas.
+/// A folder with metadata of these two integrations and the built-in schemas.
 fn folder() -> Folder {
     let metadata = |name: &str, schemas: &str| {
         format!("$schema: /app/integration-1.yml\nname: {name}\nschemas: [{schemas}]\n")
@@ -82,7 +82,7 @@ async fn run(runtime: &ReconcileRuntime, request: &ReconcileRequest) -> Reconcil
     runtime.run(&bundle(), request).await.unwrap()
 }
 
-/// A runtime whose `ledger-types` does as told, and whose `postings` has nothing to do.
+/// A runtime whose `ledger-types` behaves as configured and whose `postings` has nothing to do.
 fn with(
     types: impl Fn(&ReconcileContext<'_>, bool) -> Result<ReconcilePlan, ReconcileError>
     + Send

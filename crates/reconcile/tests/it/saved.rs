@@ -1,4 +1,4 @@
-//! Hazard: a plan is carried out that is not the one that was approved.
+//! Hazard: the applied plan differs from the approved one.
 
 use reconcile::{
     Bundle, ObjectOwner, ReconcileNarrowing, ReconcileOptions, ReconcileRequestError, SavedPlan,
@@ -14,13 +14,13 @@ async fn planned(things: &Things, bundle: &Bundle) -> SavedPlan {
     let report =
         runtime.execute(bundle, &dry(), &decided, &ReconcileOptions::default()).await.unwrap();
     let saved = SavedPlan::from_report(bundle, &dry(), &decided, &report);
-    // As it is in the file.
+    // After a round trip through the file format.
     let read = SavedPlan::parse(&serde_json::to_string(&saved).unwrap()).unwrap();
     assert_eq!((read.plans.clone(), &read.bundle), (saved.plans, &saved.bundle));
     read
 }
 
-/// What refused it, or what it did.
+/// The refusal, or the changes made.
 async fn applied(things: &Things, folder: &Folder, plan: &SavedPlan) -> String {
     let before = things.stored.lock().unwrap().clone();
     match things
@@ -45,13 +45,13 @@ fn a_plan_is_applied_as_it_is_or_not_at_all() {
         folder.put("things/n0.yaml", thing("n0", "t0", 2));
         let plan = planned(&things, &folder.bundle()).await;
 
-        // The bundle moves.
+        // The bundle changes after planning.
         folder.put("things/n5.yaml", thing("n5", "t5", 1));
         let told = applied(&things, &folder, &plan).await;
         assert!(told.contains("is not the one that the plan was made from"), "{told}");
         std::fs::remove_file(folder.path().join("things/n5.yaml")).unwrap();
 
-        // The target moves: something that the plan would change, something that it would leave alone.
+        // The target changes after planning: an object that the plan would change, or another one.
         for (name, team) in [("n0", "t0"), ("n1", "t1"), ("elsewhere", "t9")] {
             let moved = serde_json::json!({"team": team, "size": 7});
             let before = things.stored.lock().unwrap().insert(name.to_owned(), moved);
@@ -67,7 +67,7 @@ fn a_plan_is_applied_as_it_is_or_not_at_all() {
         let done = applied(&things, &folder, &plan).await;
         assert!(done.ends_with("Plan: 0 to create, 1 to update, 0 to delete"), "{done}");
         assert_eq!(things.stored.lock().unwrap()["n0"]["size"], 2);
-        // Once.
+        // A plan applies only once.
         assert_eq!(
             applied(&things, &folder, &plan).await,
             "the target of postings has moved since the plan was made"

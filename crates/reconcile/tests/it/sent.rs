@@ -1,4 +1,4 @@
-//! Hazard: what somebody sends brings rules of its own along, and judging by them never ends.
+//! Hazard: files in a request bring their own schemas, and validation does not terminate.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ fn own_schema() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// Each level looks at the one below twice.
+/// Each level references the one below twice: exponential validation time.
 fn doubling() -> String {
     let mut schema = "$defs:\n  d0: {type: object, properties: {x: {type: string}}}\n".to_owned();
     for n in 1..40 {
@@ -116,7 +116,8 @@ fn what_is_wrong_is_sent_as_it_is() {
 
 #[test]
 fn a_bundle_without_any_metadata_left_is_not_sent() {
-    // Those of the built-in bundle would step in, and integrations run that this one leaves alone.
+    // Otherwise the built-in metadata would apply and run integrations that this
+    // bundle does not configure.
     let folder = crate::world::teams(2);
     assert_eq!(folder.told(), [] as [&str; 0]);
     let refused = folder.bundle().files_to_send().unwrap_err();

@@ -1,4 +1,4 @@
-//! An integration whose target is in memory and falls into shards, and bundles of its files.
+//! A test integration with an in-memory target and shards, and bundles for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::folder::Folder;
 
 pub const SCHEMA: &str = "/things/thing-1.yml";
 
-/// A thing of a file.
+/// An object in a file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Thing {
     name: String,
@@ -27,11 +27,11 @@ struct Thing {
     size: i64,
 }
 
-/// Brings things into a map; a shard is a team's.
+/// Writes objects to a map; the shard is the team.
 #[derive(Clone)]
 pub struct Things {
     pub stored: Arc<Mutex<BTreeMap<String, Json>>>,
-    /// Which shards have been run; `*`: all at once.
+    /// Shards that were run; `*` for a full run.
     pub ran: Arc<Mutex<Vec<String>>>,
     pub selectors: &'static [&'static str],
     pub review: fn(&[String]) -> bool,
@@ -150,7 +150,7 @@ impl Things {
         ReconcileRuntime::new(Vec::new()).with_reconciler(self.clone())
     }
 
-    /// What has been run since the last time, sorted.
+    /// Runs since the last call, sorted.
     pub fn ran(&self) -> Vec<String> {
         let mut ran = std::mem::take(&mut *self.ran.lock().unwrap());
         ran.sort();
@@ -162,7 +162,7 @@ pub fn thing(name: &str, team: &str, size: i64) -> String {
     format!("$schema: {SCHEMA}\nname: {name}\nteam: {team}\nsize: {size}\n")
 }
 
-/// A bundle of `teams` teams (`t0`, …) with one thing each (`n0`, …), with schemas of its own.
+/// A bundle of `teams` teams (`t0`, …) with one object each (`n0`, …) and its own schemas.
 pub fn teams(teams: usize) -> Folder {
     let app = include_str!("../../../../configs/schemas/app/integration-1.yml");
     let schema = "type: object\nrequired: [name, team]\nadditionalProperties: false\nproperties:\n  $schema: {type: string}\n  name: {type: string}\n  team: {type: string}\n  size: {type: integer}\n";
@@ -198,7 +198,7 @@ pub fn real() -> ReconcileRequest {
     ReconcileRequest { dry_run: false, ..dry() }
 }
 
-/// Runs git in the folder; what it printed.
+/// Runs git in the folder and returns its stdout.
 pub fn git(folder: &Path, args: &[&str]) -> String {
     let who =
         ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main"];
@@ -215,7 +215,7 @@ pub fn commit(folder: &Path) {
     git(folder, &["commit", "-q", "-m", "a change"]);
 }
 
-/// The bundle of a folder as a revision has it.
+/// The folder's bundle at a git revision.
 pub fn at(bundle: &Bundle, revision: &str) -> Result<Bundle, String> {
     Bundle::read_reusing(bundle.source().resolve_other(revision)?, Some(bundle))
 }

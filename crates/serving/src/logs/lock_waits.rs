@@ -1,5 +1,5 @@
-//! The database driver warns of statements that take longer than a second. One that only takes an advisory lock waits for
-//! another process of ours, which says nothing about the database: it is left out.
+//! Filter for slow-statement warnings of advisory locks. sqlx warns about statements that take over
+//! a second; a statement that only waits for an advisory lock says nothing about the database.
 
 use std::fmt::Debug;
 
@@ -7,12 +7,12 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter};
 
-/// The driver's log of statements.
+/// Log target of sqlx statements.
 const STATEMENT_LOG_TARGET: &str = "sqlx::query";
-/// In the name of every function that takes such a lock.
+/// Common to the names of all advisory lock functions.
 const ADVISORY_LOCK_PREFIX: &str = "advisory_";
 
-/// Lets everything through but those warnings.
+/// Drops only the slow-statement warnings of advisory locks.
 pub(super) struct LockWaitFilter;
 
 impl<S: Subscriber> Filter<S> for LockWaitFilter {
@@ -30,7 +30,7 @@ impl<S: Subscriber> Filter<S> for LockWaitFilter {
     }
 }
 
-/// What an event says of a statement: its beginning, or all of it.
+/// Properties of a statement's log event, from its summary or full text.
 struct LoggedStatement {
     is_slow: bool,
     takes_lock: bool,
@@ -44,7 +44,7 @@ impl Visit for LoggedStatement {
     }
 
     fn record_debug(&mut self, field: &Field, _: &dyn Debug) {
-        // Only slow ones have it.
+        // Only events of slow statements have this field.
         self.is_slow |= field.name() == "slow_threshold";
     }
 }

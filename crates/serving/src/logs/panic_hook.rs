@@ -1,4 +1,4 @@
-//! What a panic comes to: a line in the log and a count; and, unless somebody is told of it, the end of the process.
+//! Panic hook: logs and counts every panic; exits the process unless the panic is contained.
 
 use std::backtrace::Backtrace;
 use std::panic::PanicHookInfo;
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::flush_logs;
 
-/// The exit code of a process that has ended because of a fault of its own.
+/// Exit code of a process that ends because of an internal error.
 pub const PANIC_EXIT_CODE: i32 = 70;
-/// The log may be what panicked.
+/// The logging code itself may have panicked: exit after this time anyway.
 const PANIC_LOG_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// From now on no panic goes unnoticed.
+/// Installs the hook for all threads.
 pub(super) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         if !store::panics::is_panic_contained() {

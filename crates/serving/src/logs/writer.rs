@@ -1,5 +1,9 @@
-//! The way of log lines to standard error. Whoever logs never waits for whoever reads, and never hears of it when nobody does:
-//! a thread of its own writes the lines, and those that there is no room for, or that cannot be written, are lost and counted.
+//! Asynchronous writer of log lines to stderr.
+//!
+//! - Shape: callers append to a bounded queue, and one thread writes it. Callers
+//!   never block or fail.
+//! - Cost: at most 8 MiB of queued lines; more lines, and lines whose write fails,
+//!   are lost and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -9,27 +13,27 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that wait to be written.
+/// Maximum bytes of queued lines.
 const MAX_WAITING_BYTES: usize = 8 << 20;
-/// Before a file that takes nothing at the moment is tried again.
+/// Wait before retrying a write that would block.
 const WRITE_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Where lines are handed in. Clones share the thread that writes them.
+/// Handle for writing lines; clones share the queue and thread.
 #[derive(Clone)]
 pub(super) struct LogWriter(Arc<LogQueue>);
 
 struct LogQueue {
     state: Mutex<LogQueueState>,
-    /// There is a line.
+    /// Signalled when a line is queued.
     line_added: Condvar,
-    /// Everything is written or lost.
+    /// Signalled when all lines are written or lost.
     drained: Condvar,
 }
 
 #[derive(Default)]
 struct LogQueueState {
     waiting_lines: VecDeque<Vec<u8>>,
-    /// Of what waits.
+    /// Bytes of queued lines, and of those being written.
     waiting_bytes: usize,
     is_writing: bool,
     lost_count: u64,
@@ -49,12 +53,12 @@ impl LogWriter {
         Ok(Self(shared))
     }
 
-    /// Lines lost so far.
+    /// Number of lines lost so far.
     pub(super) fn lost_count(&self) -> u64 {
         self.0.lock_state().lost_count
     }
 
-    /// Waits until everything handed in so far is written or lost, but no longer than this.
+    /// Waits until all queued lines are written or lost, at most `timeout`.
     pub(super) fn flush(&self, timeout: Duration) {
         let busy = |state: &mut LogQueueState| state.is_writing || !state.waiting_lines.is_empty();
         let state = self.0.lock_state();
@@ -103,7 +107,7 @@ impl LogQueue {
     }
 }
 
-/// Standard error may be shared with somebody who has set it not to wait.
+/// Writes a whole line. Stderr may be shared with a process that made it non-blocking.
 fn write_line(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match out.write(line) {
@@ -119,7 +123,7 @@ fn write_line(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
     out.flush()
 }
 
-/// Gets each line whole, in one call.
+/// Each call receives one whole line.
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
@@ -145,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a line each time that it is let.
+    /// Accepts one write per message on `may`.
     struct SlowWriter {
         may: mpsc::Receiver<io::Result<()>>,
         taken: mpsc::Sender<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! What one connection is doing, and from that whether it may stay.
+//! Activity of one connection and the timeouts that follow from it.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -8,56 +8,57 @@ use tokio::sync::Notify;
 
 use super::limits::ConnectionLimits;
 
-/// A connection that was asked to end and has no request has so long for it.
+/// Grace period of a connection without requests after the start of its shutdown.
 const CLOSE_GRACE_TIMEOUT: Duration = Duration::from_millis(500);
 
 static CLOCK_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Milliseconds since some moment before the first connection; never 0, which means "not".
+/// Monotonic milliseconds; never 0, which means "not set".
 pub(super) fn now_millis() -> u64 {
     u64::try_from(CLOCK_START.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
 }
 
-/// What is spoken on a connection, as far as its first bytes say.
+/// Protocol of a connection, as detected from its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WireProtocol {
-    /// Too few bytes so far.
+    /// Too few bytes received.
     Unknown,
-    /// HTTP/1.
+    /// Any start other than the HTTP/2 preface.
     Http1,
-    /// HTTP/2: its preface is there.
+    /// The complete HTTP/2 preface was received.
     Http2,
 }
 
-/// What is to be done with a connection.
+/// Next step for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionAction {
-    /// It stays; to be looked at again after this time.
+    /// Keep it; check again after this time.
     Keep(Duration),
-    /// What it has begun is finished, and nothing new.
+    /// Shut it down gracefully: requests in flight finish.
     Finish,
-    /// It is closed at once.
+    /// Close it immediately.
     Close,
 }
 
-/// What a connection is doing. Written by whoever reads, serves and writes; judged by the connection's task.
+/// Activity counters of a connection, updated by the socket wrapper, requests and responses;
+/// evaluated by the connection's task.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
     opened: u64,
     protocol: AtomicU8,
-    /// Requests from their heads' end until the last byte of their answers is with the socket.
+    /// Requests between the end of the head and the write of the response's last byte.
     request_count: AtomicUsize,
-    /// Since when there is no request.
+    /// Time of the last request's end, or of the connection's start.
     idle_since: AtomicU64,
-    /// When the first byte came since there is no request; 0: none has.
+    /// Time of the first byte received while no request is in progress; 0: none.
     head_since: AtomicU64,
-    /// Whether a request ever came.
+    /// Whether any request was received.
     has_served: AtomicBool,
-    /// Parts of answers that are not with the socket.
+    /// Response parts not yet written to the socket.
     unsent_parts: AtomicUsize,
-    /// When one of them last began or ended to wait.
+    /// Time when a part was last written, or the first was queued.
     last_sent_at: AtomicU64,
-    /// Wakes the connection's task: another connection needs its place.
+    /// Notified when the connection is evicted in favour of another one.
     pub(super) evicted: Notify,
 }
 
@@ -89,7 +90,7 @@ impl ConnectionActivity {
         }
     }
 
-    /// Bytes were read.
+    /// Records that bytes were received.
     pub(super) fn mark_received(&self) {
         if self.request_count.load(Ordering::Relaxed) == 0
             && self.head_since.load(Ordering::Relaxed) == 0
@@ -120,13 +121,14 @@ impl ConnectionActivity {
         self.unsent_parts.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Since when the connection could be closed without harm; `None` while it has a request.
+    /// Since when the connection is idle; `None` while it has a request.
     pub(super) fn idle_since(&self) -> Option<u64> {
         (self.request_count.load(Ordering::Acquire) == 0)
             .then(|| self.idle_since.load(Ordering::Relaxed))
     }
 
-    /// What is to be done at `now_millis` with a connection, which may have been asked to end at a moment before.
+    /// The next step at `now`; `ending_since` is the start of the connection's shutdown,
+    /// if it has started.
     pub(super) fn next_action(
         &self,
         now: u64,
@@ -134,7 +136,7 @@ impl ConnectionActivity {
         limits: &ConnectionLimits,
     ) -> ConnectionAction {
         match (self.idle_since(), ending_since) {
-            // A request may have been under way when it was asked.
+            // The client may have sent a request before it received the shutdown.
             (Some(idle), Some(asked)) => keep_or(
                 ConnectionAction::Close,
                 time_left(idle.max(asked), CLOSE_GRACE_TIMEOUT, now),
@@ -152,7 +154,7 @@ impl ConnectionActivity {
         limits: &ConnectionLimits,
     ) -> ConnectionAction {
         let in_head = match self.protocol() {
-            // Pings and acknowledgements are no half head.
+            // HTTP/2 pings and acknowledgements are not an incomplete head.
             WireProtocol::Http2 => None,
             _ if !self.has_served.load(Ordering::Relaxed) => Some(self.opened),
             _ => Some(self.head_since.load(Ordering::Relaxed)).filter(|since| *since > 0),
@@ -163,7 +165,7 @@ impl ConnectionActivity {
         }
         let age_left = time_left(self.opened, limits.max_age, now);
         let left = time_left(idle_since, limits.idle_timeout, now).min(age_left);
-        // Where no head has begun it may begin at any moment.
+        // Check again within the header timeout, because a head may start at any time.
         keep_or(ConnectionAction::Finish, left, for_head.unwrap_or(limits.header_timeout))
     }
 
@@ -173,7 +175,7 @@ impl ConnectionActivity {
         now: u64,
         limits: &ConnectionLimits,
     ) -> ConnectionAction {
-        // The request may end at any moment, or its answer begin to leave.
+        // The request may end or its response start at any time.
         let check_interval =
             limits.header_timeout.min(limits.write_timeout).min(limits.idle_timeout);
         let check_interval =
@@ -196,7 +198,8 @@ impl ConnectionActivity {
     }
 }
 
-/// The verdict if no time is left, else that it stays for what is left, to be looked at again no later than `check_interval`.
+/// `action` if no time is left; otherwise keep the connection, with the next check after
+/// `check_interval` at the latest.
 fn keep_or(action: ConnectionAction, left: Duration, check_interval: Duration) -> ConnectionAction {
     if left.is_zero() { action } else { ConnectionAction::Keep(left.min(check_interval)) }
 }

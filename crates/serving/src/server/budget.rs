@@ -1,32 +1,32 @@
-//! One budget of bytes for everything that clients make a process hold: bodies that arrive, answers that leave, and what
-//! each request costs by itself.
+//! One byte budget per process for all memory held on behalf of clients: incoming bodies, outgoing
+//! responses, and a fixed cost per request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// All of it together, in bytes.
+/// Default size of the budget in bytes.
 pub const MAX_BYTES_IN_FLIGHT: usize = 96 << 20;
-/// What large bodies leave to requests that are small.
+/// Maximum reserve for small requests, which large bodies cannot use.
 const SMALL_RESERVE_BYTES: usize = 32 << 20;
-/// What health and readiness have beyond all others.
+/// Additional bytes available to probes only.
 const PROBE_RESERVE_BYTES: usize = 8 << 20;
-/// What a request costs beside its body: its task, its stream, its buffers.
+/// Memory per request besides the body: task, stream, buffers.
 pub(super) const REQUEST_COST_BYTES: usize = 32 << 10;
-/// A body is small up to here.
+/// Maximum size of a small body in bytes.
 pub(super) const MAX_SMALL_BODY_BYTES: usize = 64 << 10;
 
-/// Who asks for a part of the budget; the more needed, the later refused.
+/// Priority class of an allocation, from first to last rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BudgetShare {
-    /// What is beyond [`MAX_SMALL_BODY_BYTES`].
+    /// The part of a body beyond [`MAX_SMALL_BODY_BYTES`].
     Large,
-    /// A request, and the beginning of its body.
+    /// A request and the first part of its body.
     Small,
-    /// A request of a probe.
+    /// A health, readiness or metrics request.
     Probe,
 }
 
-/// The budget of a process; clones share it.
+/// The byte budget of a process; clones share it.
 #[derive(Debug, Clone)]
 pub struct ByteBudget(Arc<ByteBudgetState>);
 
@@ -43,17 +43,17 @@ impl Default for ByteBudget {
 }
 
 impl ByteBudget {
-    /// Of so many bytes, of which a fifth is kept for small requests.
+    /// A budget of `max_bytes`, of which a fifth, at most 32 MiB, is reserved for small requests.
     pub fn with_max_bytes(max_bytes: usize) -> Self {
         Self(Arc::new(ByteBudgetState { used_bytes: AtomicUsize::new(0), max_bytes }))
     }
 
-    /// Bytes in use.
+    /// Number of bytes in use.
     pub fn used_bytes(&self) -> usize {
         self.0.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// Takes so many bytes, if the share has them.
+    /// Reserves `bytes`, unless this exceeds the limit of the share.
     pub(super) fn take_bytes(&self, bytes: usize, share: BudgetShare) -> bool {
         let max_bytes = match share {
             BudgetShare::Large => self.0.max_bytes - SMALL_RESERVE_BYTES.min(self.0.max_bytes / 5),
@@ -69,17 +69,18 @@ impl ByteBudget {
         taken
     }
 
-    /// Counts bytes that are there already and cannot be refused any more: the next request is refused instead.
+    /// Adds bytes that are already allocated, even beyond the limit; later
+    /// requests are rejected instead.
     pub(super) fn add_bytes(&self, bytes: usize) {
         self.0.used_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Gives bytes back.
+    /// Returns bytes to the budget.
     pub(super) fn release_bytes(&self, bytes: usize) {
         self.0.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Whether an answer of so many bytes fits.
+    /// Whether a response of this size fits.
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         self.used_bytes().saturating_add(bytes) <= self.0.max_bytes
     }

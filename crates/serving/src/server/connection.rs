@@ -1,4 +1,4 @@
-//! One connection, in a task of its own, from its first byte to its last.
+//! The task of one connection, from the first byte to the last.
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -20,12 +20,12 @@ use super::watched_stream::WatchedStream;
 use super::{ListenerContext, ShutdownTokens};
 use crate::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 
-/// The window of a connection that serves pages and REST over HTTP/2.
+/// HTTP/2 connection window of HTTP listeners.
 const HTTP_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// What is buffered of one HTTP/1 connection, either way; a head must fit in.
+/// Buffer of an HTTP/1 connection per direction; must hold a request head.
 const HTTP1_BUFFER_BYTES: usize = MAX_HEAD_BYTES + MAX_TARGET_BYTES;
 
-/// Where the streams of HTTP/2 connections are worked on. A fault on one's way is told to its client, by a reset.
+/// Spawns the tasks of HTTP/2 streams. A panic resets the stream.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StreamExecutor;
 
@@ -39,7 +39,7 @@ where
     }
 }
 
-/// How connections of a listener are served.
+/// Builds the HTTP settings for a listener's connections.
 pub(super) fn connection_builder(
     protocol: ListenerProtocol,
     limits: &ConnectionLimits,
@@ -49,8 +49,8 @@ pub(super) fn connection_builder(
         ListenerProtocol::Http => HTTP_CONNECTION_WINDOW_BYTES,
         ListenerProtocol::Grpc => CONNECTION_WINDOW_BYTES,
     };
-    // No pings: clients of some gRPC libraries take them for a flood, and a peer that is gone is found by TCP's own
-    // (see `tune`).
+    // No HTTP/2 pings: some gRPC client libraries treat them as a flood. Lost peers are detected by
+    // TCP keepalive (see `configure_socket`).
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -59,7 +59,8 @@ pub(super) fn connection_builder(
         .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(16 << 10)
         .max_pending_accept_reset_streams(Some(200));
-    // Times are kept by `Activity`, which knows a half head from a connection that is kept for later.
+    // `ConnectionActivity` enforces the timeouts: it distinguishes an incomplete head
+    // from an idle connection.
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -71,8 +72,8 @@ pub(super) fn connection_builder(
     }
 }
 
-/// Serves a connection until it ends. A TLS handshake belongs here, before the first byte is read: in this task, within the
-/// time for a head, and with the place taken.
+/// Serves a connection until it ends. A TLS handshake would belong here, before the first read: in
+/// this task, within the header timeout, and counted by the slot.
 pub(super) async fn serve_connection<S>(
     stream: S,
     local: IpAddr,
@@ -94,7 +95,7 @@ pub(super) async fn serve_connection<S>(
     };
     let mut connection = pin!(builder.serve_connection(io, handler));
     let mut check = pin!(tokio::time::sleep(first_check_delay(&listener.limits)));
-    // Children: what all connections share would be locked at every step of each of them.
+    // Child tokens: polling the shared token would contend on its lock for all connections.
     let (stop, close) = (shutdown.stop.child_token(), shutdown.close.child_token());
     let mut ending_since = None;
     loop {
@@ -115,7 +116,7 @@ pub(super) async fn serve_connection<S>(
                     }
                     ConnectionAction::Close => return,
                 };
-                // A little later than needed, so that one look is enough.
+                // Slightly late, so that one check is enough.
                 check.as_mut().reset(Instant::now() + next_check + Duration::from_millis(5));
             }
             () = stop.cancelled(), if ending_since.is_none() => {
@@ -129,7 +130,7 @@ pub(super) async fn serve_connection<S>(
     }
 }
 
-/// A silent connection is to be found at its time, not at twice of it.
+/// The first check is due with the shortest timeout, so that a silent connection is closed on time.
 fn first_check_delay(limits: &ConnectionLimits) -> Duration {
     limits.header_timeout.min(limits.idle_timeout)
 }

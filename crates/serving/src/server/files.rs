@@ -1,11 +1,12 @@
-//! How many files a process may have open: connections are files.
+//! Open file limit of the process, which bounds the number of connections.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// More files than this are of no use, and costly to programs that go through all of them.
+/// More file descriptors are not needed, and slow down programs that iterate over all of them.
 const MAX_OPEN_FILES: u64 = 65_536;
 
-/// Raises this process's soft limit of open files to the hard one, and says how many there are now.
+/// Raises the soft limit of open files to the hard limit, at most 65,536;
+/// returns the resulting limit.
 pub fn raise_file_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     let new_limit = hard.min(MAX_OPEN_FILES);

@@ -1,22 +1,23 @@
-//! Where the messages of a gRPC body begin and end: five bytes before each, the last four of them its length.
+//! Message framing of a gRPC body: a five-byte header before each message, with the length in
+//! the last four bytes.
 
 use crate::error::{ApiError, ErrorCode};
 
-/// Bytes that one byte may be unpacked to: the largest ratio of Deflate (zlib, "Technical Details").
+/// Maximum compression ratio of Deflate (zlib, "Technical Details").
 const MAX_DEFLATE_RATIO: usize = 1032;
 
-/// Follows a body message by message.
+/// Incremental parser of message boundaries.
 #[derive(Debug)]
 pub(super) struct GrpcFraming {
     head: [u8; 5],
-    /// Bytes of the head that are there.
+    /// Bytes of the header received.
     head_length: usize,
-    /// Bytes of the message that are not there.
+    /// Bytes of the message still to come.
     missing_bytes: usize,
     max_message_bytes: usize,
-    /// What the largest compressed message so far may have unpacked.
+    /// Upper bound of the decompressed size of the largest compressed message so far.
     unpacked_bytes: usize,
-    /// Whether the client may send messages whenever it likes.
+    /// Whether the method is client-streaming.
     is_stream: bool,
 }
 
@@ -32,22 +33,24 @@ impl GrpcFraming {
         }
     }
 
-    /// Whether the last message is whole and the next has not begun.
+    /// Whether the last message is complete and the next has not begun.
     pub(super) fn is_between_messages(&self) -> bool {
         self.head_length == 0 && self.missing_bytes == 0
     }
 
-    /// Whether nothing needs to come soon.
+    /// Whether the client may pause here: between two messages of a stream.
     pub(super) fn can_wait(&self) -> bool {
         self.is_stream && self.is_between_messages()
     }
 
-    /// The most bytes that a compressed message so far may have unpacked: whoever reads the body has room for them, and keeps it.
+    /// Upper bound of the decompressed size of a compressed message so far: the decoder allocates
+    /// this much and keeps the buffer.
     pub(super) fn unpacked_bytes(&self) -> usize {
         self.unpacked_bytes
     }
 
-    /// Follows the next bytes; true if a message ended in them. A message that is too large is refused by its head.
+    /// Parses the next bytes; true if a message ended in them. A message that is too large is
+    /// rejected at its header.
     pub(super) fn advance(&mut self, mut bytes: &[u8]) -> Result<bool, ApiError> {
         let mut ended = false;
         while !bytes.is_empty() {
@@ -71,7 +74,7 @@ impl GrpcFraming {
         Ok(ended)
     }
 
-    /// Reads a whole head; true if its message is empty.
+    /// Parses a complete header; true if its message is empty.
     fn begin_message(&mut self) -> Result<bool, ApiError> {
         let [is_compressed, length @ ..] = self.head;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);

@@ -1,4 +1,5 @@
-//! What becomes of one request: checked, let in, answered by the routes, its answer finished for the wire.
+//! Request handler: checks a request, admits it to the budget, calls the routes
+//! and wraps the response.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -24,21 +25,21 @@ use super::response_body::ResponseBody;
 use crate::error::{ApiError, ErrorCode};
 use crate::{grpc, grpc_guard, http_guard};
 
-/// What a listener speaks.
+/// Protocol of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerProtocol {
     /// HTTP/1.1 and HTTP/2, for REST and pages.
     Http,
-    /// gRPC: HTTP/2 alone.
+    /// gRPC, over HTTP/2 only.
     Grpc,
 }
 
-/// Answers the requests of one connection.
+/// Handles the requests of one connection.
 pub(super) struct ConnectionHandler {
     pub(super) listener: Arc<ListenerContext>,
     pub(super) routes: Router,
     pub(super) activity: Arc<ConnectionActivity>,
-    /// The address that the client reached.
+    /// The local address that the client connected to.
     pub(super) local_address: IpAddr,
 }
 
@@ -82,7 +83,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionHandler {
     }
 }
 
-/// Whether it asks how the process is, which must be answered above all when there is too much of everything.
+/// Whether this is a probe, which must be answered even under overload.
 fn is_probe(listener: &ListenerContext, request: &Request<Incoming>) -> bool {
     match listener.protocol {
         ListenerProtocol::Http => {
@@ -92,7 +93,7 @@ fn is_probe(listener: &ListenerContext, request: &Request<Incoming>) -> bool {
     }
 }
 
-/// Whether a request is taken at all, before any of its body is read.
+/// Accepts or rejects a request before its body is read.
 fn check_request(
     listener: &ListenerContext,
     in_flight: &InFlightRequest,
@@ -135,7 +136,7 @@ fn wrap_request_body(
         .map(|body| AxumBody::new(RequestBody::new(body, Arc::clone(in_flight), framing, timeout)))
 }
 
-/// The answer of a handler that panicked; the log says where.
+/// Response after a panic in a handler; the panic is logged.
 fn panic_response(is_grpc: bool) -> Response<AxumBody> {
     let error = ApiError::new(
         ErrorCode::InternalError,
@@ -144,7 +145,7 @@ fn panic_response(is_grpc: bool) -> Response<AxumBody> {
     if is_grpc { grpc_guard::refusal_response(error) } else { error.into_response() }
 }
 
-/// The answer of the routes, or that the client's own time is up.
+/// The routes' response, or `Timeout` after the client's own deadline.
 async fn with_call_timeout(
     timeout: Option<Duration>,
     response: impl Future<Output = Result<Response<AxumBody>, Infallible>>,
@@ -167,7 +168,8 @@ fn finish_response(
     if is_grpc {
         grpc::correct_status(response.headers_mut());
     } else {
-        // What only reads can be refused still; of anything else the answer is the only one to say that it was done.
+        // Only safe methods can still be rejected here: for others, the response is the only
+        // confirmation of the effect.
         let size = response.body().size_hint().lower();
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         if is_safe && size > super::budget::MAX_SMALL_BODY_BYTES && !in_flight.has_room_for(size) {

@@ -1,5 +1,5 @@
-//! One request, from the end of its head until the last byte of its answer is with the socket: what it takes of the
-//! budget, and that its connection is at work.
+//! Accounting of one request, from the end of its head until the last byte of the response is
+//! written to the socket: its bytes in the budget and its connection's activity.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,12 +10,13 @@ use super::activity::ConnectionActivity;
 use super::budget::{BudgetShare, ByteBudget, MAX_SMALL_BODY_BYTES, REQUEST_COST_BYTES};
 use crate::error::{ApiError, ErrorCode};
 
-/// A request in flight. Whoever still needs it holds it: the body that arrives, the answer, its parts that are being sent.
+/// A request in flight, shared by its body, its response and the response's unsent parts. Dropping
+/// the last reference ends it.
 #[derive(Debug)]
 pub(super) struct InFlightRequest {
     activity: Arc<ConnectionActivity>,
     budget: ByteBudget,
-    /// The share that it and a small body of it have.
+    /// Budget share of the request and of a small body.
     share: BudgetShare,
     taken_bytes: AtomicUsize,
 }
@@ -31,12 +32,12 @@ impl InFlightRequest {
         Arc::new(Self { activity, budget, share, taken_bytes: AtomicUsize::new(0) })
     }
 
-    /// Lets it in, or says that there is too much already.
+    /// Admits the request to the budget, or rejects it as overloaded.
     pub(super) fn admit(&self) -> Result<(), ApiError> {
         self.take_bytes(REQUEST_COST_BYTES, self.share)
     }
 
-    /// Takes room for bytes of its body, of which it holds so many already.
+    /// Reserves bytes for the body, which has reserved `held_bytes` already.
     pub(super) fn take_for_body(&self, bytes: usize, held_bytes: usize) -> Result<(), ApiError> {
         let small = held_bytes.saturating_add(bytes) <= MAX_SMALL_BODY_BYTES;
         self.take_bytes(bytes, if small { self.share } else { BudgetShare::Large })
@@ -52,7 +53,7 @@ impl InFlightRequest {
         Ok(())
     }
 
-    /// Counts an answer that is there already.
+    /// Adds an allocated response to the budget.
     pub(super) fn add_bytes(&self, bytes: usize) {
         self.budget.add_bytes(bytes);
         self.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -67,7 +68,7 @@ impl InFlightRequest {
         self.budget.has_room_for(bytes)
     }
 
-    /// A part of its answer, which knows when it is with the socket.
+    /// Wraps a part of the response to track when it has been written.
     pub(super) fn track_part(self: &Arc<Self>, part: Bytes) -> Bytes {
         self.activity.begin_sending();
         Bytes::from_owner(TrackedPart { part, request: Arc::clone(self) })

@@ -1,41 +1,42 @@
-//! How much and for how long one client may use a server.
+//! Limits of a listener per client and connection.
 
 use std::time::Duration;
 
-/// Streams that one HTTP/2 connection may have open, unless a server says otherwise.
+/// Default maximum of concurrent streams per HTTP/2 connection.
 const MAX_STREAMS_PER_CONNECTION: u32 = 200;
-/// Bytes of one request's head, over HTTP/1: what is longer is answered with 431.
+/// Maximum size of an HTTP/1 request head in bytes; larger heads get status 431.
 pub const MAX_HEAD_BYTES: usize = 32 << 10;
-/// Bytes of a request's target: what is longer is answered with 414.
+/// Maximum size of a request target in bytes; longer targets get status 414.
 pub const MAX_TARGET_BYTES: usize = 16 << 10;
-/// Bytes of one gRPC message, unless a server says otherwise.
+/// Default maximum size of a gRPC message in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
-/// Connections of one listener, where there are files enough.
+/// Maximum number of connections per listener, if there are enough file descriptors.
 const MAX_CONNECTIONS: usize = 2_000;
-/// However few files there are, a listener takes as many connections.
+/// Minimum number of connections per listener, even with few file descriptors.
 const MIN_CONNECTIONS: usize = 16;
 
-/// The limits of one listener.
+/// Limits of one listener.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
-    /// From a connection's first moment, or from the first byte of its next request, to the end of the head; an HTTP/2
-    /// preface must be there as soon.
+    /// Time from the connection's start, or from the first byte of its next request, to the end of
+    /// the head; also for the HTTP/2 preface.
     pub header_timeout: Duration,
-    /// A connection without a request for so long is closed.
+    /// Time after which a connection without a request is closed.
     pub idle_timeout: Duration,
-    /// A body, or one message of a stream, must have arrived after so long.
+    /// Time for receiving a body, or one message of a stream.
     pub body_timeout: Duration,
-    /// A connection of whose answers nothing was taken for so long is cut.
+    /// Time without write progress after which a connection is closed.
     pub write_timeout: Duration,
-    /// An older connection is asked to go: what it has begun is finished, the next request comes on another one.
+    /// Age at which a connection is shut down gracefully: requests in flight
+    /// finish, and clients reconnect.
     pub max_age: Duration,
-    /// Connections at a time.
+    /// Maximum number of concurrent connections.
     pub max_connections: usize,
-    /// Connections at a time from one address (IPv6: one /64).
+    /// Maximum number of concurrent connections per address (IPv6: per /64).
     pub max_connections_per_address: usize,
-    /// Streams that one HTTP/2 connection may have open; a client's next ones wait at its side.
+    /// Maximum concurrent streams per HTTP/2 connection; further streams queue at the client.
     pub max_streams: u32,
-    /// Bytes of one gRPC message.
+    /// Maximum size of a gRPC message in bytes.
     pub max_message_bytes: usize,
 }
 
@@ -56,8 +57,8 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// The limits of one of `listeners` listeners of a process that may open `files` files and keeps some of them back for
-    /// everything else, its databases above all.
+    /// Limits of one of `listeners` listeners in a process with `files` file descriptors, of which
+    /// `reserved_files` are kept for other uses, mainly databases.
     pub fn for_open_files(files: u64, reserved_files: u64, listeners: u64) -> Self {
         let left = files.saturating_sub(reserved_files) / listeners.max(1);
         let fitting = usize::try_from(left).unwrap_or(MAX_CONNECTIONS);
@@ -69,20 +70,20 @@ impl ConnectionLimits {
         }
     }
 
-    /// With so many streams on a connection.
+    /// Sets the maximum number of streams per connection.
     pub fn with_max_streams(mut self, streams: u32) -> Self {
         self.max_streams = streams;
         self
     }
 
-    /// With messages of at most so many bytes.
+    /// Sets the maximum size of a gRPC message.
     pub fn with_max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
         self
     }
 }
 
-/// One address alone never takes all.
+/// Three quarters, so that one address cannot use all connections.
 fn max_per_address(connections: usize) -> usize {
     connections - connections / 4
 }

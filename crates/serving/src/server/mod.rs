@@ -1,8 +1,9 @@
-//! The accept loop of every listener of the platform, and what its connections may cost.
+//! Accept loop and connection limits of all listeners.
 //!
-//! A connection has a place (`registry`), a task (`connection`), times to keep (`activity`); a request is checked before its
-//! body is read (`handler`), and what it makes the process hold is counted until the last byte of its answer is with the
-//! socket (`budget`, `in_flight`, `request_body`, `response_body`).
+//! - Shape: each connection has a slot (`registry`), a task (`connection`) and timeouts
+//!   (`activity`). A request is checked before its body is read (`handler`).
+//! - Cost: all memory held for requests is counted against one byte budget until the response is
+//!   written to the socket (`budget`, `in_flight`, `request_body`, `response_body`).
 
 mod activity;
 mod budget;
@@ -39,47 +40,47 @@ use crate::http_guard::AllowedHosts;
 use crate::listen::PortListeners;
 use registry::ConnectionRegistry;
 
-/// After an accept that failed for want of files or memory.
+/// Wait after a failed accept for lack of file descriptors or memory.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// A peer that is gone without a word is found after this and three probes.
+/// Idle time before the TCP keepalive probes that detect a lost peer.
 const KEEPALIVE_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBE_COUNT: u32 = 3;
-/// The same while bytes are under way to it.
+/// Time to detect a lost peer while sent data is unacknowledged.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a port serves, and how much of it.
+/// Protocol, limits and budget of a port.
 #[derive(Debug)]
 pub struct ServerOptions {
-    /// What is spoken.
+    /// HTTP or gRPC.
     pub protocol: ListenerProtocol,
-    /// The names it answers to.
+    /// Accepted host names.
     pub hosts: AllowedHosts,
-    /// What one client may use.
+    /// Limits per connection and client address.
     pub limits: ConnectionLimits,
-    /// What all together may use; shared by the ports of a process.
+    /// Byte budget, shared by all ports of a process.
     pub budget: ByteBudget,
 }
 
-/// What all connections of a port share.
+/// State shared by all connections of a port.
 #[derive(Debug)]
 struct ListenerContext {
     protocol: ListenerProtocol,
     hosts: AllowedHosts,
     limits: ConnectionLimits,
     budget: ByteBudget,
-    /// Paths of the calls whose clients send a stream of messages.
+    /// Paths of client-streaming methods.
     client_streams: Vec<String>,
 }
 
-/// What ends connections: `stop` asks them to finish, `cut` does not ask.
+/// Tokens that end connections: `stop` gracefully, `close` immediately.
 #[derive(Debug, Clone)]
 struct ShutdownTokens {
     stop: CancellationToken,
     close: CancellationToken,
 }
 
-/// A port that is being served.
+/// A running server on one port.
 #[derive(Debug)]
 pub struct RunningServer {
     connections: TaskTracker,
@@ -87,20 +88,20 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
-    /// Waits until, after `stop`, the last connection has ended.
+    /// Waits until the last connection has ended, after `stop` was cancelled.
     pub async fn wait_until_closed(&self) {
         self.connections.wait().await;
     }
 
-    /// Ends every connection now, whatever it has begun.
+    /// Closes all connections immediately, including those with requests in flight.
     pub fn close_connections(&self) {
         self.shutdown.stop.cancel();
         self.shutdown.close.cancel();
     }
 }
 
-/// Serves `routes` on all addresses until `stop`: then the port closes, requests in flight are finished, and connections
-/// without any end at once.
+/// Serves `routes` on all addresses until `stop` is cancelled: then the port is closed, requests in
+/// flight finish, and idle connections close after a short grace period.
 pub fn serve_routes(
     listeners: PortListeners,
     routes: Router,
@@ -114,7 +115,7 @@ pub fn serve_routes(
         if protocol == ListenerProtocol::Grpc { grpc::client_stream_paths() } else { Vec::new() };
     let listener = Arc::new(ListenerContext { protocol, hosts, limits, budget, client_streams });
     let (connections, shutdown) = (TaskTracker::new(), ShutdownTokens::new(stop));
-    // Without a state of its own the router makes its table once, not for each request.
+    // With its state set, the router builds its routing table once, not per request.
     let routes: Router = routes.with_state(());
     for socket in listeners.into_inner() {
         let port = PortAcceptor {
@@ -131,7 +132,7 @@ pub fn serve_routes(
     RunningServer { connections, shutdown }
 }
 
-/// One socket that listens.
+/// Accept loop of one listening socket.
 struct PortAcceptor {
     socket: TcpListener,
     registry: Arc<ConnectionRegistry>,
@@ -174,14 +175,14 @@ impl PortAcceptor {
     }
 }
 
-/// Whether only the connection that was to be accepted is gone.
+/// Whether the error concerns only the connection to be accepted.
 fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// No Nagle's delay; peers that are gone are noticed. Answers the connection's own address; fails only if the connection is
-/// gone already.
+/// Disables Nagle's algorithm and enables detection of lost peers. Returns the connection's local
+/// address; fails only if the connection is already closed.
 fn configure_socket(stream: &TcpStream) -> io::Result<IpAddr> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);

@@ -1,4 +1,5 @@
-//! The open connections of a listener: how many there are, by address, and which of them makes room for another one.
+//! Registry of a listener's open connections: limits in total and per address, and
+//! eviction of idle connections.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::activity::ConnectionActivity;
 use super::limits::ConnectionLimits;
 
-/// The open connections of a listener.
+/// The open connections of one listener.
 #[derive(Debug)]
 pub(super) struct ConnectionRegistry {
     listener: &'static str,
@@ -23,7 +24,7 @@ struct OpenConnections {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// A connection's place; free again when dropped.
+/// A connection's slot; released when dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     registry: Arc<ConnectionRegistry>,
@@ -41,8 +42,8 @@ impl ConnectionRegistry {
         })
     }
 
-    /// A place for a connection from `address`. If there is none, the connection that has been without a request for
-    /// longest goes; `None` if all are at work.
+    /// Acquires a slot for a connection from `address`. At a limit, the connection that is idle
+    /// longest is evicted; `None` if all are busy.
     pub(super) fn acquire_slot(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionSlot> {
         let address = client_network(address);
         let mut open = self.lock_connections();
@@ -73,7 +74,7 @@ impl ConnectionRegistry {
     }
 
     fn update_gauge(&self, open: &OpenConnections) {
-        // A gauge of a few thousand at most.
+        // A gauge of a few thousand at most: exact as `f64`.
         #[allow(clippy::cast_precision_loss)]
         metrics::gauge!("connections_open", "listener" => self.listener)
             .set(open.connections.len() as f64);
@@ -95,7 +96,7 @@ impl OpenConnections {
         }
     }
 
-    /// Closes the connection (of this address, if one is given) that has been idle for longest.
+    /// Evicts the connection that is idle longest, optionally of one address only.
     fn evict_idle(&mut self, only_address: Option<IpAddr>) -> bool {
         let candidates = self
             .connections
@@ -120,7 +121,8 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// What counts as one address: of IPv6 a whole /64, which any household has.
+/// The unit of the limit per address: an IPv4 address or an IPv6 /64, the size
+/// assigned to a household.
 fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

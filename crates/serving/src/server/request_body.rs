@@ -1,4 +1,4 @@
-//! The body of a request on its way in: counted against the budget as it comes, and here in time.
+//! Request body wrapper: reserves budget as data arrives and enforces the body timeout.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use super::framing::GrpcFraming;
 use super::in_flight::InFlightRequest;
 use crate::error::{ApiError, ErrorCode};
 
-/// What a part of a body costs beside its bytes: somebody may send it byte by byte.
+/// Overhead per chunk: a client may send a body byte by byte.
 const PART_COST_BYTES: usize = 64;
 
-/// What a body ends with if it does not end well: [`ApiError`], or for gRPC the [`Status`] that it is there.
+/// Error of an incomplete body: [`ApiError`], or for gRPC its [`Status`].
 type RequestBodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The body of a request.
+/// An incoming body with its accounting.
 pub(super) struct RequestBody {
     body: Incoming,
     request: Arc<InFlightRequest>,
-    /// Of gRPC: where its messages end.
+    /// Message framing, for gRPC only.
     framing: Option<GrpcFraming>,
-    /// Taken of the budget for what it holds.
+    /// Bytes reserved for received data.
     held_bytes: usize,
-    /// Taken of it for a compressed message, unpacked: its room stays as long as the body.
+    /// Bytes reserved for decompression; kept until the body ends, like the decoder's buffer.
     unpacked_bytes: usize,
     timeout: Duration,
-    /// Made when the body makes somebody wait for the first time.
+    /// Started when the body first has no data available.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -46,11 +46,11 @@ impl RequestBody {
         Self { body, request, framing, held_bytes: 0, unpacked_bytes: 0, timeout, deadline: None }
     }
 
-    /// Takes room for a part and follows the messages in it.
+    /// Reserves budget for a chunk and parses the messages in it.
     fn count_part(&mut self, part: &Bytes) -> Result<(), ApiError> {
         if let Some(framing) = &mut self.framing {
             if framing.is_between_messages() {
-                // Whoever reads on has done with the message before.
+                // The previous message has been consumed when the next one is read.
                 self.request.release_bytes(std::mem::take(&mut self.held_bytes));
             }
             if framing.advance(part)? {
@@ -68,7 +68,7 @@ impl RequestBody {
         Ok(())
     }
 
-    /// Whether it may take as long as it likes just now: a stream between two messages.
+    /// Whether no timeout applies now: between two messages of a stream.
     fn can_wait(&self) -> bool {
         self.framing.as_ref().is_some_and(GrpcFraming::can_wait)
     }

@@ -1,4 +1,5 @@
-//! The body of an answer on its way out: in parts of a bounded size, counted until the socket has them.
+//! Response body wrapper: splits data into bounded parts and accounts for it until it is
+//! written to the socket.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,20 +13,20 @@ use super::in_flight::InFlightRequest;
 use crate::error::{ApiError, ErrorCode};
 use crate::grpc;
 
-/// The protocol libraries take as much as this at once, whatever the client takes.
+/// Maximum part size: hyper buffers a whole part, independent of the client's reading speed.
 const MAX_PART_BYTES: usize = 128 << 10;
-/// A gRPC answer that is larger is given up when the budget has no room; one that is smaller may be of something that
-/// was done, and leaves.
+/// A larger gRPC message is dropped if the budget has no room. Smaller ones are always sent,
+/// because they may confirm an effect.
 const LARGE_MESSAGE_BYTES: usize = 1 << 20;
 
-/// The body of an answer.
+/// An outgoing body with its accounting.
 pub(super) struct ResponseBody {
     body: AxumBody,
     request: Arc<InFlightRequest>,
     is_grpc: bool,
-    /// What the body gave last and is not sent.
+    /// Remainder of the last data frame, not yet sent.
     unsent: Bytes,
-    /// Taken of the budget for it.
+    /// Bytes reserved for that frame.
     held_bytes: usize,
     is_given_up: bool,
 }
@@ -40,7 +41,7 @@ impl ResponseBody {
         Frame::data(self.request.track_part(part))
     }
 
-    /// Takes what the body gives next; the frame that is sent instead, if there is no room for it.
+    /// Takes the next data frame; returns the trailers to send instead if there is no room for it.
     fn accept_data(&mut self, data: Bytes) -> Option<Frame<Bytes>> {
         if self.is_grpc
             && data.len() > LARGE_MESSAGE_BYTES
@@ -54,7 +55,7 @@ impl ResponseBody {
                 message,
             ))));
         }
-        // What is smaller is part of what a request costs by itself.
+        // Smaller frames are covered by the request's fixed cost.
         if data.len() > MAX_PART_BYTES {
             self.held_bytes = data.len();
             self.request.add_bytes(self.held_bytes);

@@ -1,4 +1,4 @@
-//! What bodies may cost all together, and how long each may take.
+//! Hazard: request bodies exceed the memory budget or never end.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a connection may do, and for how long.
+//! Hazard: connections that occupy the server without making progress.
 
 use std::time::Duration;
 

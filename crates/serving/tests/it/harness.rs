@@ -1,4 +1,4 @@
-//! A small server on a port of its own, and raw connections to it.
+//! A small server on a free port, and raw connections to it.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Nothing here takes as long.
+/// Timeout of every wait in these tests.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of the answer to `GET /large`.
+/// Size in bytes of the response to `GET /large`.
 pub const LARGE: usize = 32 << 20;
 
 pub struct Server {
@@ -63,7 +63,7 @@ impl Server {
         Raw(TcpStream::connect(("127.0.0.1", self.port)).await.unwrap())
     }
 
-    /// Waits until everything that was taken of the budget is back.
+    /// Waits until the whole budget is released.
     pub async fn is_even(&self) {
         let even = async {
             while self.budget.used_bytes() > 0 {
@@ -91,7 +91,7 @@ fn routes() -> Router {
         .route("/echo", post(echo))
 }
 
-/// A connection, byte by byte.
+/// A raw TCP connection.
 pub struct Raw(pub TcpStream);
 
 impl Raw {
@@ -109,12 +109,12 @@ impl Raw {
         self.send(part).await;
     }
 
-    /// Reads until so much is there as `until` says, or to the end.
+    /// Reads until `until` has been received, or to the end.
     pub async fn read_until(&mut self, until: &str) -> String {
         let mut read = Vec::new();
         let reading = async {
             while !String::from_utf8_lossy(&read).contains(until) {
-                // A connection that is cut has ended, too.
+                // A reset connection counts as its end.
                 if self.0.read_buf(&mut read).await.unwrap_or(0) == 0 {
                     break;
                 }
@@ -124,14 +124,14 @@ impl Raw {
         String::from_utf8_lossy(&read).into_owned()
     }
 
-    /// Everything until the server closes the connection, and how long that took.
+    /// Reads until the server closes the connection; returns the data and the duration.
     pub async fn read_to_end(&mut self) -> (String, Duration) {
         let began = Instant::now();
         let read = self.read_until("\0never\0").await;
         (read, began.elapsed())
     }
 
-    /// Whether the server has not closed it.
+    /// Whether the server has not closed the connection.
     pub async fn is_open(&mut self) -> bool {
         let mut byte = [0];
         match timeout(Duration::from_millis(20), self.0.peek(&mut byte)).await {

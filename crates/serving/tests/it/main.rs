@@ -1,4 +1,4 @@
-//! What clients meet: raw sockets against the accept loop.
+//! Integration tests of the accept loop with raw sockets.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Hazard: who asks a full server how it is gets no answer, and takes it for dead.
+//! Hazard: an overloaded server does not answer probes and is restarted.
 
 use serving::peer::GrpcPeer;
 use serving::server::{ByteBudget, ConnectionLimits, ListenerProtocol};
@@ -10,7 +10,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::Server;
 
-/// Less than what one request costs.
+/// Less than the cost of one request.
 const FULL: usize = 1 << 10;
 
 #[tokio::test]
