@@ -21,7 +21,6 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
 use lock_waits::LockWaitFilter;
-pub use panic_hook::PANIC_EXIT_CODE as EXIT_CODE_OF_A_PANIC;
 use writer::LogWriter;
 
 /// Crates whose log lines contain no secrets at any level: the platform's own.

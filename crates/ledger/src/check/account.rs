@@ -119,13 +119,21 @@ fn describe_misplacement(
     if intern_account(type_name, attributes.to_owned()).id != id {
         return Some(format!("its id {id} is another account's"));
     }
-    // The shard key of a deleted type is unknown.
+    let hash = hash_shard_key(context, type_name, attributes)?;
+    let owner = &context.shards.shard_of_hash(hash).name;
+    (*owner != context.shard.name).then(|| format!("belongs to shard {owner}"))
+}
+
+/// Shard hash of an account's key attributes; `None` for a deleted type, whose shard key is unknown.
+pub(super) fn hash_shard_key(
+    context: &LedgerCheckContext<'_>,
+    type_name: &str,
+    attributes: &str,
+) -> Option<ShardHash> {
     let account_type = context.types.accounts.get(type_name)?;
     let mut key = parse_canonical(attributes);
     key.retain(|(name, _)| account_type.shard_key.contains(name));
-    let hash = ShardHash::from_shard_key(&encode_canonical(
-        key.iter().map(|(name, value)| (name.as_str(), value.as_str())),
-    ));
-    let owner = &context.shards.shard_of_hash(hash).name;
-    (*owner != context.shard.name).then(|| format!("belongs to shard {owner}"))
+    let canonical =
+        encode_canonical(key.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    Some(ShardHash::from_shard_key(&canonical))
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use store::Result;
 use uuid::Uuid;
 
+use super::account::{LedgerCheckContext, hash_shard_key};
 use super::duplicates::DuplicateEventKeys;
 use super::report::{LedgerCheckKind, LedgerCheckReport};
 use super::rows::{AccountRow as _, LedgerCheckEventRow};
@@ -14,7 +15,7 @@ use crate::json;
 
 /// Checks a page of events in one round trip.
 pub(super) async fn check_event_contents(
-    shard: &str,
+    context: &LedgerCheckContext<'_>,
     snapshot: &mut ShardSnapshot,
     events: &VecDeque<LedgerCheckEventRow>,
     duplicates: &mut DuplicateEventKeys,
@@ -22,14 +23,14 @@ pub(super) async fn check_event_contents(
 ) -> Result<()> {
     let mut hashed_events = Vec::with_capacity(events.len());
     for event in events {
-        match hash_event(event) {
+        match hash_event(event, context) {
             Ok((key, content)) => {
                 let (_, account) = event.account();
                 duplicates.note_event(key, account.unwrap_or_default().0, &event.event_id);
                 hashed_events.push((event, key, content));
             }
             Err(what) => report.add_difference(
-                Some(shard),
+                Some(&context.shard.name),
                 LedgerCheckKind::Content,
                 format!("event {}: {what}", event.event_id),
             ),
@@ -50,7 +51,7 @@ pub(super) async fn check_event_contents(
         let (_, account) = event.account();
         let name = account.unwrap_or_default().0;
         report.add_difference(
-            Some(shard),
+            Some(&context.shard.name),
             LedgerCheckKind::Content,
             format!("event {name}/{} {what}", event.event_id),
         );
@@ -59,9 +60,14 @@ pub(super) async fn check_event_contents(
 }
 
 /// Hash and fingerprint of an event, or why they cannot be computed.
-fn hash_event(event: &LedgerCheckEventRow) -> std::result::Result<(Uuid, Uuid), String> {
+fn hash_event(
+    event: &LedgerCheckEventRow,
+    context: &LedgerCheckContext<'_>,
+) -> std::result::Result<(Uuid, Uuid), String> {
     let (id, account) = event.account();
     let (type_name, account) = account.ok_or_else(|| format!("its account ({id}) is not there"))?;
+    let shard_hash = hash_shard_key(context, type_name, account)
+        .ok_or_else(|| format!("its type {type_name} is not there"))?;
     let attribute_set = event.tuple.as_deref().ok_or("its auxiliary attributes are not there")?;
     let amount = event.parse_amount().ok_or("its amount is none that the ledger takes")?;
     let info = event.info.as_deref().map(json::canonicalize_json).transpose();
@@ -71,7 +77,7 @@ fn hash_event(event: &LedgerCheckEventRow) -> std::result::Result<(Uuid, Uuid), 
     let (event_id, dt) = (event.event_id.as_str(), event.dt);
     let content =
         LedgerEventContent { type_name, event_id, dt, account, attribute_set, amount, info: &info };
-    Ok((content.key_hash(), content.content_fingerprint()))
+    Ok((content.key_hash(shard_hash), content.content_fingerprint()))
 }
 
 const READ_FINGERPRINTS_SQL: &str =

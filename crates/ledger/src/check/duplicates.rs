@@ -1,5 +1,9 @@
-//! Duplicate event keys across shards: one event id under two shard keys passes each shard's dedup.
-//! Merges the sorted keys of all shards.
+//! Event ids that are used under several shard keys: each is an event of its own, most likely by
+//! mistake.
+//!
+//! - Shape: merges the sorted keys of all shards. Keys of one type and event id start with the same
+//!   8 bytes (`LedgerEventContent::key_hash`).
+//! - Cost: reads all keys by index, 20,000 in a round trip.
 
 use std::collections::BTreeMap;
 
@@ -10,24 +14,28 @@ use super::LedgerCheckProgress;
 use super::numbers::read_event_counts;
 use super::report::{LedgerCheckKind, LedgerCheckReport};
 use super::snapshot::{ShardSnapshot, SnapshotCursor, SnapshotCursorRows};
-use crate::sharding::LedgerShards;
+use crate::sharding::{LedgerShards, Shard};
 
-/// Maximum number of duplicate keys listed.
-const MAX_REPORTED_KEYS: usize = 100;
+/// Maximum number of event ids listed.
+const MAX_REPORTED_IDS: usize = 100;
 
-/// Keys that exist on several shards.
+/// Type and event id as the first 8 bytes of a key.
+type EventIdHash = u64;
+
+/// Event ids with several keys.
 #[derive(Debug, Default)]
 pub(super) struct DuplicateEventKeys {
-    reported: BTreeMap<Uuid, DuplicateEventKey>,
-    /// Duplicate keys beyond [`MAX_REPORTED_KEYS`].
+    reported: BTreeMap<EventIdHash, DuplicateEventId>,
+    /// Event ids beyond [`MAX_REPORTED_IDS`].
     unreported_count: usize,
 }
 
 #[derive(Debug, Default)]
-struct DuplicateEventKey {
+struct DuplicateEventId {
+    /// The shard of each key.
     shard_names: Vec<String>,
-    /// Type and id, once an event with this key is read; dropped events have no row.
-    event_name: Option<String>,
+    /// Type and id of each event that is read under one of the keys; dropped events have no row.
+    event_names: Vec<String>,
 }
 
 impl DuplicateEventKeys {
@@ -36,9 +44,6 @@ impl DuplicateEventKeys {
         on_progress: &mut impl FnMut(LedgerCheckProgress<'_>),
     ) -> Result<Self> {
         let mut duplicates = Self::default();
-        if shards.all().len() < 2 {
-            return Ok(duplicates);
-        }
         let (mut done_events, mut total_events) = (0, 0);
         let mut sources = Vec::new();
         for shard in shards.all() {
@@ -48,6 +53,7 @@ impl DuplicateEventKeys {
                 SnapshotCursorRows::<(Uuid,)>::open(&mut snapshot, EVENT_KEYS_CURSOR).await?;
             sources.push((shard, snapshot, keys));
         }
+        let mut current: (EventIdHash, Vec<&str>) = (0, Vec::new());
         loop {
             for (_, snapshot, keys) in &mut sources {
                 if keys.fetch_page(snapshot).await? {
@@ -59,46 +65,47 @@ impl DuplicateEventKeys {
                     });
                 }
             }
-            let Some(lowest_key) =
-                sources.iter().filter_map(|(_, _, keys)| keys.first_row()).min().copied()
-            else {
+            let Some((shard, key)) = pop_lowest_key(&mut sources) else {
+                duplicates.add_id(current.0, &current.1);
                 return Ok(duplicates);
             };
-            let mut shard_names = Vec::new();
-            for (shard, _, keys) in &mut sources {
-                if keys.first_row() == Some(&lowest_key) {
-                    keys.page().pop_front();
-                    shard_names.push(shard.name.as_str());
-                }
+            if key != current.0 {
+                duplicates.add_id(current.0, &current.1);
+                current = (key, Vec::new());
             }
-            duplicates.add_key(lowest_key.0, &shard_names);
+            current.1.push(shard);
         }
     }
 
-    fn add_key(&mut self, key: Uuid, shard_names: &[&str]) {
-        match shard_names {
-            [_] => {}
-            _ if self.reported.len() == MAX_REPORTED_KEYS => self.unreported_count += 1,
-            _ => {
-                let shards = shard_names.iter().map(|name| (*name).to_owned()).collect();
-                self.reported
-                    .insert(key, DuplicateEventKey { shard_names: shards, event_name: None });
-            }
+    fn add_id(&mut self, id: EventIdHash, shard_names: &[&str]) {
+        if shard_names.len() < 2 {
+            return;
         }
+        if self.reported.len() == MAX_REPORTED_IDS {
+            self.unreported_count += 1;
+            return;
+        }
+        let shard_names = shard_names.iter().map(|name| (*name).to_owned()).collect();
+        self.reported.insert(id, DuplicateEventId { shard_names, event_names: Vec::new() });
     }
 
-    /// Names a duplicate key after its event.
+    /// Names a duplicate id after an event that has it.
     pub(super) fn note_event(&mut self, key: Uuid, type_name: &str, event_id: &str) {
-        if let Some(found) = self.reported.get_mut(&key) {
-            found.event_name = Some(format!("{type_name}/{event_id}"));
+        if let Some(found) = self.reported.get_mut(&id_hash(key)) {
+            found.event_names.push(format!("{type_name}/{event_id}"));
         }
     }
 
     pub(super) fn add_to_report(self, report: &mut LedgerCheckReport) {
-        for (key, found) in self.reported {
-            let event = found
-                .event_name
-                .unwrap_or_else(|| format!("whose events were dropped (key {key})"));
+        for (hash, mut found) in self.reported {
+            found.event_names.sort_unstable();
+            found.event_names.dedup();
+            let event = match found.event_names.as_slice() {
+                [] => format!("whose events were dropped (key {hash:016x}…)"),
+                [name] => name.clone(),
+                // Two ids with the same 8 bytes: a coincidence.
+                _ => continue,
+            };
             let what = format!(
                 "event {event} is on the shards {}: one id under several shard keys",
                 found.shard_names.join(", ")
@@ -107,6 +114,21 @@ impl DuplicateEventKeys {
         }
         report.count_unreported(self.unreported_count);
     }
+}
+
+type ShardKeys<'s> = (&'s Shard, ShardSnapshot, SnapshotCursorRows<(Uuid,)>);
+
+/// Removes the lowest of all shards' next keys; its shard, and the part of the type and event id.
+fn pop_lowest_key<'s>(sources: &mut [ShardKeys<'s>]) -> Option<(&'s str, EventIdHash)> {
+    let heads = sources.iter().enumerate();
+    let (_, lowest) = heads.filter_map(|(n, (_, _, keys))| Some((*keys.first_row()?, n))).min()?;
+    let (shard, _, keys) = sources.get_mut(lowest)?;
+    let (key,) = keys.page().pop_front()?;
+    Some((shard.name.as_str(), id_hash(key)))
+}
+
+fn id_hash(key: Uuid) -> EventIdHash {
+    key.as_u64_pair().0
 }
 
 const EVENT_KEYS_CURSOR: SnapshotCursor = SnapshotCursor {

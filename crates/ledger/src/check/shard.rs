@@ -37,7 +37,7 @@ pub(super) async fn check_shard(
     loop {
         if rows.refill(&mut snapshot).await? {
             let page = rows.events.page();
-            contents::check_event_contents(&shard.name, &mut snapshot, page, duplicates, report)
+            contents::check_event_contents(&context, &mut snapshot, page, duplicates, report)
                 .await?;
             shard_report.events += page.len() as i64;
             on_progress(LedgerCheckProgress {

@@ -1,7 +1,8 @@
 //! Ledger events: validation, batched writes, listing and lookup.
 //!
 //! - Shape: an event is one row, written once and never updated.
-//! - Promise: idempotent by (type, event id) within a shard. The hash of the key and the
+//! - Promise: idempotent by (type, event id) within a shard key, so that no answer depends on how
+//!   many shards there are. The hash of the key and the
 //!   fingerprint of the content stay in `event_keys` forever.
 
 mod dedup;
@@ -89,7 +90,8 @@ impl LedgerEvent {
             amount,
             info: canonical_info.as_deref().unwrap_or_default(),
         };
-        let (key, fingerprint) = (event_content.key_hash(), event_content.content_fingerprint());
+        let (key, fingerprint) =
+            (event_content.key_hash(shard_hash), event_content.content_fingerprint());
         let type_name = account_type.name.clone();
         Self {
             type_name,
@@ -120,9 +122,12 @@ pub(crate) struct LedgerEventContent<'a> {
 }
 
 impl LedgerEventContent<'_> {
-    /// Hash of type and event id: the idempotency key within the shard.
-    pub(crate) fn key_hash(&self) -> Uuid {
-        uuid_of_digest(digest_parts([self.type_name.as_bytes(), self.event_id.as_bytes()]))
+    /// Idempotency key: 8 bytes of the hash of type and event id, then 8 more bytes of it combined with
+    /// the shard key's hash. One event id under two shard keys is two events; both start alike.
+    pub(crate) fn key_hash(&self, shard_hash: ShardHash) -> Uuid {
+        let digest = digest_parts([self.type_name.as_bytes(), self.event_id.as_bytes()]);
+        let (id_half, mixed_half) = uuid_of_digest(digest).as_u64_pair();
+        Uuid::from_u64_pair(id_half, mixed_half ^ shard_hash.hash_prefix())
     }
 
     /// Hash of the whole content: distinguishes a duplicate from a conflict under the same key.

@@ -44,7 +44,9 @@ impl Default for ReconcileOptions {
 
 impl fmt::Debug for ReconcileOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pace").field("pool_size", &self.pool_size).finish_non_exhaustive()
+        f.debug_struct("ReconcileOptions")
+            .field("pool_size", &self.pool_size)
+            .finish_non_exhaustive()
     }
 }
 
