@@ -20,8 +20,8 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// A process without a heartbeat for this long is shown as dead; three heartbeats may be missed.
 pub const SILENT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The row of a process without a heartbeat for this long is deleted by another process's
-/// heartbeat.
+/// The row of a process without a heartbeat for this long is deleted
+/// by another process's heartbeat.
 const FORGET_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Maximum number of processes listed.
@@ -30,7 +30,7 @@ const MAX_LISTED_PROCESSES: i64 = 1000;
 /// Description of a process, written with its heartbeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessDescription {
-    /// Host name.
+    /// Host name, from the kernel.
     pub host: String,
     /// Process id on that host.
     pub pid: i32,
@@ -41,7 +41,7 @@ pub struct ProcessDescription {
 }
 
 impl ProcessDescription {
-    /// Describes this process.
+    /// Describes this process with `roles`.
     pub fn of_this_process(roles: &[ProcessRole]) -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
         Self {
@@ -58,7 +58,7 @@ impl ProcessDescription {
 pub struct ProcessRow {
     /// Random id, new for every start.
     pub process_id: Uuid,
-    /// Host name.
+    /// Host name, from the kernel.
     pub host: String,
     /// Process id on that host.
     pub pid: i32,
@@ -100,7 +100,7 @@ pub async fn run_heartbeat(pool: PgPool, process: ProcessDescription, stop: Canc
     let _ = timeout(Duration::from_secs(1), forget_process(&pool, process_id)).await;
 }
 
-/// Writes a heartbeat.
+/// Writes a heartbeat and deletes silent rows.
 pub async fn refresh_process(
     pool: &PgPool,
     process_id: Uuid,

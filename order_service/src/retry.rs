@@ -1,7 +1,8 @@
 //! Retry claimer: claims due jobs from the retry queue, loads their orders and sends them into the
 //! pipeline.
 //!
-//! - Shape: claims the latest jobs first, at most `max_in_flight` in the pipeline.
+//! - Shape: at most `max_in_flight` retried orders; of a backlog three quarters latest first, a
+//!   quarter oldest first.
 //! - Cost: two round trips per claim; the next claim waits until half of the permits are free.
 //! - Outage: while the breaker is open, one probe at a time is claimed; the other orders wait in
 //!   the queue, unclaimed.
@@ -81,7 +82,7 @@ impl RetryClaimer {
     }
 
     async fn claim_jobs(&self, permits: &Arc<Semaphore>, limit: usize) -> Result<usize> {
-        // Latest first: new orders do not wait behind the backlog of an outage.
+        // Latest first: a new order does not wait behind the backlog of an outage.
         let jobs = self.jobs.claim_latest_first(limit).await?;
         let ids: Vec<i32> = jobs.iter().filter_map(job_order_id).collect();
         if ids.is_empty() {

@@ -47,7 +47,7 @@ pub struct OrderApiLimits {
 #[derive(Clone)]
 pub struct OrderApiState(Arc<OrderApiParts>);
 
-/// Fields of [`OrderApiState`].
+/// The fields shared by [`OrderApiState`].
 pub struct OrderApiParts {
     /// Connection pool of the control database, for reads and short transactions.
     pub pool: PgPool,
@@ -74,7 +74,7 @@ pub struct OrderApiParts {
 }
 
 impl OrderApiState {
-    /// Wraps `parts`.
+    /// Makes `parts` shareable by handlers.
     pub fn new(parts: OrderApiParts) -> Self {
         Self(Arc::new(parts))
     }

@@ -64,8 +64,8 @@ impl OrderProcessor for OrderApiState {
     }
 }
 
-/// Notifies `subscriber` of orders that had already ended; follows the pending ones and makes their
-/// jobs due now.
+/// Notifies `subscriber` of orders that had already ended; follows the pending ones and makes
+/// their jobs due now.
 pub(super) fn follow_accepted_orders(
     api_state: &OrderApiState,
     subscriber: &dyn OutcomeSubscriber,

@@ -55,8 +55,8 @@ pub(super) async fn list_orders(
     })
 }
 
-/// `ProcessStarted` is not committed by itself: an order that waits for its callback here has
-/// started.
+/// `ProcessStarted` is not committed by itself: an order that waits for its
+/// callback here has started.
 fn with_current_state(api_state: &OrderApiState, mut order: Order) -> Order {
     if order.state == OrderState::Initialized
         && let Some(at) = api_state.exchange.asked_at(order.order_id)

@@ -28,8 +28,8 @@ const MAX_ORDERS_PER_ACCEPT: usize = 256;
 
 type OrderStreamItem = Result<(OrderResponse, Option<OwnedSemaphorePermit>), Status>;
 
-/// Starts processing a stream. Each order has `order_timeout` from its acceptance; the stream ends
-/// at `deadline`.
+/// Starts processing a stream. Each order has `order_timeout` from its acceptance; the
+/// stream ends at `deadline`.
 pub(super) fn process_order_stream(
     api_state: OrderApiState,
     orders: Streaming<OrderRequest>,
@@ -180,8 +180,8 @@ async fn answer_orders(
     }
 }
 
-/// Forwards the final notice of each order. The channel is unbounded, but holds one notice per
-/// order.
+/// Forwards the final notice of each order. The channel is unbounded, but holds
+/// one notice per order.
 struct OrderStreamSubscriber {
     notices: mpsc::UnboundedSender<OutcomeNotice>,
     failed_attempts: Mutex<HashMap<i32, u32>>,

@@ -64,8 +64,8 @@ impl QuestionBatcher {
     }
 }
 
-/// Moves received questions into the fair queue; waits while it is empty. False when the channel is
-/// closed.
+/// Moves received questions into the fair queue; waits while it is empty. False when
+/// the channel is closed.
 async fn gather_questions(
     pending_questions: &mut FairQueue<DataManagerQuestion>,
     question_receiver: &mut mpsc::Receiver<(FairTurn, DataManagerQuestion)>,

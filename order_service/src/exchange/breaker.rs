@@ -33,8 +33,8 @@ struct CircuitBreakerState {
 }
 
 impl CircuitBreaker {
-    /// Whether a call may be made now. While open, one call per probe interval is let through: the
-    /// probe.
+    /// Whether a call may be made now. While open, one call per probe interval is
+    /// let through: the probe.
     pub fn admit_call(&self) -> bool {
         let mut state = self.lock_state();
         match state.probe_at {

@@ -43,7 +43,7 @@ pub enum AskError {
     /// The data manager answered with an error status.
     #[error("data manager answered {code:?}: {message}")]
     Refused {
-        /// gRPC status code.
+        /// Status code of the response.
         code: Code,
         /// Message of the status.
         message: String,
@@ -110,8 +110,8 @@ impl ExchangeClient {
         DataManagerCallPermit { turn, _call: call, quick_call }
     }
 
-    /// Asks for one order. Holds `permit` until the call has returned, after `timeout` at the
-    /// latest.
+    /// Asks for one order. Holds `permit` until the call has returned, after
+    /// `timeout` at the latest.
     pub fn ask(
         &self,
         order_id: i32,

@@ -11,7 +11,7 @@ use crate::postings::OrderPoster;
 /// Why a stage failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StageError {
-    /// A transient error.
+    /// A transient error: the order is retried.
     Transient(String),
     /// A transient error before anything was tried; does not count as an attempt.
     NotTried(String),
@@ -28,11 +28,11 @@ pub trait StageAction: Send + Sync {
 /// The actions of the three stages.
 #[derive(Clone)]
 pub struct StageActions {
-    /// `InitToStarted`.
+    /// Stage `InitToStarted` of the pipeline.
     pub start: Arc<dyn StageAction>,
-    /// `StartedToFinishedExternalInteraction`.
+    /// Stage `StartedToFinishedExternalInteraction`, the exchange.
     pub external: Arc<dyn StageAction>,
-    /// `FinishedExternalInteractionToProcessFinished`.
+    /// Stage `FinishedExternalInteractionToProcessFinished`, the posting.
     pub finish: Arc<dyn StageAction>,
 }
 
