@@ -1,8 +1,8 @@
-//! Hub of outcome notices: connects orders with the open requests and streams of this process.
+//! Who waits for which order's outcome: open requests and streams of this process.
 //!
-//! - Orders of this process: published after the commit of their outcome.
-//! - Orders elsewhere (another replica, or a lane this process lost): polled, all in one query,
-//!   every 100 ms while there are any; at most a fifth of one connection's time.
+//! Orders that this process works on are heard of when their end is committed. Those underway elsewhere (another
+//! replica, or a lane this process lost) are followed by asking the database, all of them in one query, ten times a
+//! second while there are any.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,18 +14,18 @@ use tokio::time::Instant;
 use crate::orders::{self, OrderState, OutcomeKind, OutcomeNotice, OutcomeSink};
 
 const SUBSCRIBER_SHARD_COUNT: usize = 64;
-/// Poll interval for orders that are processed elsewhere.
+/// How often orders underway elsewhere are looked up.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Receives outcome notices. Must not block.
+/// Hears of orders. Must not block.
 pub trait OutcomeSubscriber: Send + Sync {
-    /// Handles a notice; `true` ends the subscription to this order.
+    /// News of an order; `true` if nothing more about it is of interest.
     fn on_outcome(&self, notice: &OutcomeNotice) -> bool;
 }
 
 type SubscriberShard = Mutex<HashMap<i32, Vec<Arc<dyn OutcomeSubscriber>>>>;
 
-/// The hub; clones share it.
+/// Everybody who waits. Clones share it.
 #[derive(Clone)]
 pub struct OutcomeHub {
     shards: Arc<[SubscriberShard]>,
@@ -34,7 +34,7 @@ pub struct OutcomeHub {
 }
 
 impl OutcomeHub {
-    /// Starts the task that polls orders processed elsewhere.
+    /// Nobody waits yet. Starts the task that follows orders underway elsewhere.
     pub fn start(pool: PgPool) -> Self {
         let hub = Self {
             shards: (0..SUBSCRIBER_SHARD_COUNT).map(|_| SubscriberShard::default()).collect(),
@@ -45,7 +45,7 @@ impl OutcomeHub {
         hub
     }
 
-    /// Subscribes to these orders until the subscriber returns `true` or the guard is dropped.
+    /// `subscriber` hears of these orders from now on, until it has heard enough or the guard is dropped.
     pub fn subscribe(
         &self,
         subscriber: &Arc<dyn OutcomeSubscriber>,
@@ -57,7 +57,7 @@ impl OutcomeHub {
         OutcomeSubscription { hub: self.clone(), subscriber: subscriber.clone(), ids }
     }
 
-    /// Passes the notices to their subscribers.
+    /// Tells the listeners.
     pub fn publish(&self, notices: &[OutcomeNotice]) {
         for notice in notices {
             let mut shard = self.lock_shard(notice.order_id);
@@ -69,13 +69,13 @@ impl OutcomeHub {
         }
     }
 
-    /// Polls these orders, which may be processed elsewhere.
+    /// These are underway, perhaps elsewhere: look after them.
     pub fn follow_orders(&self, ids: &[i32]) {
         self.lock_followed_orders().extend(ids);
         self.follow_wakeup.notify_one();
     }
 
-    /// Polls every order with a subscriber.
+    /// Everything that is waited for may be elsewhere: look after all of it.
     pub fn follow_all_orders(&self) {
         let shards =
             self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
@@ -104,7 +104,7 @@ impl OutcomeSink for OutcomeHub {
     }
 }
 
-/// Guard of a subscription; dropping it unsubscribes.
+/// While this lives, the listener hears.
 pub struct OutcomeSubscription {
     hub: OutcomeHub,
     subscriber: Arc<dyn OutcomeSubscriber>,
@@ -128,7 +128,7 @@ async fn run_follower(hub: OutcomeHub, pool: PgPool) {
     loop {
         let ids: Vec<i32> = {
             let mut followed = hub.lock_followed_orders();
-            // Drop orders without a subscriber.
+            // Nobody listens any more: nothing to look up.
             followed.retain(|id| hub.lock_shard(*id).contains_key(id));
             followed.iter().copied().collect()
         };
@@ -153,7 +153,7 @@ async fn run_follower(hub: OutcomeHub, pool: PgPool) {
                 tracing::warn!(%error, code = "UNAVAILABLE", "orders underway elsewhere could not be looked up")
             }
         }
-        // Polling takes at most a fifth of one connection's time.
+        // However many they are, looking them up takes a fifth of one connection's time at most.
         tokio::time::sleep(FOLLOW_INTERVAL.max(started.elapsed() * 4)).await;
     }
 }
