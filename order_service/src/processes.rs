@@ -1,6 +1,7 @@
-//! The processes that serve, as they tell of themselves in the control database: for people to see, nothing is decided by it.
+//! Heartbeats of the serving processes in the table `processes`; informational, nothing depends on
+//! it.
 //!
-//! Cost: one statement every [`HEARTBEAT_INTERVAL`] for a process, which changes one row in place (HOT).
+//! - Cost: per process one statement per [`HEARTBEAT_INTERVAL`], a HOT update of one row.
 
 use std::time::Duration;
 
@@ -13,33 +14,34 @@ use uuid::Uuid;
 
 use crate::settings::ProcessRole;
 
-/// Time between two signs of life.
+/// Time between two heartbeats.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A process that was not heard of for so long is not shown as living; three signs of life may be missed.
+/// A process without a heartbeat for this long is shown as dead; three heartbeats may be missed.
 pub const SILENT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A process that was not heard of for so long is forgotten by the next sign of life of another.
+/// The row of a process without a heartbeat for this long is deleted
+/// by another process's heartbeat.
 const FORGET_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Most processes that are shown.
+/// Maximum number of processes listed.
 const MAX_LISTED_PROCESSES: i64 = 1000;
 
-/// What a process says of itself.
+/// Description of a process, written with its heartbeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessDescription {
-    /// The machine's name.
+    /// Host name, from the kernel.
     pub host: String,
-    /// The process id on that machine.
+    /// Process id on that host.
     pub pid: i32,
-    /// The program's version.
+    /// Version of the program.
     pub version: String,
-    /// What it does, by the names of `--roles`.
+    /// Roles, by the names of `--roles`.
     pub roles: Vec<String>,
 }
 
 impl ProcessDescription {
-    /// This process, with these roles.
+    /// Describes this process with `roles`.
     pub fn of_this_process(roles: &[ProcessRole]) -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
         Self {
@@ -51,36 +53,36 @@ impl ProcessDescription {
     }
 }
 
-/// A process as it is known in the database.
+/// A row of `processes`.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct ProcessRow {
-    /// Which.
+    /// Random id, new for every start.
     pub process_id: Uuid,
-    /// The machine's name.
+    /// Host name, from the kernel.
     pub host: String,
-    /// The process id on that machine.
+    /// Process id on that host.
     pub pid: i32,
-    /// The program's version.
+    /// Version of the program.
     pub version: String,
-    /// What it does, by the names of `--roles`.
+    /// Roles, by the names of `--roles`.
     pub roles: Vec<String>,
-    /// When it told of itself first.
+    /// Time of the first heartbeat.
     pub started_at: DateTime<Utc>,
-    /// How long that is ago by the database's clock, in seconds.
+    /// Age of `started_at` by the database's clock, in seconds.
     pub up_seconds: f64,
-    /// How long ago it last told of itself, in seconds.
+    /// Age of the last heartbeat, in seconds.
     pub seen_seconds_ago: f64,
 }
 
 impl ProcessRow {
-    /// Whether it told of itself a short while ago.
+    /// Whether the last heartbeat is younger than [`SILENT_TIMEOUT`].
     pub fn is_alive(&self) -> bool {
         self.seen_seconds_ago < SILENT_TIMEOUT.as_secs_f64()
     }
 }
 
-/// Tells of this process until `stop`, and then that it is gone. A database that does not answer is told later: nobody waits
-/// for this.
+/// Sends heartbeats until `stop`, then deletes the row. A failed heartbeat is retried with the next
+/// tick; nothing waits for it.
 pub async fn run_heartbeat(pool: PgPool, process: ProcessDescription, stop: CancellationToken) {
     let process_id = Uuid::new_v4();
     let mut tick = interval(HEARTBEAT_INTERVAL);
@@ -90,7 +92,7 @@ pub async fn run_heartbeat(pool: PgPool, process: ProcessDescription, stop: Canc
             () = stop.cancelled() => break,
             _ = tick.tick() => {}
         }
-        // Between two statements it may end at once.
+        // `stop` is checked between statements, never within one.
         if let Err(error) = refresh_process(&pool, process_id, &process).await {
             tracing::warn!(%error, code = "UNAVAILABLE", "heartbeat");
         }
@@ -98,7 +100,7 @@ pub async fn run_heartbeat(pool: PgPool, process: ProcessDescription, stop: Canc
     let _ = timeout(Duration::from_secs(1), forget_process(&pool, process_id)).await;
 }
 
-/// A sign of life.
+/// Writes a heartbeat and deletes silent rows.
 pub async fn refresh_process(
     pool: &PgPool,
     process_id: Uuid,
@@ -133,7 +135,7 @@ async fn forget_process(pool: &PgPool, process_id: Uuid) -> Result<()> {
     .await
 }
 
-/// The processes that are known, the longest-living first.
+/// Known processes, oldest start first.
 pub async fn list_processes(pool: &PgPool) -> Result<Vec<ProcessRow>> {
     store::run_statement(pool, "list_processes", |connection| {
         Box::pin(async move {

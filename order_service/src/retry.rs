@@ -1,7 +1,11 @@
-//! The retry queue's way back into the pipeline: claims due jobs, loads their orders, hands them to the workers.
+//! Retry claimer: claims due jobs from the retry queue, loads their orders and sends them into the
+//! pipeline.
 //!
-//! While the data manager cannot be reached nothing is claimed but one probe at a time: orders wait in the queue, and
-//! the queue is left alone.
+//! - Shape: at most `max_in_flight` retried orders; of a backlog three quarters latest first, a
+//!   quarter oldest first.
+//! - Cost: two round trips per claim; the next claim waits until half of the permits are free.
+//! - Outage: while the breaker is open, one probe at a time is claimed; the other orders wait in
+//!   the queue, unclaimed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,24 +23,24 @@ use crate::orders::{
     OrderAttemptWriter, OrderState, PipelineSender,
 };
 
-/// What the claimer works with.
+/// The claimer and its dependencies.
 pub struct RetryClaimer {
-    /// The database.
+    /// Connection pool of the control database.
     pub pool: PgPool,
-    /// The retry queue.
+    /// Retry queue of orders.
     pub jobs: JobQueue,
-    /// Held open: nothing is claimed but probes.
+    /// Breaker of the data manager's connection; while it is open only probes are claimed.
     pub breaker: CircuitBreaker,
-    /// The pipeline's entrance.
+    /// Sender of the pipeline's queue.
     pub pipeline_sender: PipelineSender,
-    /// For orders that turn out to have ended.
+    /// Settles the jobs of orders that have already ended.
     pub attempt_writer: OrderAttemptWriter,
-    /// Orders from the queue in the pipeline at a time.
+    /// Maximum number of retried orders in the pipeline.
     pub max_in_flight: usize,
 }
 
 impl RetryClaimer {
-    /// Claims until `stop`.
+    /// Claims jobs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let permits = Arc::new(Semaphore::new(self.max_in_flight));
         loop {
@@ -55,7 +59,7 @@ impl RetryClaimer {
             };
             let wait = async {
                 if self.breaker.is_open() && claimed > 0 {
-                    // The probe's outcome, or the next pause, decides.
+                    // Wait for the probe's outcome or the next probe time.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 } else if claimed == limit && limit > 0 {
                     self.wait_for_half_free(&permits).await;
@@ -71,14 +75,14 @@ impl RetryClaimer {
         }
     }
 
-    /// Another claim is worth its round trip when half the room is free.
+    /// Batches claims: waits until half of the permits are free.
     async fn wait_for_half_free(&self, permits: &Semaphore) {
         let half = u32::try_from(self.max_in_flight.div_ceil(2)).unwrap_or(u32::MAX);
         drop(permits.acquire_many(half).await);
     }
 
     async fn claim_jobs(&self, permits: &Arc<Semaphore>, limit: usize) -> Result<usize> {
-        // Who has just come does not wait for all who waited for the data manager.
+        // Latest first: a new order does not wait behind the backlog of an outage.
         let jobs = self.jobs.claim_latest_first(limit).await?;
         let ids: Vec<i32> = jobs.iter().filter_map(job_order_id).collect();
         if ids.is_empty() {
@@ -100,7 +104,8 @@ impl RetryClaimer {
 
     async fn dispatch_job(&self, job: Job, order: Option<Order>, permit: OwnedSemaphorePermit) {
         let Some(order) = order else {
-            // Cannot be: jobs are written with their orders. Left in the queue, marked, for a person to see.
+            // Unreachable: a job is written together with its order. Left in the queue, marked as
+            // claimed, for an operator.
             tracing::error!(job = job.id, key = ?job.key, code = "CONSISTENCY_ERROR", "a retry job without its order");
             return;
         };
@@ -126,7 +131,7 @@ fn job_order_id(job: &Job) -> Option<i32> {
     job.key.as_deref()?.parse().ok()
 }
 
-/// The order as the pipeline takes it up: from the state it had reached.
+/// Builds the attempt, starting at the stored state.
 fn retried_attempt(order: Order, job: Job, permit: OwnedSemaphorePermit) -> OrderAttempt {
     let reached_at =
         |state| order.history.iter().find(|change| change.state == state).map(|change| change.at);

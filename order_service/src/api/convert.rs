@@ -1,4 +1,4 @@
-//! Between the rooms' types and the wire's, in one place.
+//! Conversions between the service's types and the protobuf messages.
 
 use chrono::{DateTime, Utc};
 use proto::order_service as wire;
@@ -9,7 +9,7 @@ use crate::orders::{
     AcceptError, CallbackOutcome, Order, OrderCallback, OrderData, OrderRetryError, OrderState,
 };
 
-/// How many ids an error message names.
+/// Order ids listed in one error message.
 const MAX_LISTED_IDS: usize = 20;
 
 pub(super) fn to_timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
@@ -52,7 +52,7 @@ pub(super) fn order_response(
     }
 }
 
-/// The state a listing is filtered by.
+/// `None` for 0 (no filter).
 pub(super) fn parse_state_filter(number: i32) -> Result<Option<OrderState>, ApiError> {
     if number == 0 {
         return Ok(None);
@@ -103,7 +103,7 @@ pub(super) fn unknown_order_error(order_id: i32) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("there is no order {order_id}"))
 }
 
-/// A stored callback is `Empty`, a repeated one too.
+/// A repeated callback is answered like a stored one: `Empty`.
 pub(super) fn callback_api_result(
     callback: OrderCallback,
     outcome: store::Result<CallbackOutcome>,

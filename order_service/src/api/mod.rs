@@ -1,4 +1,8 @@
-//! The gRPC surface: validates, hands over, answers. No request is worked on by the future that its client can cancel.
+//! gRPC API of the order service: validates requests, passes them on, answers.
+//!
+//! - Cancellation: every write runs in a task of the service; a cancelled client does not cancel
+//!   it.
+//! - Memory bound: a semaphore of `max_in_flight` orders over all open requests and streams.
 
 mod convert;
 mod page;
@@ -26,60 +30,60 @@ use crate::outcome_hub::OutcomeHub;
 
 pub use service::OrderApi;
 
-/// What a client may ask for at once, and how long it is worked on within its request.
+/// Limits per request and per process.
 #[derive(Debug, Clone, Copy)]
 pub struct OrderApiLimits {
-    /// Orders in one request.
+    /// Maximum number of orders in one request.
     pub max_orders_per_request: usize,
-    /// Orders of all open requests.
+    /// Maximum number of orders of all open requests together.
     pub max_in_flight: usize,
-    /// Attempts within one request.
+    /// Failed attempts after which an order is answered as not processed.
     pub max_attempts: u32,
-    /// The time a request has if the client does not say.
+    /// Timeout of a request without a `grpc-timeout`.
     pub default_timeout: Duration,
 }
 
-/// Everything the handlers need. Clones share it.
+/// Shared state of the handlers; clones are cheap.
 #[derive(Clone)]
 pub struct OrderApiState(Arc<OrderApiParts>);
 
-/// See [`OrderApiState`].
+/// The fields shared by [`OrderApiState`].
 pub struct OrderApiParts {
-    /// The database, for reading.
+    /// Connection pool of the control database, for reads and short transactions.
     pub pool: PgPool,
-    /// Makes orders durable.
+    /// Group commit of new orders.
     pub acceptor: OrderAcceptor,
-    /// Makes callbacks durable.
+    /// Group commit of callbacks.
     pub callbacks: CallbackWriter,
-    /// The exchange, for what is being asked right now.
+    /// The exchange; knows which orders wait for a callback now.
     pub exchange: Arc<DataManagerExchange>,
-    /// The retry queue.
+    /// Retry queue of orders.
     pub jobs: JobQueue,
-    /// Who waits for what.
+    /// Outcome notices for open requests and streams.
     pub outcome_hub: OutcomeHub,
-    /// The limits.
+    /// Limits per request and per process.
     pub limits: OrderApiLimits,
-    /// Set when the process stops taking new orders.
+    /// Cancelled when shutdown starts: no new orders are accepted.
     pub stopping: CancellationToken,
-    /// Set shortly before the process ends: open requests are answered with what there is.
+    /// Cancelled shortly before exit: open requests are answered with the outcomes known so far.
     pub closing: CancellationToken,
-    /// The memory set aside for orders.
+    /// One permit per order in flight; bounds memory.
     pub admission: Arc<Semaphore>,
-    /// Requests that are being answered.
+    /// Open requests, for graceful shutdown.
     pub open_requests: Arc<OpenRequests>,
 }
 
 impl OrderApiState {
-    /// Shares the parts.
+    /// Makes `parts` shareable by handlers.
     pub fn new(parts: OrderApiParts) -> Self {
         Self(Arc::new(parts))
     }
 
-    /// Lets `orders` orders in, or says at once that there are too many.
+    /// Takes permits for `orders` orders, or fails immediately with `OVERLOADED`.
     fn admit_orders(&self, orders: usize) -> Result<Arc<OrderAdmission>, ApiError> {
         self.check_running()?;
         if orders > self.limits.max_in_flight {
-            // Trying again would never help.
+            // A retry could never succeed.
             let most = self.limits.max_in_flight;
             let reason = format!(
                 "{orders} orders; at most {most} are in work at once (--max-in-flight-orders)"
@@ -92,7 +96,7 @@ impl OrderApiState {
             .map_err(|_| self.overloaded_error(orders))
     }
 
-    /// The same for those who can wait their turn.
+    /// Like [`Self::admit_orders`], but waits up to `max_wait` for the permits.
     async fn wait_for_admission(
         &self,
         orders: usize,
@@ -142,7 +146,7 @@ impl std::ops::Deref for OrderApiState {
     }
 }
 
-/// Counts the requests that are being answered, so that a stopping process can wait for them.
+/// Counter of open requests, so that shutdown can wait for them.
 #[derive(Debug, Default)]
 pub struct OpenRequests {
     count: AtomicUsize,
@@ -155,7 +159,7 @@ impl OpenRequests {
         OpenRequestGuard(self.clone())
     }
 
-    /// Waits until there is none.
+    /// Waits until no request is open.
     pub async fn wait_until_idle(&self) {
         loop {
             let idle = self.idle.notified();

@@ -1,15 +1,15 @@
-//! Page tokens: opaque to the client, readable only with the filter they were made for.
+//! Page tokens (keyset pagination): opaque to clients, valid only with the same filter.
 
 use serving::error::ApiError;
 
 use crate::orders::OrderState;
 
-/// The token of the page after `last`.
+/// Token of the page after order id `last`.
 pub(super) fn encode_page_token(state: Option<OrderState>, last: i32) -> String {
     format!("v1.{}.{last}", state.map_or(0, |state| state as i16))
 }
 
-/// The id after which the page begins; `None` for the first page.
+/// The order id after which the page starts; `None` for the first page.
 pub(super) fn decode_page_token(
     page_token: &str,
     state: Option<OrderState>,

@@ -1,4 +1,4 @@
-//! `ProcessOrders`: accepts a request's orders and waits for their outcomes as long as the request allows.
+//! `ProcessOrders`: accepts a request's orders and waits for their outcomes until its deadline.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,12 +18,12 @@ use crate::events::OrderProcessor;
 use crate::orders::{AcceptedOrders, ORDER_QUEUE, OrderState, OutcomeKind, OutcomeNotice};
 use crate::outcome_hub::OutcomeSubscriber;
 
-/// How much before a deadline the answer leaves: 200 ms, or a tenth of a shorter time.
+/// Timeout minus the margin for sending the answer: 200 ms, or a tenth of a shorter timeout.
 pub(super) fn answer_timeout(timeout: Duration) -> Duration {
     timeout - Duration::from_millis(200).min(timeout / 10)
 }
 
-/// Processes `orders`, each id once; answers in their order, `timeout` this time at the latest.
+/// Processes `orders` (each id once). Answers in the same order, after `timeout` at the latest.
 pub(super) async fn process_orders(
     api_state: OrderApiState,
     orders: Vec<(i32, i32)>,
@@ -36,10 +36,10 @@ pub(super) async fn process_orders(
     let admission = api_state.admit_orders(orders.len())?;
     let ids: Vec<i32> = orders.iter().map(|(order_id, _)| *order_id).collect();
     let waiter = Arc::new(OrderRequestWaiter::new(&orders, api_state.limits.max_attempts));
-    // Before they are accepted: the first may be done before the last is.
+    // Subscribe before accepting: the first order may finish before the last is accepted.
     let _subscription =
         api_state.outcome_hub.subscribe(&(waiter.clone() as Arc<dyn OutcomeSubscriber>), ids);
-    // A database that is away must not outlast the request.
+    // An unreachable database must not outlast the request.
     let accepted =
         tokio::time::timeout_at(answer_at, api_state.acceptor.accept(orders, admission.clone()))
             .await;
@@ -64,7 +64,8 @@ impl OrderProcessor for OrderApiState {
     }
 }
 
-/// Tells the listener of orders that had ended before, and looks after those underway: they are tried at once.
+/// Notifies `subscriber` of orders that had already ended; follows the pending ones and makes
+/// their jobs due now.
 pub(super) fn follow_accepted_orders(
     api_state: &OrderApiState,
     subscriber: &dyn OutcomeSubscriber,
@@ -84,7 +85,7 @@ pub(super) fn follow_accepted_orders(
     api_state.outcome_hub.follow_orders(&accepted.pending_orders);
     let keys: Vec<String> = accepted.pending_orders.iter().map(i32::to_string).collect();
     let api_state = api_state.clone();
-    // By itself: the request does not wait for it, least of all when the database is away.
+    // Detached: the request does not wait for it, least of all while the database is unreachable.
     tokio::spawn(async move {
         let hurried = run_tx(&api_state.pool, "hurry_orders", move |connection| {
             let keys = keys.clone();
@@ -99,7 +100,7 @@ pub(super) fn follow_accepted_orders(
     });
 }
 
-/// A request's answers as they come in.
+/// Collects the outcomes of one request's orders.
 struct OrderRequestWaiter {
     indexes: HashMap<i32, usize>,
     max_attempts: u32,

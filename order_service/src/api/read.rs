@@ -1,4 +1,4 @@
-//! Reading orders, with what this process knows beyond the database.
+//! Reading orders, with the in-memory state of this process added.
 
 use proto::order_service as wire;
 use serving::error::{ApiError, control_database_error};
@@ -9,7 +9,7 @@ use crate::orders::{self, Order, OrderListQuery, OrderState, OrderStateChange};
 const DEFAULT_PAGE_SIZE: i32 = 100;
 const MAX_PAGE_SIZE: i32 = 1000;
 
-/// One order, or `NOT_FOUND`.
+/// Fails with `NOT_FOUND` for an unknown id.
 pub(super) async fn get_order(
     api_state: &OrderApiState,
     order_id: i32,
@@ -21,7 +21,7 @@ pub(super) async fn get_order(
         .ok_or_else(|| convert::unknown_order_error(order_id))
 }
 
-/// A page of orders.
+/// A page by ascending id (keyset pagination).
 pub(super) async fn list_orders(
     api_state: &OrderApiState,
     request: wire::ListOrdersRequest,
@@ -38,7 +38,7 @@ pub(super) async fn list_orders(
         size => size.min(MAX_PAGE_SIZE),
     };
     let after = page::decode_page_token(&request.page_token, state)?;
-    // One more than asked for tells whether there is another page.
+    // One extra row shows whether there is another page.
     let list_query = OrderListQuery { state, after, limit: i64::from(size) + 1 };
     let mut found =
         orders::list_orders(&api_state.pool, list_query).await.map_err(control_database_error)?;
@@ -55,7 +55,8 @@ pub(super) async fn list_orders(
     })
 }
 
-/// States between two commits are kept in memory: an order that is being asked for has started.
+/// `ProcessStarted` is not committed by itself: an order that waits for its
+/// callback here has started.
 fn with_current_state(api_state: &OrderApiState, mut order: Order) -> Order {
     if order.state == OrderState::Initialized
         && let Some(at) = api_state.exchange.asked_at(order.order_id)

@@ -7,15 +7,15 @@ use tonic::Status;
 use super::{OrderApiState, convert};
 use crate::orders::{OrderState, count_retryable, retry_orders, retry_orders_in_state};
 
-/// Which orders.
+/// The orders of a `RetryOrders` request.
 pub(super) enum RetryTarget {
-    /// These, each once.
+    /// Order ids, each once.
     Ids(Vec<i32>),
-    /// All in this state.
+    /// All orders in this state.
     State(OrderState),
 }
 
-/// Retries them, or only counts them.
+/// Retries the orders; a dry run only counts them.
 pub(super) async fn retry_target_orders(
     api_state: &OrderApiState,
     target: RetryTarget,

@@ -1,4 +1,4 @@
-//! The rpcs.
+//! The gRPC methods.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,23 +18,23 @@ use super::process::answer_timeout;
 use super::{OrderApiState, convert, process, read, retries, stream, validate};
 use crate::orders::retry_order;
 
-/// Callbacks in one request at most.
+/// Maximum number of callbacks in one request.
 const MAX_CALLBACKS_PER_REQUEST: usize = 10_000;
-/// No request is worked on for longer, whatever the client says.
+/// Upper bound of the client's timeout.
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// The service.
+/// Implementation of the `OrderService` gRPC service.
 #[derive(Clone)]
 pub struct OrderApi(OrderApiState);
 
 impl OrderApi {
-    /// Over these rooms.
+    /// A service over `api_state`.
     pub fn new(api_state: OrderApiState) -> Self {
         Self(api_state)
     }
 }
 
-/// Runs a request's work in a task of its own, which goes on when the client goes away.
+/// Runs a request in a task of its own: a cancelled client does not cancel it.
 async fn run_detached<T: Send + 'static>(
     request_future: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<Response<T>, Status> {
@@ -78,7 +78,7 @@ impl OrderService for OrderApi {
         request: Request<wire::SendOrderDataCallbackRequest>,
     ) -> Result<Response<()>, Status> {
         let callback = validate::validate_callback(request.get_ref())?;
-        // The writing is the coalescer's: nothing is lost if the caller does not wait for the answer.
+        // The coalescer's task writes: a cancelled caller does not lose the callback.
         let answer = self.0.callbacks.store(callback).await;
         convert::callback_api_result(callback, answer)?;
         Ok(Response::new(()))
@@ -121,7 +121,7 @@ impl OrderService for OrderApi {
         self.0.check_running()?;
         let timeout = grpc::parse_timeout(request.metadata().as_ref())
             .map(|timeout| timeout.min(MAX_REQUEST_TIMEOUT));
-        // With a deadline of its own the stream's time is the orders' time.
+        // A stream with a deadline gives its whole time to each order.
         let order_timeout = timeout.unwrap_or(answer_timeout(self.0.limits.default_timeout));
         let deadline = timeout.map(|timeout| Instant::now() + answer_timeout(timeout));
         let answers = stream::process_order_stream(

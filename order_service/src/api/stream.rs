@@ -1,7 +1,7 @@
-//! `ProcessOrderStream`: orders come in one by one and are answered as they finish.
+//! `ProcessOrderStream`: a bidirectional stream; each order is answered when it finishes.
 //!
-//! Back-pressure: at most [`MAX_UNANSWERED_ORDERS`] orders of a stream are in work or wait to be read by the client; until one of
-//! them is gone, the stream is not read on.
+//! Backpressure: at most [`MAX_UNANSWERED_ORDERS`] orders of a stream are in flight or unread by
+//! the client. At the limit the stream is not read until the client reads an answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,14 +21,15 @@ use super::{OrderApiState, convert};
 use crate::orders::{OutcomeKind, OutcomeNotice};
 use crate::outcome_hub::{OutcomeSubscriber, OutcomeSubscription};
 
-/// Orders of one stream that are not yet read by the client.
+/// Maximum number of orders of one stream in flight or unread by the client.
 const MAX_UNANSWERED_ORDERS: usize = 1000;
-/// Orders accepted in one go, if they came fast enough.
+/// Maximum number of orders accepted in one call, if they arrived fast enough.
 const MAX_ORDERS_PER_ACCEPT: usize = 256;
 
 type OrderStreamItem = Result<(OrderResponse, Option<OwnedSemaphorePermit>), Status>;
 
-/// Starts processing a stream. Each order has `order_timeout` from its arrival, the stream itself ends at `deadline`.
+/// Starts processing a stream. Each order has `order_timeout` from its acceptance; the
+/// stream ends at `deadline`.
 pub(super) fn process_order_stream(
     api_state: OrderApiState,
     orders: Streaming<OrderRequest>,
@@ -50,7 +51,8 @@ pub(super) fn process_order_stream(
             let _ = answers.send(Err(status)).await;
         }
     });
-    // The permit goes when the client has taken the answer: that makes room for another order.
+    // The permit is dropped when the client has read the answer, which makes room for another
+    // order.
     tokio_stream::wrappers::ReceiverStream::new(receiver)
         .map(|answer| answer.map(|(response, _permit)| response))
 }
@@ -60,7 +62,7 @@ struct OrderStreamSession {
     answers: mpsc::Sender<OrderStreamItem>,
     order_timeout: Duration,
     deadline: Option<Instant>,
-    /// One for all its orders.
+    /// Shared by all orders of the stream.
     turn: FairTurn,
 }
 
@@ -74,13 +76,13 @@ impl OrderStreamSession {
         loop {
             let chunk = tokio::select! {
                 chunk = orders.next() => chunk,
-                // The client is gone, or will read no more.
+                // The client has disconnected or stopped reading.
                 () = self.answers.closed() => return Ok(()),
                 () = self.api_state.stopping.cancelled() => break,
             };
             let Some(chunk) = chunk else { break };
             let chunk: Vec<OrderRequest> = chunk.into_iter().collect::<Result<_, _>>()?;
-            // One after another: an order that is twice in the stream is answered twice.
+            // Repetitions of an order go into a later batch: it is answered once per occurrence.
             let mut batches: Vec<Vec<(i32, i32)>> = Vec::new();
             for order in chunk {
                 let order = (order.order_id, order.product_id);
@@ -96,11 +98,11 @@ impl OrderStreamSession {
         }
         while answer_tasks.join_next().await.is_some() {}
         drop(open_request);
-        // What was accepted is answered; a stream that had more to say hears why it may not.
+        // Accepted orders are answered; during shutdown the stream then ends with `UNAVAILABLE`.
         Ok(self.api_state.check_running()?)
     }
 
-    /// Accepts orders and lets a task wait for them, so that the stream is read on meanwhile.
+    /// Accepts orders and spawns a task that awaits them, while the stream is read further.
     async fn accept_orders(
         &self,
         orders: Vec<(i32, i32)>,
@@ -141,7 +143,7 @@ impl OrderStreamSession {
     }
 }
 
-/// Answers each order when its outcome is told, the rest when their time is up.
+/// Answers each order on its outcome notice, the rest when `time_is_up` resolves.
 async fn answer_orders(
     orders: Vec<(i32, i32)>,
     mut notices: mpsc::UnboundedReceiver<OutcomeNotice>,
@@ -178,7 +180,8 @@ async fn answer_orders(
     }
 }
 
-/// Passes on what settles an order. Unbounded, but each order is told once.
+/// Forwards the final notice of each order. The channel is unbounded, but holds
+/// one notice per order.
 struct OrderStreamSubscriber {
     notices: mpsc::UnboundedSender<OutcomeNotice>,
     failed_attempts: Mutex<HashMap<i32, u32>>,

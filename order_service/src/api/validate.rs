@@ -1,4 +1,4 @@
-//! What a client may send.
+//! Validation of requests.
 
 use std::collections::HashSet;
 
@@ -9,10 +9,11 @@ use serving::error::ApiError;
 use super::retries::RetryTarget;
 use crate::orders::{OrderCallback, OrderData, OrderState};
 
-/// Orders in one request to retry many.
+/// Maximum number of ids in one `RetryOrders` request.
 const MAX_ORDERS_PER_RETRY: usize = 10_000;
 
-/// The orders of a request as (order, product): any ids, each order once, not too many.
+/// The orders as (order id, product id). Refuses a repeated id and more than `max_orders`; any
+/// int32 is a valid id.
 pub(super) fn validate_orders(
     orders: &[OrderRequest],
     max_orders: usize,
@@ -32,7 +33,7 @@ pub(super) fn validate_orders(
     Ok(orders.iter().map(|order| (order.order_id, order.product_id)).collect())
 }
 
-/// Which orders are retried: those named, each once, or all in a state.
+/// Either ids (deduplicated) or a state, not both.
 pub(super) fn validate_retry(request: &RetryOrdersRequest) -> Result<RetryTarget, ApiError> {
     let (ids, state) = (&request.order_ids, request.state);
     if !ids.is_empty() {
@@ -62,7 +63,7 @@ pub(super) fn validate_retry(request: &RetryOrdersRequest) -> Result<RetryTarget
     }
 }
 
-/// A callback with both of its ids.
+/// Refuses a storage or pickup point id of 0.
 pub(super) fn validate_callback(
     callback: &SendOrderDataCallbackRequest,
 ) -> Result<OrderCallback, ApiError> {

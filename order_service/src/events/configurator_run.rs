@@ -1,4 +1,4 @@
-//! `configurator_run`: a run of a configurator's graph, started and awaited.
+//! Task type `configurator_run`: starts a configurator run and awaits its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +13,26 @@ use serde_json::{Map, Value as Json, json};
 use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 use uuid::Uuid;
 
-/// What to run.
+/// Parameters of the task.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfiguratorRunParams {
-    /// The template.
+    /// Name of a stored template.
     pub template_name: String,
-    /// The environment.
+    /// Name of the environment.
     pub env: String,
-    /// The run's inputs.
+    /// Inputs of the run that hold for every environment.
     #[serde(default, deserialize_with = "serving::body::or_default")]
     pub general_inputs: Map<String, Json>,
-    /// Those of the environment.
+    /// Inputs of the run for this environment.
     #[serde(default, deserialize_with = "serving::body::or_default")]
     pub env_inputs: Map<String, Json>,
 }
 
-/// Starts runs, and waits for their ends. The task is the run's key: one run for a task, however often it is begun. Answers
-/// what came of it: at least `run_id` and `status`.
+/// Starts configurator runs and awaits them. Idempotent: the task id is the idempotency key, so
+/// that repeated attempts share one run. The result has at least `run_id` and `status`.
 pub trait ConfiguratorRunner: Send + Sync + 'static {
-    /// Runs it.
+    /// Starts the task's run, or joins it, and waits for its end.
     fn run<'a>(
         &'a self,
         attempt: &'a TaskAttempt,
@@ -40,7 +40,7 @@ pub trait ConfiguratorRunner: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Json, TaskAttemptError>>;
 }
 
-/// How long an end is waited for before the run is looked at again.
+/// Interval at which the run's status is polled besides notifications.
 const RUN_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 impl ConfiguratorRunner for Configurator {
@@ -61,7 +61,7 @@ impl ConfiguratorRunner for Configurator {
                 general_inputs: params.general_inputs,
                 env_inputs: params.env_inputs,
             };
-            // The same for every attempt at the task.
+            // Idempotency key: the same for every attempt of the task.
             let request_id =
                 Uuid::from_u64_pair(TASK_REQUEST_NAMESPACE, attempt.task_id.cast_unsigned());
             let run_id = self.begin_run_once(run_input, request_id).await;
@@ -92,17 +92,17 @@ impl ConfiguratorRunner for Configurator {
     }
 }
 
-/// What tells the requests of tasks from others.
+/// Upper half of the request id: no collision with other requests' ids.
 const TASK_REQUEST_NAMESPACE: u64 = u64::from_be_bytes(*b"task-run");
 
-/// How soon it is looked whether it is a task's turn: the longer it has waited the later.
+/// Backoff between the attempts of a task that waits for its turn.
 const TURN_BACKOFF: Backoff = Backoff {
     first_delay: Duration::from_secs(1),
     max_delay: Duration::from_secs(10),
     jitter: 0.3,
 };
 
-/// What waits for its turn, at the instance or at this process, comes again `delay`.
+/// A busy instance or an overloaded process defers the task by `delay`.
 fn refusal_task_error(refused: ConfiguratorError, delay: Duration) -> TaskAttemptError {
     match refused {
         ConfiguratorError::Running(run_id) => {
@@ -133,7 +133,7 @@ fn refusal_task_error(refused: ConfiguratorError, delay: Duration) -> TaskAttemp
     }
 }
 
-/// Carries it out.
+/// Handler of the task type.
 pub struct ConfiguratorRunHandler(pub Arc<dyn ConfiguratorRunner>);
 
 impl TaskHandler for ConfiguratorRunHandler {

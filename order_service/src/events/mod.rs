@@ -1,4 +1,5 @@
-//! What events have to do with orders: the events that tell of orders' ends, and the types of task that need the order service.
+//! Events of orders: `orderProcessed` and `orderFailed`, and the task types that need the order
+//! service.
 
 mod configurator_run;
 mod outcomes;

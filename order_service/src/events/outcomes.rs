@@ -1,8 +1,9 @@
-//! `orderProcessed` and `orderFailed`: one event for each end of an order, off the way of orders.
+//! Writer of `orderProcessed` and `orderFailed`: one event per ended order, outside the order path.
 //!
-//! Whoever ends orders leaves their ids in `order_outcomes`, in the statement that ends them (`finish_orders`, `fail_orders`):
-//! one row for all of them. This duty takes rows, writes the events and removes the rows in one transaction, fenced by its
-//! lease. It takes a third of the time at most, so that orders have the database to themselves when they are many.
+//! - Shape: `finish_orders` and `fail_orders` add one row of order ids to `order_outcomes`. This
+//!   duty takes rows, writes their events and deletes the rows, in one transaction.
+//! - Cost: at most a third of the time is spent writing; the rest is left to orders.
+//! - Promise: exactly one event per end; the lease fences the transaction.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,19 +15,19 @@ use sqlx::{PgConnection, PgPool};
 use store::{Error, Lease, Result, run_tx};
 use tokio::time::sleep;
 
-/// The time between looks while there is nothing to do.
+/// Poll interval while there are no rows.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
-/// Orders of one transaction, about.
+/// Approximate number of orders per transaction.
 const MAX_ORDERS_PER_TX: i64 = 5000;
-/// Rest after work, as a multiple of its time.
+/// Pause after a transaction, as a multiple of its duration.
 const REST_FACTOR: u32 = 2;
 
-/// Writes the events.
+/// Writes the events of ended orders.
 #[derive(Clone)]
 pub struct OrderEventWriter {
-    /// The control database.
+    /// Connection pool of the control database.
     pub pool: PgPool,
-    /// Where to.
+    /// Destination of the events.
     pub events: EventStore,
 }
 
@@ -51,7 +52,7 @@ struct EndedOrderRow {
 }
 
 impl OrderEventWriter {
-    /// Writes until the lease is lost or the database does not answer.
+    /// Runs until the lease is lost; other errors are logged and retried.
     pub async fn run(self, lease: Arc<Lease>) {
         loop {
             let started = Instant::now();
@@ -70,7 +71,7 @@ impl OrderEventWriter {
         }
     }
 
-    /// Writes the events of some ends; how many.
+    /// Writes the events of the oldest rows. Returns the number of events.
     pub async fn write_batch(&self, lease: &Arc<Lease>) -> Result<usize> {
         let (this, lease) = (self.clone(), lease.clone());
         run_tx(&self.pool, "write_order_events", move |connection| {
@@ -81,7 +82,7 @@ impl OrderEventWriter {
                     .bind(MAX_ORDERS_PER_TX)
                     .fetch_all(&mut *connection)
                     .await?;
-                // An order that failed, was revived and finished: in this order.
+                // Keeps the order of events for an order that failed, was revived and finished.
                 outcomes.sort_unstable_by_key(|outcome| outcome.outcome_id);
                 let new_events = build_order_events(connection, &outcomes).await?;
                 let written = new_events.len();
@@ -153,7 +154,7 @@ fn new_order_event(
     }
 }
 
-/// The oldest rows, together about so many orders; at least one.
+/// The oldest rows, together about `$1` orders; at least one row.
 const TAKE_OUTCOMES_SQL: &str = "-- take_order_outcomes
 WITH chosen AS MATERIALIZED (
     SELECT outcome_id FROM (
@@ -165,7 +166,7 @@ WITH chosen AS MATERIALIZED (
 DELETE FROM order_outcomes o USING chosen c WHERE o.outcome_id = c.outcome_id
 RETURNING o.outcome_id, o.processed, o.failed, o.attempts, o.reasons";
 
-/// The task that placed an order is the latest one that did.
+/// The cause of an order's event is the latest task that placed the order.
 const EVENT_ORDERS_SQL: &str = "-- orders_of_events
 SELECT o.order_id, o.product_id, o.storage_id, o.pickup_point_id, o.attempts, t.task_id, t.depth
 FROM orders o LEFT JOIN LATERAL (

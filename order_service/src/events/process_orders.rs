@@ -1,4 +1,4 @@
-//! `process_orders`: orders, as if a client had sent them.
+//! Task type `process_orders`: processes orders like a client's `ProcessOrders` call.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use serde_json::{Value as Json, json};
 use serving::error::{ApiError, ErrorCode};
 use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 
-/// Processes orders for somebody: order and product ids, each order once.
+/// Processes (order id, product id) pairs; each order id once.
 pub trait OrderProcessor: Send + Sync + 'static {
-    /// Their outcomes, in their order, as far as they are known in time.
+    /// The outcomes known within the timeout, in the order of `orders`.
     fn process_orders(
         &self,
         orders: Vec<(i32, i32)>,
     ) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>>;
 }
 
-/// Processes orders.
+/// Handler of the task type.
 pub struct ProcessOrdersHandler(pub Arc<dyn OrderProcessor>);
 
-/// Which orders.
+/// Parameters of the task: 1 to 1000 orders, each order id once.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessOrdersParams {
@@ -64,7 +64,7 @@ impl TaskHandler for ProcessOrdersHandler {
     ) -> Result<Json, TaskAttemptError> {
         let orders: Vec<(i32, i32)> =
             params.orders.0.iter().map(|order| (order.order_id, order.product_id)).collect();
-        // Before they are: whoever looks at an order finds the task, whatever becomes of this worker.
+        // Record the effects first: the task of an order can be found even if this worker dies.
         let ids = orders.iter().map(|(order_id, _)| order_id.to_string()).collect();
         attempt
             .note_effects("order", ids)
@@ -77,7 +77,8 @@ impl TaskHandler for ProcessOrdersHandler {
             .map(|order| order.order_id)
             .collect();
         if !unprocessed_ids.is_empty() {
-            // Asked for again, they are waited for again; what has failed for good says so at once, each time.
+            // A further attempt waits for the same orders; a finally failed order fails it
+            // immediately.
             return Err(TaskAttemptError::Temporary(format!(
                 "orders not processed (yet): {}",
                 format_order_ids(&unprocessed_ids)
@@ -96,7 +97,7 @@ fn processing_task_error(error: ApiError) -> TaskAttemptError {
     }
 }
 
-/// The first of them.
+/// Lists the first 20 ids.
 fn format_order_ids(ids: &[i32]) -> String {
     let shown_ids: Vec<String> = ids.iter().take(20).map(i32::to_string).collect();
     let more = if ids.len() > 20 { ", …" } else { "" };

@@ -1,4 +1,4 @@
-//! Questions in batches: whatever was asked while earlier calls were on their way goes in the next one.
+//! Coalescing of questions: those that arrive while calls are in flight share the next batch call.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use tonic::{Code, Status};
 use super::client::BreakerChannel;
 use super::is_permanent;
 
-/// Most questions in one call.
+/// Maximum number of questions in one batch call.
 const MAX_QUESTIONS_PER_CALL: usize = 500;
-/// Calls on their way at a time; more questions wait for the next one.
+/// Maximum number of batch calls in flight; further questions wait.
 const MAX_BATCH_CALLS: usize = 64;
 
-/// `None`: the peer has no batch call, ask singly.
+/// `None`: the peer has no batch call, use the single call.
 type DataManagerAnswer = Option<Result<(), Status>>;
 
 struct DataManagerQuestion {
@@ -26,12 +26,12 @@ struct DataManagerQuestion {
     reply: oneshot::Sender<DataManagerAnswer>,
 }
 
-/// Asks in batches.
+/// Handle of the batching task.
 #[derive(Clone)]
 pub(super) struct QuestionBatcher(mpsc::Sender<(FairTurn, DataManagerQuestion)>);
 
 impl QuestionBatcher {
-    /// Starts the task that gathers questions.
+    /// Starts the batching task.
     pub(super) fn start(
         client: DataManagerClient<BreakerChannel>,
         batch_call: OptionalCall,
@@ -56,7 +56,7 @@ impl QuestionBatcher {
         Self(question_sender)
     }
 
-    /// Asks for one order as part of some batch.
+    /// Asks for one order as part of a batch.
     pub(super) async fn ask(&self, turn: FairTurn, order_id: i32) -> DataManagerAnswer {
         let (reply, reply_receiver) = oneshot::channel();
         self.0.send((turn, DataManagerQuestion { order_id, reply })).await.ok()?;
@@ -64,7 +64,8 @@ impl QuestionBatcher {
     }
 }
 
-/// Lets all who have come take their turns; waits if there is nobody. False when nobody will come any more.
+/// Moves received questions into the fair queue; waits while it is empty. False when
+/// the channel is closed.
 async fn gather_questions(
     pending_questions: &mut FairQueue<DataManagerQuestion>,
     question_receiver: &mut mpsc::Receiver<(FairTurn, DataManagerQuestion)>,
@@ -88,8 +89,8 @@ async fn ask_batch(
     let order_ids = batch.iter().map(|question| question.order_id).collect();
     let answer = client.get_orders_data_callback(GetOrdersDataCallbackRequest { order_ids }).await;
     let answer = match answer {
-        // Of one order this would be a verdict for good. Of a batch it says only that the peer does not take batches,
-        // or not this one: each order has its own answer, asked for by itself.
+        // For a single order this status would be final. For a batch it says only that the peer
+        // takes no batches, or not this one: each order is asked for singly.
         Err(status) if is_permanent(status.code()) => {
             if batch_call.mark_lacking() {
                 tracing::info!(code = ?status.code(), reason = status.message(),
@@ -110,7 +111,7 @@ async fn ask_batch(
             Err(status) => Err(status.clone()),
             Ok(_) => refused_orders.remove(&order_id).map_or(Ok(()), Err),
         };
-        // The order may have its data already.
+        // The receiver may be dropped: the order may have its data already.
         let _ = reply.send(Some(outcome));
     }
 }

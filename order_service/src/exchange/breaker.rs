@@ -1,5 +1,5 @@
-//! A circuit breaker that counts connection failures only: what the data manager answers, even with an error, shows
-//! that it is there.
+//! Circuit breaker that counts connection failures only: any response of the data manager, even an
+//! error, shows that it is reachable.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Consecutive connection failures that open it.
+/// Consecutive connection failures that open the breaker.
 const MAX_CONNECTION_FAILURES: u32 = 5;
-/// How long it stays open at first; doubles with every failed probe.
+/// Open time until the first probe; doubles with every failed probe.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(100);
-/// How long it stays open at most.
+/// Maximum time between probes.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whether calls are let through. Clones are the same breaker.
+/// Handle of the breaker; clones share its state.
 #[derive(Clone, Default)]
 pub struct CircuitBreaker(Arc<CircuitBreakerInner>);
 
@@ -28,26 +28,27 @@ struct CircuitBreakerInner {
 struct CircuitBreakerState {
     failures: u32,
     probe_interval: Duration,
-    /// While it is open: when a probe may go.
+    /// Time of the next probe; `None` while closed.
     probe_at: Option<Instant>,
 }
 
 impl CircuitBreaker {
-    /// Whether a call may go now. While open, one call in each pause may: the probe.
+    /// Whether a call may be made now. While open, one call per probe interval is
+    /// let through: the probe.
     pub fn admit_call(&self) -> bool {
         let mut state = self.lock_state();
         match state.probe_at {
             None => true,
             Some(probe_at) if Instant::now() < probe_at => false,
             Some(_) => {
-                // Should the probe never report, the next one goes after another pause.
+                // If the probe never reports, the next one follows after this interval.
                 state.probe_at = Some(Instant::now() + MAX_PROBE_INTERVAL);
                 true
             }
         }
     }
 
-    /// A call was answered.
+    /// Records a response: closes the breaker.
     pub fn record_success(&self) {
         let mut state = self.lock_state();
         let was_open = state.probe_at.is_some();
@@ -59,7 +60,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// A call could not be made, or its connection broke.
+    /// Records a failed or broken connection.
     pub fn record_failure(&self) {
         let mut state = self.lock_state();
         state.failures += 1;
@@ -77,12 +78,12 @@ impl CircuitBreaker {
         state.probe_at = Some(Instant::now() + state.probe_interval);
     }
 
-    /// Whether calls are held back at present.
+    /// Whether the breaker is open.
     pub fn is_open(&self) -> bool {
         self.lock_state().probe_at.is_some()
     }
 
-    /// Waits until calls are let through, or a probe is due.
+    /// Waits until the breaker is closed or a probe is due.
     pub async fn wait_until_callable(&self) {
         let closed = self.0.closed.notified();
         let probe_at = self.lock_state().probe_at;

@@ -1,5 +1,5 @@
-//! The client of the data manager: a `tower` stack (breaker, time-out) over a connection that remakes itself, with a
-//! limit on calls in flight, asking one by one or in batches, as the peer can.
+//! gRPC client of the data manager: a `tower` stack (breaker, timeout) over a reconnecting channel,
+//! with a limit of calls in flight; single or batch calls, depending on the peer.
 
 use std::error::Error as _;
 use std::task::{Context, Poll};
@@ -17,42 +17,43 @@ use tower::{Service, ServiceBuilder};
 use super::batch::QuestionBatcher;
 use super::breaker::CircuitBreaker;
 
-/// A call that has not returned after this long waits for something: it makes room for another one.
+/// A call that takes longer is waiting in the peer and releases its `quick_calls` permit.
 const QUICK_CALL_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How the data manager is asked.
+/// Options of the client.
 #[derive(Debug, Clone, Copy)]
 pub struct ExchangeClientOptions {
-    /// Calls in flight at most.
+    /// Maximum number of calls in flight.
     pub max_calls: usize,
-    /// Of these, calls that are quickly answered: more of them on a connection at a time only make each dearer.
+    /// Maximum number of calls in flight for less than 250 ms: more of them on one connection only
+    /// raise the cost of each.
     pub max_quick_calls: usize,
-    /// Longest time for one call.
+    /// Timeout of one call.
     pub timeout: Duration,
-    /// Whether the batch call is used where the peer has it.
+    /// Whether to use the batch call if the peer has it.
     pub use_batches: bool,
 }
 
-/// Why a question was not answered.
+/// Why a question failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AskError {
-    /// The data manager could not be reached, or the breaker is open.
+    /// The connection failed, or the breaker is open.
     #[error("data manager unreachable: {0}")]
     Unreachable(String),
-    /// It refused.
+    /// The data manager answered with an error status.
     #[error("data manager answered {code:?}: {message}")]
     Refused {
-        /// With this status.
+        /// Status code of the response.
         code: Code,
-        /// And this message.
+        /// Message of the status.
         message: String,
     },
-    /// The question was taken, but no data came, or the call did not return.
+    /// The call timed out, or it succeeded and no callback came in time.
     #[error("no callback from the data manager within {}", humantime::format_duration(*.0))]
     NoCallback(Duration),
 }
 
-/// The client. Clones share everything.
+/// The client; clones share breaker, limits and batches.
 #[derive(Clone)]
 pub struct ExchangeClient {
     single_client: DataManagerClient<BreakerChannel>,
@@ -63,7 +64,7 @@ pub struct ExchangeClient {
     quick_calls: FairSemaphore,
 }
 
-/// The right to have one call in flight.
+/// Permit for one call in flight.
 pub struct DataManagerCallPermit {
     turn: FairTurn,
     _call: FairPermit,
@@ -73,7 +74,7 @@ pub struct DataManagerCallPermit {
 pub(super) type BreakerChannel = BreakerService<tower::timeout::Timeout<Channel>>;
 
 impl ExchangeClient {
-    /// A client of `peer`, which need not be connected.
+    /// Creates a client; `peer` may be unreachable.
     pub fn new(peer: GrpcPeer, options: ExchangeClientOptions) -> Self {
         let breaker = CircuitBreaker::default();
         let batch_call = peer.optional_call();
@@ -96,20 +97,21 @@ impl ExchangeClient {
         }
     }
 
-    /// The breaker of this connection.
+    /// The circuit breaker of the connection.
     pub fn breaker(&self) -> &CircuitBreaker {
         &self.breaker
     }
 
-    /// Waits until another call may be in flight, requests taking turns. Not a layer of the stack: while it waits, an order
-    /// listens for a late answer to an earlier question.
+    /// Waits for a call permit, fair between requests. Not a layer of the stack: while an order
+    /// waits here, it can still receive a late callback to an earlier question.
     pub async fn acquire_permit(&self, turn: FairTurn) -> DataManagerCallPermit {
         let call = self.calls.acquire(turn).await;
         let quick_call = self.quick_calls.acquire(turn).await;
         DataManagerCallPermit { turn, _call: call, quick_call }
     }
 
-    /// Asks for one order. Holds `place` until the call has returned, which takes `timeout` at most.
+    /// Asks for one order. Holds `permit` until the call has returned, after
+    /// `timeout` at the latest.
     pub fn ask(
         &self,
         order_id: i32,
@@ -145,7 +147,7 @@ impl ExchangeClient {
     }
 }
 
-/// What a failed call says: a status with a source never came from the peer.
+/// Classifies a failed call: a status with a source was made by the client, not by the peer.
 pub(super) fn to_ask_error(status: &Status, timeout: Duration) -> AskError {
     let mut source = status.source();
     while let Some(error) = source {
@@ -160,14 +162,14 @@ pub(super) fn to_ask_error(status: &Status, timeout: Duration) -> AskError {
     AskError::Refused { code: status.code(), message: status.message().to_owned() }
 }
 
-/// Holds calls back while the breaker is open and tells it how they end.
+/// Tower service that fails calls while the breaker is open, and records their outcomes.
 #[derive(Clone)]
 pub struct BreakerService<S> {
     inner: S,
     breaker: CircuitBreaker,
 }
 
-/// The breaker is open: the call was not made.
+/// The call was not made because the breaker is open.
 #[derive(Debug, thiserror::Error)]
 #[error("circuit open")]
 struct CircuitOpenError;
@@ -196,7 +198,7 @@ where
             let answer = call.await;
             match &answer {
                 Ok(_) => breaker.record_success(),
-                // A peer that is slow is there.
+                // A timeout is no connection failure: the peer is slow, but reachable.
                 Err(error) if error.is::<tower::timeout::error::Elapsed>() => {}
                 Err(_) => breaker.record_failure(),
             }

@@ -1,7 +1,7 @@
-//! The exchange with the data manager: a question, and an answer that comes as a callback: before, during or after the
-//! question's return, or never, or at another replica.
+//! Exchange with the data manager: a question by gRPC, and the data by a separate callback.
 //!
-//! An asking order waits for its data, not for the call. Data is handed over only once it is committed.
+//! The callback may come before, during or after the question's return, never, or at another
+//! replica. An order waits for its data, not for the call; data is delivered only after its commit.
 
 mod batch;
 mod breaker;
@@ -23,25 +23,26 @@ use waiters::CallbackWaiters;
 use crate::orders::{DatabaseClock, StoredOrderData};
 use crate::pipeline::StageError;
 
-/// Asks the data manager and hands callbacks to those who wait for them.
+/// Asks the data manager and delivers callbacks to the waiting orders of this process.
 pub struct DataManagerExchange {
     client: ExchangeClient,
     waiters: CallbackWaiters,
     clock: Arc<DatabaseClock>,
-    /// How long an answer may take, from the question.
+    /// Timeout of the callback, from the start of the question's call.
     timeout: Duration,
 }
 
 impl DataManagerExchange {
-    /// An exchange through `client`.
+    /// Creates an exchange that uses `client`.
     pub fn new(client: ExchangeClient, clock: Arc<DatabaseClock>, timeout: Duration) -> Arc<Self> {
         Arc::new(Self { client, waiters: CallbackWaiters::default(), clock, timeout })
     }
 
-    /// Asks for an order's data and waits for the callback, for the time-out from the question at most.
+    /// Asks for an order's data and waits for its callback. The timeout starts with the call, not
+    /// with the wait for a permit.
     pub async fn ask(&self, order_id: i32, turn: FairTurn) -> Result<StoredOrderData, StageError> {
         let mut callback_future = self.waiters.register_order(order_id, self.clock.now());
-        // A late answer to an earlier question may come while this one waits for its turn.
+        // A late callback to an earlier question may arrive while this one waits for a permit.
         let permit =
             match select(&mut callback_future, Box::pin(self.client.acquire_permit(turn))).await {
                 Either::Left((data, _)) => return Ok(data),
@@ -52,7 +53,8 @@ impl DataManagerExchange {
         let call = self.client.ask(order_id, permit, self.timeout);
         match select(&mut callback_future, call).await {
             Either::Left((data, call)) => {
-                // Let the call end: a peer may mind an abandoned one. It holds its place until then.
+                // Let the call complete: peers may handle cancelled calls badly. It keeps its
+                // permit until then.
                 tokio::spawn(call);
                 return Ok(data);
             }
@@ -73,23 +75,23 @@ impl DataManagerExchange {
         }
     }
 
-    /// Hands committed data to the order that waits for it here; false if none does.
+    /// Delivers committed data to the order that waits in this process; false if none waits.
     pub fn deliver(&self, order_id: i32, stored: StoredOrderData) -> bool {
         self.waiters.deliver(order_id, stored)
     }
 
-    /// Since when an order of this process has been waiting for its data.
+    /// Time since which an order of this process has been waiting for its data.
     pub fn asked_at(&self, order_id: i32) -> Option<DateTime<Utc>> {
         self.waiters.waiting_since(order_id)
     }
 
-    /// The breaker of the connection.
+    /// The circuit breaker of the connection.
     pub fn breaker(&self) -> &CircuitBreaker {
         self.client.breaker()
     }
 }
 
-/// What a failed question means for its order.
+/// Maps a failed question to the error of its stage.
 fn to_stage_error(error: AskError) -> StageError {
     let reason = error.to_string();
     match error {
@@ -100,7 +102,7 @@ fn to_stage_error(error: AskError) -> StageError {
     }
 }
 
-/// Whether the data manager's answer to the question of one order is its last word.
+/// Whether this status of a single-order question is permanent.
 fn is_permanent(code: Code) -> bool {
     matches!(
         code,

@@ -1,4 +1,4 @@
-//! The orders of this process that wait for a callback.
+//! Registry of the orders of this process that wait for a callback.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,7 +20,7 @@ struct CallbackWaiter {
     data: oneshot::Sender<StoredOrderData>,
 }
 
-/// Who waits for what; sharded, so that threads rarely meet.
+/// Waiting orders by id, sharded to avoid lock contention.
 pub(super) struct CallbackWaiters(Arc<[WaiterShard]>);
 
 impl Default for CallbackWaiters {
@@ -30,7 +30,7 @@ impl Default for CallbackWaiters {
 }
 
 impl CallbackWaiters {
-    /// Waits for an order's data until dropped.
+    /// Registers a waiting order; dropping the future removes the entry.
     pub(super) fn register_order(&self, order_id: i32, since: DateTime<Utc>) -> CallbackFuture {
         let (data, receiver) = oneshot::channel();
         lock_waiter_shard(&self.0, order_id).insert(order_id, CallbackWaiter { since, data });
@@ -46,7 +46,7 @@ impl CallbackWaiters {
         lock_waiter_shard(&self.0, order_id).get(&order_id).map(|waiter| waiter.since)
     }
 
-    /// Ends the waiting: the data, if it came in the last moment.
+    /// Removes the entry. Returns the data if it was delivered in the meantime.
     pub(super) fn unregister_order(
         &self,
         order_id: i32,
@@ -65,11 +65,11 @@ fn lock_waiter_shard(
     shards[index].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Resolves to an order's data when that has been committed.
+/// Resolves to an order's data after its commit.
 pub(super) struct CallbackFuture {
     order_id: i32,
     shards: Arc<[WaiterShard]>,
-    /// `None` once another attempt at the same order waits instead of this one: this one never hears.
+    /// `None` after a newer attempt of the same order has replaced the entry: stays pending.
     receiver: Option<oneshot::Receiver<StoredOrderData>>,
 }
 
@@ -91,7 +91,8 @@ impl Future for CallbackFuture {
 
 impl Drop for CallbackFuture {
     fn drop(&mut self) {
-        // Only its own entry: it is closed by now, another attempt's is not.
+        // Removes this attempt's entry only: its channel is closed by now, a newer attempt's is
+        // open.
         let shards = self.shards.clone();
         let mut shard = lock_waiter_shard(&shards, self.order_id);
         if let Some(receiver) = self.receiver.as_mut() {

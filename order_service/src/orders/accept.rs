@@ -1,4 +1,11 @@
-//! Accepting orders: durable in one statement for all requests that came in meanwhile, each request all or nothing.
+//! Accepting orders: group commit over concurrent requests.
+//!
+//! - Shape: one row per order in `orders`, one row of order ids in `accepted_batches`, fenced by
+//!   the lane.
+//! - Cost: one statement per batch; small requests share it, large ones use a writer of their own.
+//! - Lock order: lane, then orders by id.
+//! - Promise: each request is all or nothing. After a lost commit answer the batch id shows which
+//!   orders were stored; if the outcome stays unknown, the batch goes to recovery.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,36 +24,38 @@ use super::{
     PipelineSender, paced_batches,
 };
 
-/// Orders of a request that is accepted together with others of its like, in a few milliseconds.
+/// Above this many orders a request goes to the large writer; a small one takes a few milliseconds.
 const MAX_SMALL_REQUEST_ORDERS: usize = 256;
-/// Small requests accepted in one statement.
+/// Maximum number of small requests per statement.
 const MAX_SMALL_REQUESTS: usize = 256;
-/// Large requests accepted in one statement: one has commits enough to share among its own orders.
+/// Maximum number of large requests per statement: a large request already amortises its commit.
 const MAX_LARGE_REQUESTS: usize = 4;
 
-/// Why a request was not accepted; nothing of it was.
+/// Why a request was not accepted.
 #[derive(Debug, Clone)]
 pub enum AcceptError {
-    /// These orders exist with another product.
+    /// These orders exist with another product; nothing of the request was stored.
     OtherProduct(Vec<i32>),
-    /// The database did not answer in time. Some of the orders may turn out to be stored; repeating is safe.
+    /// The database did not answer in time. The commit outcome is unknown; repeating
+    /// the request is safe.
     Unavailable(Error),
 }
 
-/// What a request's orders are now, each durable; those not named here are new and on their way through the pipeline.
+/// The durable state of a request's orders. Orders not listed are new and were
+/// sent to the pipeline.
 #[derive(Debug, Default)]
 pub struct AcceptedOrders {
-    /// Those that had ended already: (order, state, data).
+    /// Orders that had already ended: (order id, state, data).
     pub ended_orders: Vec<(i32, OrderState, Option<OrderData>)>,
-    /// Those in work or waiting, here or elsewhere.
+    /// Orders that have not ended, in this process or elsewhere.
     pub pending_orders: Vec<i32>,
 }
 
-/// Accepts orders.
+/// Handle of the accepting writers; clones share them.
 #[derive(Clone)]
 pub struct OrderAcceptor {
     small_requests: Coalescer<OrderAcceptRequest>,
-    /// They take so long that the small ones do not wait for them.
+    /// Separate: a large statement takes long, and small requests must not wait for it.
     large_requests: Coalescer<OrderAcceptRequest>,
 }
 
@@ -57,9 +66,9 @@ struct OrderAcceptRequest {
 }
 
 impl OrderAcceptor {
-    /// Starts accepting into the lane of `jobs`; new orders go to `pipeline_sender`, whatever becomes of their client.
-    /// `doubtful_batches` gets the batches of which nobody knows whether they were stored: the database went away with the
-    /// answer.
+    /// Starts the writers. New orders go into the lane of `jobs` and to `pipeline_sender`,
+    /// also if their client is cancelled. `doubtful_batches` receives the batches whose
+    /// commit outcome is unknown.
     pub fn start(
         pool: PgPool,
         jobs: JobQueue,
@@ -84,8 +93,8 @@ impl OrderAcceptor {
         }
     }
 
-    /// Makes `orders` (each id once) durable and sends the new ones on their way. Answers after the commit. Whoever
-    /// wants to hear of them must listen already.
+    /// Stores `orders` (each id once) and sends the new ones into the pipeline. Answers after the
+    /// commit. Subscribe to outcomes before calling this.
     pub async fn accept(
         &self,
         orders: Vec<(i32, i32)>,
@@ -102,7 +111,8 @@ impl OrderAcceptor {
     }
 }
 
-/// The requests that share no order with an earlier one, and the others: those depend on what becomes of the first.
+/// Splits off the requests that share an order with an earlier one: their answer
+/// depends on its result.
 fn split_disjoint_requests(
     requests: Vec<OrderAcceptRequest>,
 ) -> (Vec<OrderAcceptRequest>, Vec<OrderAcceptRequest>) {
@@ -124,7 +134,7 @@ struct OrderAcceptWriter {
 }
 
 impl OrderAcceptWriter {
-    /// Accepts so many requests at a time.
+    /// Starts the writing task, for at most `max_requests` per statement.
     fn start_coalescer(self, max_requests: usize) -> Coalescer<OrderAcceptRequest> {
         let writer = Arc::new(self);
         Coalescer::spawn_fair("accept_orders", 1024, paced_batches(max_requests), move |batch| {
@@ -141,14 +151,15 @@ impl OrderAcceptWriter {
     }
 
     async fn accept_batch(&self, requests: Vec<OrderAcceptRequest>) {
-        // A lost lane (this process was paused for too long) is replaced within moments, if the database is there.
+        // A lost lane (this process was paused for too long) is replaced within moments if the
+        // database is reachable.
         let deadline = Instant::now() + Duration::from_secs(5);
-        // One id for as long as the lane is the same: a repetition must recognise what an earlier try has stored.
+        // One batch id per lane: a repeated statement recognises the rows of an earlier one.
         let (mut lane, mut batch_id) = (self.jobs.own_lane(), Uuid::new_v4());
         loop {
             let current_lane = self.jobs.own_lane();
             if current_lane.id != lane.id {
-                // Whatever was stored under the old lane is found by whoever adopts it.
+                // The adopter of the old lane finds the orders stored under it.
                 (lane, batch_id) = (current_lane, Uuid::new_v4());
             }
             let result = match lane.is_lost() {
@@ -165,7 +176,8 @@ impl OrderAcceptWriter {
                     rows.iter().for_each(|row| self.clock.observe(row.now));
                     return self.answer_requests(requests, batch_id, lane, &rows).await;
                 }
-                // Somebody else accepted one of them meanwhile: now it will be found.
+                // Another process accepted one of the orders concurrently: the repeated statement
+                // finds it.
                 Err(Error::UniqueViolation(_)) => {}
                 Err(Error::Fenced { .. }) if Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -173,7 +185,7 @@ impl OrderAcceptWriter {
                 Err(error) => {
                     self.doubtful_batches.push(batch_id).await;
                     for request in requests {
-                        // The client may be gone.
+                        // The client may have disconnected.
                         let _ = request.reply.send(Err(AcceptError::Unavailable(error.clone())));
                     }
                     return;
@@ -274,7 +286,7 @@ async fn write_accepted_orders(
                 .map(move |(order, product)| (*order, *product, request_index as i32))
         })
         .collect();
-    // In the order of the key: two replicas that accept the same orders wait for each other in one direction only.
+    // Sorted by key: replicas that accept the same orders lock in the same order.
     rows.sort_unstable();
     let orders: Arc<[i32]> = rows.iter().map(|row| row.0).collect();
     let products: Arc<[i32]> = rows.iter().map(|row| row.1).collect();
@@ -299,6 +311,6 @@ async fn write_accepted_orders(
     .await
 }
 
-/// One row for each order that was there before, or a single row without order.
+/// One row for each existing order, or a single row without an order.
 const ACCEPT_ORDERS_SQL: &str =
     "SELECT * FROM accept_orders($1, $2, $3, $4, $5, $6) -- accept_orders";

@@ -1,4 +1,8 @@
-//! Recovery: what a process had accepted and not ended becomes jobs, in the transaction that adopts its lane.
+//! Recovery of accepted orders: unended orders become jobs in the transaction that adopts their
+//! lane.
+//!
+//! - Shape: rows of `accepted_batches` in, jobs out; about 5000 orders per transaction.
+//! - Promise: no accepted order is lost when its process dies or a commit outcome is unknown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +14,10 @@ use uuid::Uuid;
 
 use super::ORDER_QUEUE;
 
-/// About how many orders become jobs in one transaction.
+/// Approximate number of orders per transaction.
 const ADOPTED_ORDERS_PER_TX: i64 = 5000;
 
-/// Turns some batches of `own_lane`, which must be held, into jobs of it. Safe to repeat.
+/// Turns some batches of `lane`, which must be held, into jobs of the lane. Safe to repeat.
 pub async fn adopt_batches(
     connection: &mut PgConnection,
     lane: &Lease,
@@ -38,7 +42,7 @@ pub async fn adopt_batches(
     Ok(AdoptionProgress::Partial)
 }
 
-/// The same for single batches of this process's own, whose commit was never answered.
+/// Recovers batches of this process whose commit outcome is unknown.
 pub(super) async fn recover_batches(pool: &PgPool, jobs: &JobQueue, batches: Vec<Uuid>) {
     let batches: Arc<Vec<Uuid>> = Arc::new(batches);
     loop {
@@ -51,7 +55,8 @@ pub(super) async fn recover_batches(pool: &PgPool, jobs: &JobQueue, batches: Vec
                 let (lane, batches) = (lane.clone(), batches.clone());
                 Box::pin(async move {
                     lane.fence(connection).await?;
-                    // The lost commit may still be on its way: this waits for it, or makes it fail.
+                    // The commit may still be in flight: this insert waits for it, or makes it fail
+                    // by the primary key.
                     sqlx::query(BAR_BATCHES_SQL)
                         .bind(lane.id)
                         .bind(&*batches)
@@ -64,7 +69,7 @@ pub(super) async fn recover_batches(pool: &PgPool, jobs: &JobQueue, batches: Vec
         );
         match recovered.await {
             Ok(()) => return jobs.wake_in(Duration::ZERO),
-            // The lane is lost: whoever adopts it finds the batches.
+            // The lane is lost: its adopter finds the batches.
             Err(store::Error::Fenced { .. }) => return,
             Err(error) => {
                 tracing::warn!(%error, code = "UNAVAILABLE", "doubtful batches could not be looked up; trying again");
@@ -95,25 +100,25 @@ async fn enqueue_orders(
     let job = |order_id: i32| NewJob { key: Some(order_id.to_string()), ..NewJob::default() };
     let jobs: Vec<NewJob> = orders.into_iter().map(job).collect();
     if !jobs.is_empty() {
-        // Those that wait as jobs already are left as they are.
+        // Existing jobs stay unchanged.
         enqueue_jobs_in_tx(connection, ORDER_QUEUE, Some(lane), &jobs).await?;
     }
     Ok(())
 }
 
-/// Takes the ids of batches that must not appear any more; gone when the lane is adopted.
+/// Inserts empty batches that bar the ids against a late commit; deleted when the lane is adopted.
 const BAR_BATCHES_SQL: &str = "-- bar_batches
 INSERT INTO accepted_batches (batch_id, lane, order_ids)
 SELECT batch_id, $1, '{}' FROM unnest($2::uuid[]) AS batch_id ON CONFLICT (batch_id) DO NOTHING";
 
-/// Batches of a lane that together have about so many orders: one at least.
+/// Batches of a lane with together about `$2` orders; at least one batch.
 const BATCHES_TO_ADOPT_SQL: &str = "-- batches_to_adopt
 SELECT batch_id FROM (
     SELECT batch_id, sum(cardinality(order_ids)) OVER (ORDER BY batch_id) - cardinality(order_ids) AS before
     FROM accepted_batches WHERE lane = $1
 ) b WHERE before < $2";
 
-/// Removes batches of the lane, those that only bar their ids if `$3`, and answers their orders that have not ended.
+/// Deletes batches of the lane (barring ones only if `$3`) and returns their unended orders.
 const TAKE_UNENDED_ORDERS_SQL: &str = "-- unended_orders
 WITH gone AS (
     DELETE FROM accepted_batches WHERE lane = $1 AND batch_id = ANY ($2) AND ($3 OR order_ids <> '{}') RETURNING order_ids

@@ -1,4 +1,9 @@
-//! Callbacks: stored in one statement for all that came in meanwhile, the first one of each order for good.
+//! Callback writer: group commit of callbacks; the first callback of an order wins.
+//!
+//! - Shape: one statement per batch, rows locked by order id.
+//! - Promise: answered after the commit; a cancelled client does not cancel the write. Delivery to
+//!   a waiting order is at least once within this process; forwarding to other replicas is best
+//!   effort (the next attempt reads the data).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,50 +20,50 @@ use tokio::sync::oneshot;
 
 use super::{ORDER_QUEUE, orphan, paced_batches};
 
-/// The channel on which replicas tell each other of callbacks that are not theirs.
+/// NOTIFY channel for callbacks of orders that wait in another replica.
 pub const CALLBACK_CHANNEL: &str = "order_callbacks";
 
-/// Where an order goes.
+/// Storage and pickup point of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderData {
-    /// Never 0.
+    /// Never 0; 0 means "not stored".
     pub storage_id: i32,
-    /// Never 0.
+    /// Never 0; 0 means "not stored".
     pub pickup_point_id: i32,
 }
 
 impl OrderData {
-    /// What a data manager gave; `None` if one of them is 0.
+    /// From ids; `None` if one of them is 0.
     pub fn from_ids(storage_id: i32, pickup_point_id: i32) -> Option<Self> {
         Self::from_columns(storage_id, pickup_point_id)
     }
 
-    /// As stored: 0 stands for nothing.
+    /// From table columns, where 0 means "not stored".
     pub(super) fn from_columns(storage_id: i32, pickup_point_id: i32) -> Option<Self> {
         (storage_id != 0 && pickup_point_id != 0).then_some(Self { storage_id, pickup_point_id })
     }
 }
 
-/// What an order's postings are made of besides its data, fixed by the transaction that stored the data.
+/// Inputs of an order's postings besides its data, fixed by the transaction that stored the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PostingContext {
-    /// The database's time of that transaction.
+    /// `now()` of that transaction.
     pub stored_at: DateTime<Utc>,
-    /// The version of the posting rules then in force; 0 if there were none.
+    /// Version of the posting rules then in force; 0 if there were none.
     pub rules_version: i32,
 }
 
-/// An order's data as it was stored.
+/// An order's stored data with its posting context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredOrderData {
-    /// The data.
+    /// Storage and pickup point.
     pub data: OrderData,
-    /// What came with storing it.
+    /// Time and rules version of the storing transaction.
     pub posting_context: PostingContext,
 }
 
 impl StoredOrderData {
-    /// From an order's row.
+    /// From the columns of an order's row.
     pub(super) fn from_columns(
         storage_id: i32,
         pickup_point_id: i32,
@@ -66,7 +71,7 @@ impl StoredOrderData {
         rules: Option<i32>,
     ) -> Option<Self> {
         let data = OrderData::from_columns(storage_id, pickup_point_id)?;
-        // What was stored before there was a ledger posts by the first rules there were.
+        // Data stored before the ledger existed is posted by version 1 of the rules.
         Some(Self {
             data,
             posting_context: PostingContext { stored_at: at?, rules_version: rules.unwrap_or(1) },
@@ -74,27 +79,27 @@ impl StoredOrderData {
     }
 }
 
-/// A data manager's answer about one order.
+/// A callback of the data manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderCallback {
-    /// The order.
+    /// Order id; any int32.
     pub order_id: i32,
-    /// Its data.
+    /// Storage and pickup point.
     pub data: OrderData,
 }
 
-/// What became of a callback; in each case it is committed.
+/// Result of a callback, always committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallbackOutcome {
-    /// It is the order's data now.
+    /// Stored as the order's data.
     Stored,
-    /// The order had its data already.
+    /// The order already had data; the callback is ignored.
     Duplicate,
-    /// There is no such order; kept for an operator.
+    /// No such order; kept in the orphan inbox.
     Unknown,
 }
 
-/// Stores callbacks.
+/// Handle of the writer; clones share it.
 #[derive(Clone)]
 pub struct CallbackWriter {
     coalescer: Coalescer<PendingCallback>,
@@ -105,11 +110,12 @@ struct PendingCallback {
     reply: oneshot::Sender<Result<CallbackOutcome>>,
 }
 
-/// Hands an order's stored data to whoever waits for it in this process; false if nobody does.
+/// Delivers stored data to the order that waits in this process; false if none waits.
 pub type DeliverCallback = Arc<dyn Fn(i32, StoredOrderData) -> bool + Send + Sync>;
 
 impl CallbackWriter {
-    /// Starts storing. Stored data goes to `deliver`; if nobody takes it there, to the retry queue and the replicas.
+    /// Starts the writer. Data that `deliver` does not take is forwarded to the retry queue
+    /// and the other replicas.
     pub fn start(pool: PgPool, deliver: DeliverCallback) -> Self {
         let forward_pool = pool.clone();
         let forward = Coalescer::spawn("forward_callbacks", 65_536, 4096, move |batch| {
@@ -125,12 +131,12 @@ impl CallbackWriter {
         Self { coalescer: callbacks }
     }
 
-    /// Stores one callback. Answers after the commit.
+    /// Stores one callback; returns after the commit.
     pub async fn store(&self, callback: OrderCallback) -> Result<CallbackOutcome> {
         self.store_in_turn(FairTurn::next(), callback).await
     }
 
-    /// Stores one of many callbacks that came in one call.
+    /// Stores one callback of a batch call, which has one turn in the fair queue.
     pub async fn store_in_turn(
         &self,
         turn: FairTurn,
@@ -176,7 +182,8 @@ async fn store_callback_batch(
     let mut outcomes = HashMap::with_capacity(results.len());
     for CallbackWriteResult { order_id, order_data: stored, outcome: answer } in results {
         outcomes.insert(order_id, answer);
-        // A duplicate too: it may be the repetition of a write whose answer was lost, and the order wait elsewhere.
+        // Duplicates too: it may repeat a write whose commit answer was lost, and the order may
+        // wait elsewhere.
         if let Some(stored) = stored
             && !deliver(order_id, stored)
             && !store::mutant("callback_not_forwarded")
@@ -185,14 +192,14 @@ async fn store_callback_batch(
         }
     }
     for PendingCallback { callback, reply } in batch {
-        // Of several for one order in this batch, the first was stored.
+        // Of several callbacks for one order in a batch, the first was stored.
         let outcome = outcomes.get_mut(&callback.order_id);
         let outcome = outcome.map_or(CallbackOutcome::Unknown, |answer| match *answer {
             CallbackOutcome::Stored => std::mem::replace(answer, CallbackOutcome::Duplicate),
             other => other,
         });
         metrics::counter!("order_callbacks_total", "kind" => outcome_label(outcome)).increment(1);
-        // The sender may be gone.
+        // The client may have disconnected.
         let _ = reply.send(Ok(outcome));
     }
 }
@@ -207,7 +214,7 @@ fn outcome_label(outcome: CallbackOutcome) -> &'static str {
 
 struct CallbackWriteResult {
     order_id: i32,
-    /// What the order's data is now.
+    /// The data stored for the order.
     order_data: Option<StoredOrderData>,
     outcome: CallbackOutcome,
 }
@@ -248,7 +255,7 @@ async fn write_callbacks(
         .map(|(order_id, data)| OrderCallback { order_id: *order_id, data: *data })
         .collect();
     if let Err(error) = orphan::store_orphan_callbacks(pool, unknown).await {
-        // The others of this batch are committed, and theirs is the promise.
+        // The callbacks of known orders are committed and must be answered as such.
         tracing::warn!(%error, code = "UNAVAILABLE", "callbacks of unknown orders could not be kept");
     }
     let write_result = |(order_id, data): (i32, OrderData)| match known_orders.get(&order_id) {
@@ -268,12 +275,12 @@ async fn write_callbacks(
     Ok(rows.into_iter().map(write_result).collect())
 }
 
-/// Short enough for a second try on another connection before the order's time for its callback is over.
+/// Allows a second try on another connection before the callback timeout of the order.
 const CALLBACK_FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Nobody in this process waits for these: they wake their job, and the replica that has asked, if there is one. Those of
-/// orders that have ended, which a data manager may repeat for as long as it likes, concern nobody. Lost if the process
-/// dies here; then the order's next attempt finds the data.
+/// Forwards callbacks without a waiting order in this process: makes their jobs due now and
+/// notifies the other replicas. Skips ended orders, whose callbacks a data manager may repeat
+/// forever. Lost if the process dies here; then the order's next attempt reads the data.
 async fn forward_callbacks(pool: &PgPool, callbacks: Vec<(i32, StoredOrderData)>) {
     let callbacks: Arc<[(i32, StoredOrderData)]> = callbacks.into();
     let forward = PgOperation::named("forward_callbacks").with_timeout(CALLBACK_FORWARD_TIMEOUT);
@@ -297,7 +304,7 @@ async fn forward_callbacks(pool: &PgPool, callbacks: Vec<(i32, StoredOrderData)>
                 .filter(|callback| unended_orders.contains(&callback.0))
                 .map(encode_callback)
                 .collect();
-            // A notification holds 8000 bytes, a callback at most 66.
+            // A NOTIFY payload holds 8000 bytes, an encoded callback at most 66.
             let payloads: Vec<String> =
                 encoded_callbacks.chunks(120).map(|words| words.join(",")).collect();
             sqlx::query(
@@ -329,7 +336,7 @@ fn encode_callback(
     )
 }
 
-/// The callbacks of a [`CALLBACK_CHANNEL`] notification; what does not read as one is left out.
+/// Parses a [`CALLBACK_CHANNEL`] payload; skips malformed entries.
 pub fn parse_callback_notification(payload: &str) -> impl Iterator<Item = (i32, StoredOrderData)> {
     payload.split(',').filter_map(|word| {
         let mut words = word.split(':');
@@ -343,11 +350,11 @@ pub fn parse_callback_notification(payload: &str) -> impl Iterator<Item = (i32, 
     })
 }
 
-/// (order, storage, pickup point, stored at, version of the posting rules, whether it was stored just now)
+/// (order id, storage id, pickup point id, stored at, rules version, stored by this statement)
 type StoredCallbackRow = (i32, i32, i32, Option<DateTime<Utc>>, Option<i32>, bool);
 
-/// Each order whose data this callback became (with zeros for it), and, if there are others, each known order with what is
-/// stored.
+/// Returns each order whose data was stored now (with zero ids) and, if there are others, every
+/// known order with its stored data.
 const STORE_CALLBACKS_SQL: &str = "SELECT * FROM store_callbacks($1, $2, $3) -- store_callbacks";
 
 #[cfg(test)]

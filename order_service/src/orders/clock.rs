@@ -1,16 +1,18 @@
-//! The database's clock, as read by this process: all times stored for an order come from one clock, so that its
-//! history is in order whatever this machine believes.
+//! Estimate of the database's clock: all times of an order come from one clock, so that its history
+//! is ordered whatever this machine's clock says.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-/// The database's clock, carried on by this machine's monotonic one: a step of its wall clock changes nothing.
+/// The database's clock, extrapolated by this machine's monotonic clock: steps of the wall
+/// clock have no effect.
 #[derive(Debug)]
 pub struct DatabaseClock {
     started: Instant,
-    /// The database's time at `started`, in microseconds; each answer gives a lower bound, the highest one holds.
+    /// The database's time at `started` in microseconds. Each observation is a lower bound;
+    /// the highest one counts.
     origin_micros: AtomicI64,
 }
 
@@ -21,14 +23,14 @@ impl Default for DatabaseClock {
 }
 
 impl DatabaseClock {
-    /// Takes note of a `now()` of the database that has just arrived. What [`DatabaseClock::now`] gives afterwards is never
-    /// before it, and never later than the database's own clock.
+    /// Observes a `now()` that has just been received. Afterwards [`DatabaseClock::now`] is never
+    /// before it, and never after the database's own clock.
     pub fn observe(&self, database_now: DateTime<Utc>) {
         let origin = database_now.timestamp_micros().saturating_sub(self.elapsed_micros());
         self.origin_micros.fetch_max(origin, Ordering::Relaxed);
     }
 
-    /// The time now; this machine's, as long as the database's is not known.
+    /// The estimated time; the wall clock until the first observation.
     pub fn now(&self) -> DateTime<Utc> {
         let origin = self.origin_micros.load(Ordering::Relaxed);
         let now = (origin != i64::MIN).then(|| origin.saturating_add(self.elapsed_micros()));

@@ -1,8 +1,10 @@
-//! Orders as they are stored: accepted in one batch, given their data, ended in one batch, read.
+//! Orders in the control database: accepting, callbacks, attempt outcomes, reads and retries.
 //!
-//! Nothing outside this room knows the tables `orders`, `accepted_batches` and `orphan_callbacks`. Every write is
-//! coalesced (`store::Coalescer`): one statement for whatever concurrent requests brought since the last one.
-//! Lock order: lane, orders by id, jobs.
+//! - Shape: the only writer of `orders`, `accepted_batches` and `orphan_callbacks`. Every write of
+//!   the order path is a group commit (`store::Coalescer`) over concurrent requests.
+//! - Lock order: lane (lease), orders by id within a statement, jobs.
+//! - Promise: an accepted order is durable and ends once; the fencing token of its lane guards
+//!   every decision but finishing, which is idempotent.
 
 mod accept;
 mod adopt;
@@ -41,18 +43,18 @@ pub use retry::{
     OrderRetryError, count_retryable, retry_order, retry_orders, retry_orders_in_state,
 };
 
-/// The retry queue of orders; a job's key is the order's id.
+/// The retry queue of orders; the job key is the order id.
 pub const ORDER_QUEUE: QueueName = "orders";
 
-/// From one write of a kind to the next while several clients are served: a statement and its commit cost as much as some
-/// twenty orders, so half as many of them leave more for the orders.
+/// Minimum interval between group commits of a kind under load. A statement and its commit cost as
+/// much as about 20 orders: fewer commits leave more capacity for orders.
 const WRITE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Orders whose ends, callbacks or postings are written in one statement while several requests wait for theirs: a commit is a
-/// tenth of what they cost, and who waits for one waits some 50 ms.
+/// Maximum number of outcomes or callbacks per statement while several requests wait. The commit is
+/// then a tenth of the cost, and a request waits for a batch for about 50 ms.
 const MAX_SHARED_BATCH_ORDERS: usize = 512;
 
-/// One write after the other, each of whatever came meanwhile, `max_items` at a time.
+/// Batch options of sequential group commits of at most `max_items`.
 const fn paced_batches(max_items: usize) -> BatchOptions {
     BatchOptions {
         max_items,
@@ -61,7 +63,7 @@ const fn paced_batches(max_items: usize) -> BatchOptions {
     }
 }
 
-/// A request's share of the memory set aside for orders, and its turn wherever its orders wait among those of others.
+/// A request's permits for orders in flight, and its turn in the fair queues.
 #[derive(Debug)]
 pub struct OrderAdmission {
     turn: FairTurn,
@@ -69,35 +71,35 @@ pub struct OrderAdmission {
 }
 
 impl OrderAdmission {
-    /// Of a request.
+    /// For a new request, with a new turn.
     pub fn for_request(permit: OwnedSemaphorePermit) -> Self {
         Self::with_turn(permit, FairTurn::next())
     }
 
-    /// Of a part of something that has its turn already.
+    /// For a part of a stream that already has a turn.
     pub fn with_turn(permit: OwnedSemaphorePermit, turn: FairTurn) -> Self {
         Self { turn, _permit: permit }
     }
 }
 
-/// How far an order has come; the numbers are those stored and those of the wire.
+/// State of an order. The numbers are stored and sent in protobuf messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i16)]
 pub enum OrderState {
-    /// Accepted.
+    /// Accepted; durable, no stage passed yet.
     Initialized = 1,
-    /// In the pipeline.
+    /// Taken up by the pipeline.
     ProcessStarted = 2,
     /// Storage and pickup point are known.
     FinishedExternalInteraction = 3,
-    /// Done.
+    /// Ended successfully: the ledger events are posted.
     ProcessFinished = 4,
-    /// Given up.
+    /// Given up; only a retry request revives it.
     Failed = 5,
 }
 
 impl OrderState {
-    /// All states, in order.
+    /// All states, by number.
     pub const ALL: [OrderState; 5] = [
         OrderState::Initialized,
         OrderState::ProcessStarted,
@@ -106,7 +108,7 @@ impl OrderState {
         OrderState::Failed,
     ];
 
-    /// The stored and shown name.
+    /// Name shown in the API and in messages.
     pub fn name(self) -> &'static str {
         match self {
             OrderState::Initialized => "order_initialized",
@@ -117,41 +119,41 @@ impl OrderState {
         }
     }
 
-    /// The state with this number.
+    /// The state with this number; `None` for any other number.
     pub fn from_number(number: i32) -> Option<Self> {
         Self::ALL.into_iter().find(|state| *state as i32 == number)
     }
 
-    /// Whether nothing more happens to the order by itself.
+    /// Whether the order has ended: finished or failed.
     pub fn is_final(self) -> bool {
         matches!(self, OrderState::ProcessFinished | OrderState::Failed)
     }
 }
 
-/// An order in this process's hands.
+/// An order held by this process under a lane.
 #[derive(Debug, Clone)]
 pub struct OrderAttempt {
-    /// Its id.
+    /// Order id; any int32.
     pub order_id: i32,
-    /// Its product.
+    /// Product id, as accepted.
     pub product_id: i32,
-    /// How far it has come.
+    /// State reached so far, possibly ahead of the stored one.
     pub state: OrderState,
-    /// Storage and pickup point, once stored.
+    /// Storage and pickup point, after their commit.
     pub data: Option<OrderData>,
-    /// What its postings are made of besides, once the data is stored.
+    /// Time and rules version of its postings, once the data is stored.
     pub posting_context: Option<PostingContext>,
-    /// Attempts that ended before this one.
+    /// Counted attempts before this one.
     pub attempts: u32,
-    /// When it reached [`OrderState::ProcessStarted`].
+    /// Time when it reached [`OrderState::ProcessStarted`].
     pub started_at: Option<DateTime<Utc>>,
-    /// When it reached [`OrderState::FinishedExternalInteraction`].
+    /// Time when it reached [`OrderState::FinishedExternalInteraction`].
     pub external_at: Option<DateTime<Utc>>,
-    /// What brought it here.
+    /// Source of the attempt: a request or the retry queue.
     pub origin: OrderAttemptOrigin,
-    /// Whose it is, for all who share out what orders wait for.
+    /// Turn of its request in the fair queues.
     pub turn: FairTurn,
-    /// Its share of the memory set aside for orders.
+    /// Permit for an order in flight; released on drop.
     pub admission: Option<Arc<OrderAdmission>>,
 }
 
@@ -178,17 +180,17 @@ impl OrderAttempt {
     }
 }
 
-/// What brought an order into this process's hands, and what must be put right when it leaves them.
+/// Source of an attempt; decides how its outcome is written.
 #[derive(Debug, Clone)]
 pub enum OrderAttemptOrigin {
-    /// Accepted by this process, in this batch.
+    /// Accepted by this process in this batch.
     Accepted(Arc<AcceptedBatch>),
     /// Claimed from the retry queue.
     Retried(Box<Job>),
 }
 
 impl OrderAttemptOrigin {
-    /// The lane under which it is held.
+    /// The lane that gives this process the right to the order.
     pub fn lane(&self) -> &Arc<Lease> {
         match self {
             OrderAttemptOrigin::Accepted(batch) => &batch.lane,
@@ -197,16 +199,17 @@ impl OrderAttemptOrigin {
     }
 }
 
-/// Orders accepted by one commit.
+/// The new orders of one accept commit, held in memory.
 #[derive(Debug)]
 pub struct AcceptedBatch {
-    /// Its row.
+    /// Primary key of its row in `accepted_batches`.
     pub id: Uuid,
-    /// The lane it is in.
+    /// The lane the orders were accepted into.
     pub lane: Arc<Lease>,
-    /// Orders of it still in hand.
+    /// Orders that have no written outcome yet.
     remaining: AtomicUsize,
-    /// Whether one of its orders was left to whoever adopts the lane: then its row must stay.
+    /// Whether an order was left to the lane's adopter or to a later requeue: then
+    /// the row must stay.
     has_left_orders: AtomicBool,
 }
 
@@ -220,57 +223,57 @@ impl AcceptedBatch {
         })
     }
 
-    /// Counts one order out; true for the last one.
+    /// Counts one order as ended; true for the last one.
     fn count_out_order(&self) -> bool {
         self.remaining.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
 
-/// How an attempt ended.
+/// Outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderAttemptOutcome {
-    /// All stages passed.
+    /// All three stages succeeded.
     Finished,
-    /// Failed, and to be tried again.
+    /// Failed with a retry.
     Waiting {
-        /// Why.
+        /// Error message of the attempt.
         reason: String,
-        /// Whether it used up an attempt (an unreachable data manager does not).
+        /// Whether it counts as an attempt (an unreachable data manager does not).
         counted: bool,
     },
-    /// Failed for good.
+    /// Failed permanently: no automatic retry.
     Failed {
-        /// Why.
+        /// Error message of the attempt.
         reason: String,
     },
-    /// Tried for long and often enough: failed for good, unless its data is stored by now. Then something of it may be
-    /// posted, and it waits on.
+    /// The give-up policy applies: failed permanently, unless the data is stored by now. Then
+    /// events may be posted already, and the order is retried.
     GivenUp {
-        /// For how long it was tried.
+        /// The policy's time limit.
         after: Duration,
-        /// Why it failed the last time.
+        /// Error message of the last attempt.
         reason: String,
     },
 }
 
-/// What those who wait for an order are told.
+/// Outcome notice for subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutcomeNotice {
-    /// The order.
+    /// Order id; any int32.
     pub order_id: i32,
-    /// Its data, as far as known.
+    /// Storage and pickup point, if known.
     pub data: Option<OrderData>,
-    /// What happened.
+    /// Kind of the outcome.
     pub kind: OutcomeKind,
 }
 
-/// What happened to an order.
+/// Kind of an outcome notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutcomeKind {
-    /// It finished.
+    /// All stages succeeded.
     Finished,
-    /// It failed for good.
+    /// Failed permanently: no automatic retry.
     Failed,
-    /// An attempt failed that used up one.
+    /// A counted attempt failed; a retry follows.
     AttemptFailed,
 }

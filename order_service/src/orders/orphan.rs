@@ -1,4 +1,4 @@
-//! Callbacks nobody asked for: a bounded inbox for an operator to look into.
+//! Orphans: callbacks for unknown orders, in a bounded inbox for the operator.
 
 use std::sync::Arc;
 
@@ -8,23 +8,23 @@ use store::{PgOperation, Result, run_statement};
 
 use super::OrderCallback;
 
-/// Most orders in the inbox; further ones are counted and dropped.
+/// Maximum number of orders in the inbox; further ones are counted and dropped.
 const MAX_ORPHANS: i64 = 10_000;
 
-/// A callback for an order that nobody knows.
+/// A callback for an unknown order.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct OrphanCallback {
-    /// The order it names.
+    /// Order id of the callback.
     pub order_id: i32,
-    /// The data it brings.
+    /// Never 0; from the callback.
     pub storage_id: i32,
-    /// The data it brings.
+    /// Never 0; from the callback.
     pub pickup_point_id: i32,
-    /// When the last one for this order came.
+    /// Time of the latest callback for this order.
     pub received_at: DateTime<Utc>,
 }
 
-/// What came within the last day, newest first.
+/// Orphans of the last day, newest first.
 pub async fn list_orphan_callbacks(pool: &PgPool) -> Result<Vec<OrphanCallback>> {
     run_statement(pool, PgOperation::named("list_orphans").expensive(), |connection| {
         Box::pin(async move {
@@ -38,7 +38,8 @@ pub async fn list_orphan_callbacks(pool: &PgPool) -> Result<Vec<OrphanCallback>>
     .await
 }
 
-/// Keeps callbacks (each order once), the latest for each order; forgets those older than a day.
+/// Stores the latest callback per order (each order once in `callbacks`); deletes orphans
+/// older than a day.
 pub(super) async fn store_orphan_callbacks(
     pool: &PgPool,
     callbacks: Vec<OrderCallback>,

@@ -1,8 +1,9 @@
-//! The line before the pipeline: whose order goes next.
+//! Fair queue in front of the pipeline.
 //!
-//! Requests take turns, order by order, so that one of ten thousand orders does not keep one of a single order waiting. What
-//! was tried before comes behind what is new, but gets every fourth place, so that neither starves. And no request has all
-//! places: while the data manager is slow, one that filled them would shut everybody out for as long as it takes.
+//! - Requests take turns order by order: 10,000 orders of one request do not block a single order
+//!   of another.
+//! - New orders precede retried ones, which get every fourth slot: neither starves.
+//! - One request cannot take all slots: while the data manager is slow, it would block all others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,22 +13,23 @@ use tokio::sync::Notify;
 
 use super::{OrderAttempt, OrderAttemptOrigin};
 
-/// New orders that go before one that was tried before.
+/// New orders taken per retried order.
 const NEW_ORDERS_PER_RETRIED: u32 = 3;
-/// Of so many places one is kept for other requests than the one that has the most; of fewer than eight times as many, none.
+/// One of this many slots is reserved for other requests than the largest one; none below
+/// 8 × 8 slots.
 const RESERVED_SLOT_RATIO: usize = 8;
 
-/// Where orders enter. Clones share it.
+/// Sending half; clones share the queue.
 #[derive(Clone)]
 pub struct PipelineSender(Arc<PipelineQueue>);
 
-/// Where the workers take orders from. Clones share it.
+/// Receiving half of the workers; clones share the queue.
 #[derive(Clone)]
 pub struct PipelineReceiver(Arc<PipelineQueue>);
 
-/// An order that is in the pipeline, and its place there.
+/// An order in the pipeline, with its slot.
 pub struct PipelineEntry {
-    /// The order.
+    /// The attempt to run.
     pub attempt: OrderAttempt,
     pub(crate) _slot: PipelineSlot,
 }
@@ -35,7 +37,7 @@ pub struct PipelineEntry {
 struct PipelineQueue {
     state: Mutex<PipelineQueueState>,
     wakeup: Notify,
-    /// Places that one request may have.
+    /// Maximum number of slots of one request.
     max_slots_per_request: usize,
 }
 
@@ -43,14 +45,14 @@ struct PipelineQueue {
 struct PipelineQueueState {
     new_attempts: FairQueue<OrderAttempt>,
     retried_attempts: FairQueue<OrderAttempt>,
-    /// New orders taken since one that was tried before.
+    /// New orders taken since the last retried one.
     new_since_retried: u32,
-    /// Places that each request has.
+    /// Slots taken per request.
     slots_by_turn: HashMap<FairTurn, usize>,
     is_closed: bool,
 }
 
-/// The line before a pipeline of so many places. What waits in it is bounded by those who bring it.
+/// Creates the queue of a pipeline with `slots` slots. Its length is bounded by the senders.
 pub fn open_pipeline_queue(slots: usize) -> (PipelineSender, PipelineReceiver) {
     let reserved_slots = if slots < RESERVED_SLOT_RATIO * RESERVED_SLOT_RATIO {
         0
@@ -67,7 +69,7 @@ pub fn open_pipeline_queue(slots: usize) -> (PipelineSender, PipelineReceiver) {
 }
 
 impl PipelineSender {
-    /// Puts an order into the line; lost if it is closed, which it is only when the process is ending.
+    /// Queues an order; dropped if the queue is closed, which happens only at process exit.
     pub fn send(&self, attempt: OrderAttempt) {
         let mut state = self.0.lock_state();
         if state.is_closed {
@@ -81,7 +83,7 @@ impl PipelineSender {
         self.0.wakeup.notify_one();
     }
 
-    /// Lets nothing in any more.
+    /// Closes the queue: later sends are dropped, queued orders are still taken.
     pub fn close(&self) {
         self.0.lock_state().is_closed = true;
         self.0.wakeup.notify_waiters();
@@ -89,7 +91,7 @@ impl PipelineSender {
 }
 
 impl PipelineReceiver {
-    /// The next order. `None` when the line is closed and empty.
+    /// The next order; `None` when the queue is closed and drained.
     pub async fn next(&self) -> Option<PipelineEntry> {
         let line = &self.0;
         loop {
@@ -98,7 +100,7 @@ impl PipelineReceiver {
                 let mut state = line.lock_state();
                 (state.take_attempt(line.max_slots_per_request), state.is_drained())
             };
-            // Who was woken wakes the next one: many may have come at once.
+            // Each woken receiver wakes the next one: many orders may have arrived.
             match taken {
                 Some(attempt) => {
                     if is_over {
@@ -153,7 +155,7 @@ impl PipelineQueue {
     }
 }
 
-/// A place in the pipeline.
+/// A slot of the pipeline; released on drop.
 pub struct PipelineSlot {
     queue: Arc<PipelineQueue>,
     turn: FairTurn,

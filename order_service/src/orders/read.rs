@@ -1,4 +1,4 @@
-//! Reading orders: one, a page of them, or those a retry is about to work on.
+//! Reads of orders: by id, and a page by keyset pagination.
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -6,46 +6,46 @@ use store::{PgOperation, Result, run_statement};
 
 use super::{OrderData, OrderState, PostingContext, StoredOrderData};
 
-/// An order as it is stored.
+/// An order as stored, with its retry time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
-    /// Its id.
+    /// Order id; any int32.
     pub order_id: i32,
-    /// Its product.
+    /// Product id, as accepted.
     pub product_id: i32,
-    /// How far it has come.
+    /// State as of the last commit.
     pub state: OrderState,
-    /// Storage and pickup point, once known.
+    /// Storage and pickup point, once stored.
     pub data: Option<OrderData>,
-    /// What its postings are made of besides, once the data is stored.
+    /// Time and rules version of its postings, once the data is stored.
     pub posting_context: Option<PostingContext>,
-    /// Attempts that ended.
+    /// Number of counted attempts.
     pub attempts: u32,
-    /// Why the last attempt failed.
+    /// Error message of the last failed attempt.
     pub last_error: Option<String>,
-    /// The states reached, oldest first.
+    /// States reached, oldest first.
     pub history: Vec<OrderStateChange>,
-    /// When it is tried again, if it waits.
+    /// Time of the next attempt, if it is in the retry queue.
     pub next_attempt_at: Option<DateTime<Utc>>,
 }
 
-/// A state and when it was reached.
+/// An entry of an order's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderStateChange {
-    /// The state.
+    /// The state that was reached.
     pub state: OrderState,
-    /// When.
+    /// Time of the change, by the database's clock.
     pub at: DateTime<Utc>,
 }
 
-/// Which orders to list.
+/// Filter and page of a listing.
 #[derive(Debug, Clone, Copy)]
 pub struct OrderListQuery {
-    /// Only those in this state.
+    /// Only orders in this state.
     pub state: Option<OrderState>,
-    /// Only those with a greater id.
+    /// Only orders with a greater id (keyset cursor).
     pub after: Option<i32>,
-    /// At most as many.
+    /// Maximum number of rows.
     pub limit: i64,
 }
 
@@ -84,7 +84,7 @@ impl OrderRow {
             .flatten()
             .map(|at| OrderStateChange { state: OrderState::Failed, at });
         let mut history: Vec<OrderStateChange> = reached.collect();
-        // By state, not by time: a clock that was set back must not reorder what happened.
+        // By state, not by time: a clock that was set back must not reorder the history.
         for later in 1..history.len() {
             history[later].at = history[later].at.max(history[later - 1].at);
         }
@@ -103,7 +103,7 @@ impl OrderRow {
             order_id: self.order_id,
             product_id: self.product_id,
             state,
-            // A callback that came after it had failed is kept for a retry, and does not change the answer.
+            // A callback after the failure is kept for a retry, and does not change the answer.
             data: stored
                 .map(|stored| stored.data)
                 .filter(|_| state != OrderState::Failed || self.external_at.is_some()),
@@ -118,12 +118,12 @@ impl OrderRow {
 
 const ORDER_COLUMNS_SQL: &str = "o.*, (SELECT j.run_at FROM jobs j WHERE j.queue = 'orders' AND j.job_key = o.order_id::text) AS run_at";
 
-/// The order with this id.
+/// The order, if it exists.
 pub async fn get_order(pool: &PgPool, order_id: i32) -> Result<Option<Order>> {
     Ok(load_orders(pool, vec![order_id]).await?.pop())
 }
 
-/// Those of `ids` that exist.
+/// The existing orders of `ids`.
 pub async fn load_orders(pool: &PgPool, ids: Vec<i32>) -> Result<Vec<Order>> {
     let rows: Vec<OrderRow> = run_statement(pool, "load_orders", move |connection| {
         let ids = ids.clone();
@@ -138,8 +138,8 @@ pub async fn load_orders(pool: &PgPool, ids: Vec<i32>) -> Result<Vec<Order>> {
     Ok(rows.into_iter().filter_map(OrderRow::into_order).collect())
 }
 
-/// A page of orders by ascending id. Reads no more rows than it must: of the states that only few orders are in, the
-/// candidates are what waits in the queue, lies among the dead letters or is in hand.
+/// A page of orders by ascending id. Bounded reads: for states with few orders, the candidates come
+/// from jobs, dead letters and accepted batches.
 pub async fn list_orders(pool: &PgPool, list_query: OrderListQuery) -> Result<Vec<Order>> {
     let source = match list_query.state {
         None | Some(OrderState::ProcessFinished) => "orders",

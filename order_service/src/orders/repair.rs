@@ -1,5 +1,5 @@
-//! Putting single orders right that do not agree with the ledger: each in one transaction, with the job that carries the
-//! order on. Safe to repeat, and beside a running service.
+//! Repairs of single orders that disagree with the ledger: each in one transaction together with
+//! the order's job. Idempotent, and safe beside a running service.
 
 use queue::{NewJob, enqueue_jobs_in_tx, hurry_jobs_in_tx};
 use sqlx::{PgConnection, PgPool};
@@ -8,7 +8,7 @@ use store::{Result, run_tx};
 use super::retry::revive_orders_in_tx;
 use super::{ORDER_QUEUE, StoredOrderData};
 
-/// A finished order passes its last stage again: what of it is posted already is a duplicate.
+/// Repeats the last stage of a finished order: events already posted are duplicates.
 pub async fn repost_order(pool: &PgPool, order_id: i32) -> Result<()> {
     run_tx(pool, "post_order_again", move |connection| {
         Box::pin(async move {
@@ -24,7 +24,7 @@ pub async fn repost_order(pool: &PgPool, order_id: i32) -> Result<()> {
     .await
 }
 
-/// A failed order goes on from where it failed.
+/// Revives a failed order in the state it had reached.
 pub async fn revive_order(pool: &PgPool, order_id: i32) -> Result<()> {
     run_tx(pool, "revive_order", move |connection| {
         Box::pin(async move { revive_orders_in_tx(connection, &[order_id], None).await })
@@ -32,7 +32,8 @@ pub async fn revive_order(pool: &PgPool, order_id: i32) -> Result<()> {
     .await
 }
 
-/// An order gets the data with which it is posted; if it has not ended it goes on at once.
+/// Sets the data with which the ledger has the order; an unended or failed
+/// order is retried immediately.
 pub async fn apply_ledger_data(
     pool: &PgPool,
     order_id: i32,

@@ -1,4 +1,7 @@
-//! Reviving failed orders and hurrying waiting ones, at an operator's word.
+//! Retry requests: revives failed orders and makes waiting ones due now.
+//!
+//! - Lock order: lane, orders by id, jobs.
+//! - Cost: at most 1000 orders per transaction.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,14 +12,14 @@ use store::{Error, LONG_OPERATION_TIMEOUT, Lease, PgOperation, run_refusable_tx,
 
 use super::{ORDER_QUEUE, OrderListQuery, OrderState, list_orders};
 
-/// Why an order cannot be retried.
+/// Why an order was not retried.
 #[derive(Debug, Clone)]
 pub enum OrderRetryError {
-    /// There is no such order.
+    /// No order has this id.
     Unknown,
-    /// It has finished, or is being worked on.
+    /// It has finished, or is in the pipeline.
     NotWaiting(OrderState),
-    /// The database.
+    /// The database failed or timed out.
     Database(Error),
 }
 
@@ -26,10 +29,10 @@ impl From<Error> for OrderRetryError {
     }
 }
 
-/// Orders in one transaction at most.
+/// Maximum number of orders per transaction.
 const MAX_RETRIES_PER_TX: usize = 1000;
 
-/// Revives a failed order with no attempts used up, or makes a waiting one due now.
+/// Revives a failed order with its job's failure count reset, or makes a waiting one due now.
 pub async fn retry_order(
     pool: &PgPool,
     jobs: &JobQueue,
@@ -39,7 +42,8 @@ pub async fn retry_order(
     refused.into_iter().next().map_or(Ok(()), |(_, refusal)| Err(refusal))
 }
 
-/// The same for many orders, some in each transaction; which cannot be retried does not keep the others from it.
+/// Retries many orders, 1000 per transaction; returns the refused ones, which do
+/// not affect the others.
 pub async fn retry_orders(
     pool: &PgPool,
     jobs: &JobQueue,
@@ -59,7 +63,7 @@ pub async fn retry_orders(
     Ok(refused)
 }
 
-/// Retries all orders in `state` that can be; how many.
+/// Retries all retryable orders in `state`; returns their number.
 pub async fn retry_orders_in_state(
     pool: &PgPool,
     jobs: &JobQueue,
@@ -74,14 +78,14 @@ pub async fn retry_orders_in_state(
         .await?;
         let ids: Vec<i32> = page.iter().map(|order| order.order_id).collect();
         let Some(last) = ids.last().copied() else { return Ok(retried) };
-        // Those that are being worked on are refused.
+        // Orders in the pipeline are refused.
         let refused = retry_orders(pool, jobs, &ids).await?;
         retried += (ids.len() - refused.len()) as i64;
         after = Some(last);
     }
 }
 
-/// How many of these orders, or (if there are none) of those in `state`, would be retried now.
+/// Number of orders that would be retried now: of those in `state`, or else of `order_ids`.
 pub async fn count_retryable(
     pool: &PgPool,
     order_ids: Vec<i32>,
@@ -108,7 +112,7 @@ pub async fn count_retryable(
     .await
 }
 
-/// By what waits and what lies among the dead letters: there are few of both, and many orders.
+/// By jobs and dead letters: both are few, orders are many.
 const COUNT_RETRYABLE_STATE_SQL: &str = "-- count_retryable
 SELECT count(*) FROM (
     SELECT job_key FROM dead_jobs WHERE queue = $2 AND $1 = 5
@@ -119,7 +123,7 @@ const COUNT_RETRYABLE_IDS_SQL: &str = "-- count_retryable
 SELECT count(*) FROM orders o WHERE o.order_id = ANY ($1) AND (o.state = 5 OR o.state < 4 AND EXISTS (
     SELECT FROM jobs j WHERE j.queue = $2 AND j.job_key = o.order_id::text))";
 
-/// Those that are refused, in the order in which they were asked for.
+/// Returns the refused orders, in the order of `order_ids`.
 async fn revive_or_hurry_orders(
     connection: &mut PgConnection,
     lane: &Lease,
@@ -154,8 +158,8 @@ async fn revive_or_hurry_orders(
     Ok(order_ids.iter().filter_map(refusal).collect())
 }
 
-/// Lets failed orders go on from the state they had reached, with no attempts used up; their history keeps the failure.
-/// Without a lane some living process takes them up.
+/// Revives failed orders in the state they had reached, with a new job without failures; their
+/// history keeps the failure. Without a lane, any live process takes them up.
 pub(super) async fn revive_orders_in_tx(
     connection: &mut PgConnection,
     order_ids: &[i32],

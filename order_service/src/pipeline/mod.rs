@@ -1,7 +1,8 @@
-//! The pipeline: three stages, each with a pluggable action, passed by N workers with a fan of F orders each.
+//! The order pipeline: three stages with pluggable actions, run by N workers with a fan-out of F
+//! orders.
 //!
-//! N x F orders are in flight at most. The others wait in one line, in which requests take turns (`orders::line`); it is bounded by
-//! admission for new orders and by the claimer for those from the retry queue.
+//! At most N x F orders are in flight. The others wait in a fair queue (`orders::pipeline_queue`),
+//! bounded by admission for new orders and by the claimer for retried ones.
 
 mod stage;
 mod worker;
@@ -14,23 +15,23 @@ pub use stage::{AskDataManager, PassThrough, PostEvents, StageAction, StageActio
 
 use crate::orders::{DatabaseClock, OrderAttemptWriter, PipelineReceiver};
 
-/// The pipeline's size.
+/// Dimensions of the pipeline.
 #[derive(Debug, Clone, Copy)]
 pub struct PipelineSize {
-    /// Workers.
+    /// Number of worker tasks.
     pub workers: usize,
-    /// Orders each of them has in flight at most.
+    /// Maximum number of orders in flight per worker.
     pub fan_out: usize,
 }
 
 impl PipelineSize {
-    /// Orders in flight at most.
+    /// Maximum number of orders in flight.
     pub const fn max_in_flight(self) -> usize {
         self.workers.saturating_mul(self.fan_out)
     }
 }
 
-/// Starts the workers. They end when the line is closed and everything has passed.
+/// Starts the workers. They end when the queue is closed and drained.
 pub fn start_workers(
     receiver: PipelineReceiver,
     size: PipelineSize,

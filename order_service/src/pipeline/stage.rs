@@ -1,4 +1,4 @@
-//! Stages and their actions.
+//! Pipeline stages and their actions.
 
 use std::sync::Arc;
 
@@ -8,36 +8,36 @@ use crate::exchange::DataManagerExchange;
 use crate::orders::{OrderAttempt, OrderState, StoredOrderData};
 use crate::postings::OrderPoster;
 
-/// Why a stage did not move an order on.
+/// Why a stage failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StageError {
-    /// May go well another time.
+    /// A transient error: the order is retried.
     Transient(String),
-    /// May go well another time, and nothing was tried: uses up no attempt.
+    /// A transient error before anything was tried; does not count as an attempt.
     NotTried(String),
-    /// Will never go well.
+    /// A permanent error: the order fails.
     Permanent(String),
 }
 
-/// What a stage does with an order. A panic is contained: it fails this order for good, and no other.
+/// The action of a stage. A panic is contained: it fails this order for good, and no other.
 pub trait StageAction: Send + Sync {
-    /// Does it. What is learned of the order is put into it.
+    /// Runs the action; results are stored in `order`.
     fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>>;
 }
 
 /// The actions of the three stages.
 #[derive(Clone)]
 pub struct StageActions {
-    /// `InitToStarted`.
+    /// Stage `InitToStarted` of the pipeline.
     pub start: Arc<dyn StageAction>,
-    /// `StartedToFinishedExternalInteraction`.
+    /// Stage `StartedToFinishedExternalInteraction`, the exchange.
     pub external: Arc<dyn StageAction>,
-    /// `FinishedExternalInteractionToProcessFinished`.
+    /// Stage `FinishedExternalInteractionToProcessFinished`, the posting.
     pub finish: Arc<dyn StageAction>,
 }
 
 impl StageActions {
-    /// The action that moves an order on from `state`, and the state it moves it to; `None` at an end.
+    /// The action for an order in `state` and the state it leads to; `None` for a final state.
     pub(super) fn action_after(&self, state: OrderState) -> Option<(&dyn StageAction, OrderState)> {
         match state {
             OrderState::Initialized => Some((&*self.start, OrderState::ProcessStarted)),
@@ -52,7 +52,7 @@ impl StageActions {
     }
 }
 
-/// Moves every order on.
+/// An action that does nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct PassThrough;
 
@@ -62,7 +62,7 @@ impl StageAction for PassThrough {
     }
 }
 
-/// Asks the data manager, unless the data is there.
+/// Asks the data manager, unless the order has its data.
 #[derive(Clone)]
 pub struct AskDataManager(pub Arc<DataManagerExchange>);
 
@@ -79,7 +79,7 @@ impl StageAction for AskDataManager {
     }
 }
 
-/// Posts the order's events.
+/// Posts the order's ledger events.
 #[derive(Clone)]
 pub struct PostEvents(pub Arc<dyn OrderPoster>);
 

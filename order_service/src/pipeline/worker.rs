@@ -1,4 +1,5 @@
-//! A worker: takes orders, carries each through its stages, up to the fan limit at a time.
+//! Pipeline worker: takes orders from the queue and runs their stages, up to `fan_out`
+//! concurrently.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use crate::orders::{
     PipelineEntry, PipelineReceiver,
 };
 
-/// What all workers share.
+/// Shared by all workers.
 pub(super) struct PipelineWorkerContext {
     pub(super) stages: StageActions,
     pub(super) clock: Arc<DatabaseClock>,
@@ -20,7 +21,7 @@ pub(super) struct PipelineWorkerContext {
     pub(super) fan_out: usize,
 }
 
-/// Works until the line is closed and empty.
+/// Runs until the queue is closed and drained.
 pub(super) async fn run_worker(context: Arc<PipelineWorkerContext>, receiver: PipelineReceiver) {
     let mut in_flight = FuturesUnordered::new();
     let mut open = true;
@@ -36,13 +37,14 @@ pub(super) async fn run_worker(context: Arc<PipelineWorkerContext>, receiver: Pi
     }
 }
 
-/// Carries one order as far as it goes and hands its end in. Nothing that happens to it reaches another order.
+/// Runs one order's stages until it ends or fails, and hands the outcome to the writer. Failures
+/// and panics stay within this order.
 async fn process_attempt(context: &PipelineWorkerContext, entry: PipelineEntry) {
     let PipelineEntry { mut attempt, _slot } = entry;
     let started = Instant::now();
     let outcome = loop {
         if attempt.origin.lane().is_lost() {
-            // Somebody else works on it: this attempt must not get into its way.
+            // Another process owns the order now: this attempt must not interfere.
             break OrderAttemptOutcome::Waiting {
                 reason: "the lane was lost".to_owned(),
                 counted: false,
@@ -85,7 +87,7 @@ fn reach_state(attempt: &mut OrderAttempt, state: OrderState, clock: &DatabaseCl
     match state {
         OrderState::ProcessStarted => attempt.started_at = Some(clock.now()),
         OrderState::FinishedExternalInteraction => attempt.external_at = Some(clock.now()),
-        // The database says when it finished.
+        // The database sets the time in `finish_orders`.
         OrderState::Initialized | OrderState::ProcessFinished | OrderState::Failed => {}
     }
 }

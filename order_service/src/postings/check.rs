@@ -1,4 +1,4 @@
-//! Whether a rule's events fit the account types they go to: pure.
+//! Validation of posting rules against the account types they post to; pure functions.
 
 use std::collections::BTreeMap;
 
@@ -10,22 +10,22 @@ use reconcile::{
 
 use super::{PostingRule, PostingRuleEvent, PostingValueSource};
 
-/// The schema of the rules' files.
+/// Schema path of posting rule files.
 pub const POSTING_RULE_SCHEMA: &str = "/postings/posting-rule-1.yml";
 
-/// What is known of the account types.
+/// Account types by name.
 pub type KnownAccountTypes = BTreeMap<String, KnownAccountType>;
 
-/// What is known of one.
+/// An account type for validation.
 #[derive(Debug, Clone)]
 pub enum KnownAccountType {
-    /// It is this.
+    /// A valid account type.
     Type(Box<AccountType>),
-    /// It is there, but its file is wrong: nothing is said about events of it.
+    /// It exists, but its file is invalid: events of this type are not checked.
     Broken,
 }
 
-/// Looks at all rules of a bundle.
+/// Validates all posting rules of a bundle.
 pub fn check_posting_rules(bundle: &Bundle) -> Vec<BundleDiagnostic> {
     let mut diagnostics = bundle.duplicate_names(POSTING_RULE_SCHEMA);
     let types = bundle_account_types(bundle);
@@ -39,7 +39,7 @@ pub fn check_posting_rules(bundle: &Bundle) -> Vec<BundleDiagnostic> {
         };
         let mut types = types.clone();
         for event in &rule.events {
-            // A type whose file is wrong is said once, there.
+            // An invalid type is reported once, for its own file.
             if let DocumentLookup::Invalid =
                 bundle.find_document(LedgerTypeKind::Account.schema(), &event.event_type)
             {
@@ -65,7 +65,7 @@ fn bundle_account_types(bundle: &Bundle) -> KnownAccountTypes {
     bundle.documents_of_schema(LedgerTypeKind::Account.schema()).filter_map(known).collect()
 }
 
-/// What is wrong with a rule, given the account types there are.
+/// The problems of a rule with these account types.
 pub fn find_rule_problems(rule: &PostingRule, types: &KnownAccountTypes) -> Vec<FieldProblem> {
     let mut problems = Vec::new();
     for (index, event) in rule.events.iter().enumerate() {
@@ -144,7 +144,7 @@ fn check_attributes(
     }
 }
 
-/// Why a value from `source` is none of the attribute's.
+/// Why `source` does not have the attribute's type; `None` if it does.
 fn source_mismatch(source: &PostingValueSource, attribute: &LedgerAttribute) -> Option<String> {
     match source {
         PostingValueSource::From(_) if attribute.kind == AttributeType::Int => None,

@@ -1,12 +1,12 @@
-//! From rules and an order to events: pure.
+//! Evaluation of posting rules: from an order to its ledger events; pure functions.
 
 use ledger::events::NewLedgerEvent;
 
 use super::{OrderField, PostingRule, PostingValueSource};
 use crate::orders::StoredOrderData;
 
-/// The events that `rules` make of an order (its id and its product). An event's id names order, rule and place: an
-/// order posts each once.
+/// The ledger events of an order (order id, product id). The event id is the idempotency key: it
+/// names order, rule and index, so that an order posts each event once.
 pub fn build_posting_events(
     rules: &[PostingRule],
     order: (i32, i32),
@@ -30,7 +30,7 @@ pub fn build_posting_events(
     rules.iter().flat_map(of_rule).collect()
 }
 
-/// The id of an order's event at this place of the rule.
+/// Event id of the event at `index` of the rule.
 pub(super) fn posting_event_id(order_id: i32, rule: &PostingRule, index: usize) -> String {
     format!("order/{order_id}/{}/{index}", rule.name)
 }

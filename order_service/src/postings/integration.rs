@@ -1,4 +1,5 @@
-//! The integration `postings`: the bundle's rules, as a new version of the rules in the control database.
+//! Integration `postings`: reconciles the bundle's posting rules as a new version
+//! in the control database.
 
 use futures::future::BoxFuture;
 use ledger::types::{AccountType, LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, LedgerTypeKind};
@@ -14,24 +15,24 @@ use super::check::{KnownAccountType, KnownAccountTypes, POSTING_RULE_SCHEMA};
 use super::plan::plan_posting_rules;
 use super::{PostingRule, put_posting_rules_in_tx, read_posting_rules};
 
-/// The integration's name.
+/// Name of the integration.
 pub const POSTINGS_INTEGRATION: &str = "postings";
 
-/// Brings the rules into the control database.
+/// Reconciler of the posting rules.
 pub struct PostingRuleReconciler {
-    /// The control database.
+    /// Connection pool of the control database.
     pub pool: PgPool,
 }
 
-/// What one run needs to know, without the bundle.
+/// Inputs of one run, taken from the bundle.
 struct PostingReconcileRun {
     desired_rules: Vec<PostingRule>,
-    /// Types that the run has only planned so far.
+    /// Account types planned earlier in the same dry run.
     planned_types: Vec<AccountType>,
     terms: OwnershipOptions,
 }
 
-/// The rules of a bundle, by name.
+/// The rules of a bundle, sorted by name.
 pub fn read_bundle_rules(bundle: &Bundle) -> Result<Vec<PostingRule>, BundleDiagnostic> {
     let rules: Result<Vec<PostingRule>, _> = bundle
         .documents_of_schema(POSTING_RULE_SCHEMA)
@@ -49,7 +50,7 @@ fn sort_rules(mut rules: Vec<PostingRule>) -> Vec<PostingRule> {
     rules
 }
 
-/// In a dry run, the types that the same run would have brought into force by now.
+/// In a dry run: the account types that a real run would have applied by now.
 fn planned_account_types(
     context: &ReconcileContext<'_>,
 ) -> Result<Vec<AccountType>, ReconcileError> {
@@ -99,11 +100,11 @@ impl Reconciler for PostingRuleReconciler {
 }
 
 impl ReconcileTransaction for PostingReconcileRun {
-    /// The plan.
+    /// The plan itself: writing needs nothing else.
     type PlannedWrites = ReconcilePlan;
 
     fn exclusive_names(&self) -> Vec<String> {
-        // Types must not change between the look at them and the commit.
+        // Account types must not change between reading them and the commit.
         [LEDGER_TYPES_INTEGRATION, POSTINGS_INTEGRATION].map(str::to_owned).into()
     }
 
@@ -130,7 +131,7 @@ impl ReconcileTransaction for PostingReconcileRun {
     }
 }
 
-/// The account types in force, and those that are planned.
+/// The account types in force plus the planned ones.
 pub(crate) async fn read_known_types(
     connection: &mut PgConnection,
     planned_types: &[AccountType],
@@ -147,7 +148,8 @@ pub(crate) async fn read_known_types(
     Ok(stored.chain(planned_types.iter().cloned().map(known)).collect())
 }
 
-/// Writes what is planned.
+/// Applies the plan: writes the desired rules if anything changes, and
+/// records the reconciled state.
 pub async fn apply_plan_in_tx(
     connection: &mut PgConnection,
     plan: &ReconcilePlan,

@@ -1,4 +1,7 @@
-//! Posting to the ledger: the events of all orders that are at it together share its commits.
+//! Poster: writes the events of orders to the ledger.
+//!
+//! - Cost: concurrent orders share the ledger's group commits; rule versions are cached.
+//! - Promise: idempotent by event id; a repeated posting is a duplicate.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,17 +17,17 @@ use super::{OrderPoster, PostingRule, build_posting_events, load_rules_version};
 use crate::orders::{OrderAttempt, StoredOrderData};
 use crate::pipeline::StageError;
 
-/// Posts to a ledger.
+/// Posts orders to a ledger.
 pub struct LedgerOrderPoster {
-    /// The control database, where the rules are.
+    /// Connection pool of the control database, for the rules.
     pool: PgPool,
     ledger: Arc<Ledger>,
-    /// Versions never change, and are few.
+    /// Cache without invalidation: versions are immutable and few.
     rules_by_version: Mutex<HashMap<i32, Arc<Vec<PostingRule>>>>,
 }
 
 impl LedgerOrderPoster {
-    /// Posts to `ledger` by the rules in the control database.
+    /// Posts to `ledger` by the rules of the control database `pool`.
     pub fn new(pool: PgPool, ledger: Arc<Ledger>) -> Self {
         Self { pool, ledger, rules_by_version: Mutex::default() }
     }
@@ -46,7 +49,7 @@ impl LedgerOrderPoster {
                     "UNAVAILABLE: posting rules {version}: {error}"
                 )));
             }
-            // Somebody has to look into it; the order waits until it is put right.
+            // An operator has to repair it; the order is retried until then.
             Err(error) => {
                 return Err(StageError::Transient(format!(
                     "CONSISTENCY_ERROR: posting rules {version}: {error}"
@@ -71,7 +74,7 @@ impl LedgerOrderPoster {
         if let Ok(events) = check(&new_events) {
             return Ok(events);
         }
-        // A type may have come with the rule a moment ago: what the database says now decides.
+        // The cached types may be stale, as a type may be new with the rule: reload them.
         match ledger::types::load_types(&self.pool).await {
             Ok(catalogue) => self.ledger.types.set(catalogue),
             Err(error) => {
@@ -85,8 +88,9 @@ impl LedgerOrderPoster {
         })
     }
 
-    /// What is there at another time is there: see [`LedgerOrderPoster::is_posted`]. The others of its part were not written
-    /// because of it, and are written by themselves.
+    /// Writes the events until all are stored. An event stored at another time counts as posted,
+    /// see [`LedgerOrderPoster::is_posted`]; it keeps the rest of its part from being written,
+    /// which is then written without it.
     async fn write_events(
         &self,
         events: Vec<LedgerEvent>,
@@ -134,8 +138,8 @@ impl LedgerOrderPoster {
         Ok(())
     }
 
-    /// Whether this posting, which is the service's own work, is in the ledger under another time. The control database was
-    /// then put back to an older copy, and the order's data stored again.
+    /// Whether the event is in the ledger at another time. That happens after the control database
+    /// was restored from an older backup and the order's data was stored again.
     async fn is_posted(&self, event: &LedgerEvent) -> Result<bool, StageError> {
         match find_event_time(&self.ledger.shards, event).await {
             Ok(Some(at)) => {

@@ -1,8 +1,8 @@
-//! An order's ledger events: an order is processed only when they are posted.
+//! Postings: the ledger events of orders. An order is finished only after its events are posted.
 //!
-//! What an order posts is a pure function of what one transaction fixed: its data, when that was stored, and which
-//! version of the rules was in force. Versions never change, so the events are the same however often they are made:
-//! a repeat after a crash is a duplicate.
+//! - Promise: postings are idempotent. They are a pure function of the order's data, the time of
+//!   its storage and the version of the rules, all fixed by one transaction. Versions are
+//!   immutable: a repetition after a crash is a duplicate.
 
 mod check;
 mod evaluate;
@@ -38,9 +38,9 @@ use futures::future::BoxFuture;
 use crate::orders::{OrderAttempt, StoredOrderData};
 use crate::pipeline::StageError;
 
-/// Posts an order's ledger events; the last stage waits for it.
+/// Posts an order's ledger events in the last stage.
 pub trait OrderPoster: Send + Sync {
-    /// Posts what `order` with its data (already committed) owes. Repeating it must not post twice.
+    /// Posts the events of `order`, whose data is committed. Must be idempotent.
     fn post_order<'a>(
         &'a self,
         order: &'a OrderAttempt,

@@ -1,4 +1,4 @@
-//! From the rules in force and those that are wanted to what is done: pure.
+//! Plan of the posting rules: from stored and desired state to changes; pure functions.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use super::{PostingRule, PostingRuleSet};
 
 const POSTING_RULE_KIND: &str = "posting_rule";
 
-/// What brings the rules in force to the wanted ones. If anything changes and nothing is refused, the wanted rules
-/// are the next version.
+/// Plans the changes from the rules in force to the desired ones. If there are changes and no
+/// refusals, the desired rules become the next version.
 pub fn plan_posting_rules(
     current: Option<&PostingRuleSet>,
     desired_rules: &[PostingRule],
@@ -57,7 +57,7 @@ pub fn plan_posting_rules(
     plan
 }
 
-/// A rule that the ledger would refuse the events of must not come into force: its orders would fail.
+/// A rule whose events the ledger would refuse must not come into force: its orders would fail.
 fn refuse_invalid_rules(
     desired_rules: &[PostingRule],
     types: &KnownAccountTypes,
@@ -106,7 +106,7 @@ fn plan_rule_changes(
 }
 
 fn rules_by_name(rules: &[PostingRule]) -> BTreeMap<&str, Json> {
-    // Structs of texts and lists always have a JSON form.
+    // Serialising strings and lists to JSON cannot fail.
     rules
         .iter()
         .map(|rule| (rule.name.as_str(), serde_json::to_value(rule).unwrap_or_default()))
@@ -126,7 +126,7 @@ mod tests {
         .unwrap()
     }
 
-    /// What is planned, as `sign name`. `take_over`: and whatever else there is leave for.
+    /// The plan as `action name` lines. `take_over` also sets `allow_delete_all`.
     fn plan_lines(
         current: Option<(ObjectOwner, &[PostingRule])>,
         wanted: &[PostingRule],

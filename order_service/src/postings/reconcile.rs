@@ -1,5 +1,5 @@
-//! Orders beside their postings, after one of the databases was put back to an older copy: what differs, and what puts it
-//! right. The ledger is believed: what is posted was posted.
+//! Comparison of orders with their postings, and repair, after one of the databases was restored
+//! from an older backup. The ledger is authoritative.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,46 +20,47 @@ use crate::orders::{
     self, Order, OrderData, OrderListQuery, OrderState, PostingContext, StoredOrderData,
 };
 
-/// Orders compared at a time.
+/// Orders per page of the comparison.
 const MAX_ORDERS_PER_PAGE: i64 = 1000;
 
-/// What is wrong with an order.
+/// How an order differs from its postings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PostingDifference {
-    /// It is finished, and something of it is not in the ledger. Put right: its last stage is passed again.
+    /// Finished, but events are missing in the ledger. Repair: repeat its last stage.
     NotPosted,
-    /// It failed, and something of it is in the ledger. Put right: it is tried again.
+    /// Failed, but events are in the ledger. Repair: revive it.
     FailedThoughPosted,
-    /// The ledger has it with this data. Put right: the order gets it.
+    /// Posted with this other data. Repair: store that data in the order.
     PostedWithOtherData(StoredOrderData),
-    /// The ledger has other events under its ids, which no data of the order explains. A person has to look into it.
+    /// The ledger has events under its event ids that no data of the order
+    /// explains. Needs an operator.
     Unexplained,
 }
 
-/// An order that differs.
+/// An order that differs from its postings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DifferingOrder {
-    /// Which.
+    /// Order id; any int32.
     pub order_id: i32,
-    /// How far it has come.
+    /// Stored state of the order.
     pub state: OrderState,
-    /// What is wrong.
+    /// Kind of the difference.
     pub difference: PostingDifference,
 }
 
-/// What a page of orders came to.
+/// Result of comparing a page of orders.
 #[derive(Debug, Clone, Default)]
 pub struct PostingComparison {
-    /// Orders with data that were compared.
+    /// Number of orders with data that were compared.
     pub compared_count: usize,
-    /// Those that differ.
+    /// Differing orders, by ascending id.
     pub differing_orders: Vec<DifferingOrder>,
-    /// The order after which the next page begins; `None` after the last one.
+    /// Keyset cursor of the next page; `None` after the last one.
     pub next_after: Option<i32>,
 }
 
-/// Compares the next page of orders with a greater id than `after`. An order whose data is not stored has no postings to compare
-/// with; a posting that is there at another time is no difference, as the order's next attempt takes it for its own.
+/// Compares the page of orders with ids greater than `after`. Skips orders without stored data. A
+/// posting at another time is no difference: the order's next attempt accepts it.
 pub async fn compare_order_postings(
     pool: &PgPool,
     shards: &LedgerShards,
@@ -131,7 +132,7 @@ impl DifferingOrder {
     }
 }
 
-/// What is wrong with an order in this state of whose events these are there; none of them another event.
+/// The difference for an order in `state`, if no event has other content.
 fn find_posting_difference(
     state: OrderState,
     matches: &[LedgerEventMatch],
@@ -145,7 +146,7 @@ fn find_posting_difference(
     }
 }
 
-/// Looks for the data with which the ledger has these orders.
+/// Finds the data with which the ledger has these orders.
 async fn explain_mismatched_orders(
     shards: &LedgerShards,
     rules: &HashMap<i32, Vec<PostingRule>>,
@@ -180,7 +181,7 @@ async fn explain_mismatched_orders(
     Ok(explained.collect())
 }
 
-/// The data and the time of which the ledger's events of an order speak, if they agree.
+/// The data and time in the posted events of an order, if they agree.
 fn find_posted_data(
     order_id: i32,
     rules: &[PostingRule],
@@ -215,13 +216,13 @@ fn find_posted_data(
     Some((data, single_value(&times)?))
 }
 
-/// The value that all of them are.
+/// The common value, if all are equal.
 fn single_value<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
     let (first, rest) = values.split_first()?;
     rest.iter().all(|value| value == first).then_some(*first)
 }
 
-/// Puts right what can be; false if a person has to. Safe to repeat.
+/// Repairs an order; false if it needs an operator. Safe to repeat.
 pub async fn repair_order(pool: &PgPool, differing_order: DifferingOrder) -> Result<bool, Error> {
     match differing_order.difference {
         PostingDifference::NotPosted => {

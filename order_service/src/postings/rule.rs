@@ -1,57 +1,57 @@
-//! Posting rules, exactly as their files describe them: which events an order's outcome posts to which account types.
+//! Posting rules in the format of their files: the ledger events that an order's outcome posts.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-/// A posting rule.
+/// A posting rule, one per file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostingRule {
-    /// Its name.
+    /// Unique name; part of the event ids.
     pub name: String,
-    /// For people.
+    /// Free text, not evaluated.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// When it applies.
+    /// The outcome it applies to.
     pub on: PostingTrigger,
-    /// What it posts.
+    /// The ledger events it posts; their index is part of the event ids.
     pub events: Vec<PostingRuleEvent>,
 }
 
-/// An outcome that rules wait for.
+/// An outcome that triggers rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PostingTrigger {
-    /// The order is processed.
+    /// The order is finished successfully.
     OrderProcessFinished,
 }
 
-/// One event of a rule. Exactly one of `debit` and `credit` is there.
+/// One event of a rule. Exactly one of `debit` and `credit` is set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostingRuleEvent {
-    /// The account type.
+    /// Name of the account type.
     #[serde(rename = "type")]
     pub event_type: String,
-    /// Where the value of each attribute comes from.
+    /// Sources of the attribute values, by attribute name.
     pub attributes: BTreeMap<String, PostingValueSource>,
-    /// A decimal of at most 15 and 9 digits.
+    /// Amount: at most 15 digits before and 9 after the decimal point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debit: Option<String>,
-    /// A decimal of at most 15 and 9 digits.
+    /// Amount: at most 15 digits before and 9 after the decimal point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credit: Option<String>,
 }
 
-/// Where an attribute's value comes from.
+/// Source of an attribute's value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PostingValueSource {
-    /// From the order.
+    /// A field of the order.
     From(OrderField),
-    /// Always the same.
+    /// A constant.
     Value(Json),
 }
 
@@ -59,12 +59,12 @@ pub enum PostingValueSource {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderField {
-    /// The order's id.
+    /// Order id; any int32.
     OrderId,
-    /// What is ordered.
+    /// Id of the ordered product.
     ProductId,
-    /// Where it comes from.
+    /// Storage id from the callback.
     StorageId,
-    /// Where it goes.
+    /// Pickup point id from the callback.
     PickupPointId,
 }

@@ -1,4 +1,4 @@
-//! The posting rules in the control database: each set of rules is a version of its own, and stays.
+//! Store of posting rules in the control database: each set of rules is an immutable version.
 
 use reconcile::ObjectOwner;
 use sqlx::types::Json;
@@ -7,21 +7,21 @@ use store::Result;
 
 use super::PostingRule;
 
-/// The channel on which a new version is told.
+/// NOTIFY channel for new versions of the rules.
 pub const POSTING_RULES_CHANNEL: &str = "posting_rules";
 
-/// A set of rules.
+/// A version of the posting rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostingRuleSet {
-    /// Grows with every change.
+    /// Version number, from 1 without gaps.
     pub version: i32,
-    /// The rules, by name.
+    /// The rules, sorted by name.
     pub rules: Vec<PostingRule>,
-    /// Whose they are.
+    /// Owner of the whole set.
     pub owner: ObjectOwner,
 }
 
-/// The rules in force; `None` if there never were any.
+/// The latest version; `None` if no rules were ever stored.
 pub async fn load_posting_rules(pool: &PgPool) -> Result<Option<PostingRuleSet>> {
     store::run_statement(pool, "load_posting_rules", |connection| {
         Box::pin(read_posting_rules(connection))
@@ -29,7 +29,7 @@ pub async fn load_posting_rules(pool: &PgPool) -> Result<Option<PostingRuleSet>>
     .await
 }
 
-/// The rules in force; `None` if there never were any.
+/// The latest version; `None` if no rules were ever stored.
 pub async fn read_posting_rules(connection: &mut PgConnection) -> Result<Option<PostingRuleSet>> {
     let row: Option<(i32, Json<Vec<PostingRule>>, String)> = sqlx::query_as(
         "SELECT version, rules, owner FROM posting_rules ORDER BY version DESC LIMIT 1 -- load_posting_rules",
@@ -43,7 +43,8 @@ pub async fn read_posting_rules(connection: &mut PgConnection) -> Result<Option<
     }))
 }
 
-/// Puts a new set in force (versions have no gaps, and the first is 1: the caller keeps others out), and tells every process once the transaction is committed.
+/// Stores the next version and notifies all processes on commit. The caller holds the lock that
+/// keeps versions without gaps; the first is 1.
 pub async fn put_posting_rules_in_tx(
     connection: &mut PgConnection,
     rules: &[PostingRule],
@@ -64,7 +65,7 @@ pub async fn put_posting_rules_in_tx(
     Ok(version)
 }
 
-/// The rules of one version; an error if there is no such version.
+/// The rules of one version; an unknown version is an error.
 pub async fn load_rules_version(pool: &PgPool, version: i32) -> Result<Vec<PostingRule>> {
     store::run_statement(pool, "load_posting_rules_version", move |connection| {
         Box::pin(async move {

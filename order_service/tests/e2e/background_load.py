@@ -1,5 +1,6 @@
-"""Writers that repeat until they are answered, transactions that stay open, and readers of the feed: threads that end when
-they are told to, and raise at `finish` what went wrong.
+"""Load for the background duties: threads of writers that repeat until answered, long transactions and feed readers.
+
+The threads stop when told to; `finish` raises their errors.
 """
 
 import datetime

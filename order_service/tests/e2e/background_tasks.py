@@ -1,4 +1,4 @@
-"""Background tasks as another team's program posts and watches them, over a ledger's HTTP port."""
+"""Independent HTTP client for background tasks, over a ledger's HTTP port."""
 
 import collections
 

@@ -1,7 +1,7 @@
-"""Every way we know in which one event can be wrong: a name, the event, and the words of which one must be named.
+"""Invalid events: (name, event, words of which the error must contain one).
 
-`OUTFLOW_EVENTS` are about the default bundle's type, `WIDE_EVENTS` about the wide type, and `BODIES` are whole request
-bodies that are no list of events.
+`OUTFLOW_EVENTS` are of the default bundle's type, `WIDE_EVENTS` of the wide type; `BODIES` are whole request bodies
+that are no list of events.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The example integration of `docs/examples`, with handlers that tests watch: what came, exactly as it came."""
+"""The example integration of `docs/examples` with recording handlers: tests see the messages exactly as received."""
 
 import importlib.util
 import threading

@@ -1,4 +1,4 @@
-"""What must hold at rest (the numbers are those of the invariants in the specification): each check raises, and says of what."""
+"""Invariants at rest, numbered as in the specification: each check raises with the object that violates it."""
 
 import collections
 import contextlib

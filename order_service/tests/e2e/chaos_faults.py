@@ -1,5 +1,5 @@
-"""The faults of `chaos.py`: each a context manager `(world, target)` that yields a `Bite` when it has happened, and makes good
-what does not make good by itself when it is left.
+"""The faults of `chaos.py`: context managers `(world, target)` that yield a `Bite` once the fault has happened; leaving
+one undoes what does not recover by itself.
 
 `FAULTS`: kind -> (the fault, its targets).
 """

@@ -1,4 +1,4 @@
-"""What a run of `chaos.py` found: as JSON, and as one line."""
+"""Results of a run of `chaos.py`: as JSON and as one line."""
 
 import collections
 import dataclasses

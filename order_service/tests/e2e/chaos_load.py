@@ -1,4 +1,4 @@
-"""Who uses the platform while `chaos.py` breaks it: clients of orders and of events, who repeat until they are answered."""
+"""Load of `chaos.py`: clients of orders and events that repeat until they are answered."""
 
 import collections
 import itertools

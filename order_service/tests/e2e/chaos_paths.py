@@ -1,5 +1,6 @@
-"""Clients of what `chaos_load.py` leaves out, one thread for each path: states, locks, reads, tasks, action configs and the
-configurator. Each repeats until it is answered, and takes no definite "no" for what it may itself have done.
+"""Clients of the paths that `chaos_load.py` leaves out, one thread each: states, locks, reads, tasks, action configs
+and the configurator. Each repeats until answered; a refusal of a retry that its own earlier call may have caused is not
+final.
 """
 
 import itertools

@@ -1,5 +1,4 @@
-"""How long until the platform works again: a fresh order processed, and fresh events of every shard numbered, summed up and
-exported.
+"""Recovery time: until a new order is processed, and new events of every shard are numbered, aggregated and exported.
 """
 
 import concurrent.futures

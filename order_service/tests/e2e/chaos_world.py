@@ -1,4 +1,4 @@
-"""What `chaos.py` breaks: every role in processes of its own, two of each, over one database behind a proxy."""
+"""The system under test of `chaos.py`: two processes per role over one database behind a proxy."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""An independent gRPC client of both services, as another team would write it."""
+"""Independent gRPC client of both services."""
 
 import grpc
 from google.protobuf import empty_pb2

@@ -1,4 +1,4 @@
-"""A client of the configurator's routes and of the test proxy, with the standard library alone."""
+"""Client of the configurator's routes and of the test proxy, with the standard library only."""
 
 import json
 import urllib.error

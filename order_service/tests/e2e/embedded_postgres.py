@@ -1,4 +1,4 @@
-"""A look from outside at the private PostgreSQL of a data dir."""
+"""Inspection of the embedded PostgreSQL cluster of a data dir, from outside."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Events as another team's program sends and follows them, over a ledger's HTTP port."""
+"""Independent HTTP client that sends events and follows their stories, over a ledger's HTTP port."""
 
 import background_tasks
 from waiting import wait_until

@@ -1,4 +1,4 @@
-"""What a consumer of the exported files finds: folders of NDJSON segments, and nothing else."""
+"""Independent reader of the exported files: folders of NDJSON segments."""
 
 import json
 import pathlib

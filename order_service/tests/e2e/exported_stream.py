@@ -1,4 +1,4 @@
-"""A real nats-server of a test's own, and its stream as a consumer of another make finds it (nats-py)."""
+"""A nats-server per test, and an independent reader of its stream (nats-py)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Events for the export to carry, the ledger's own view of them, and whether the two agree."""
+"""Events to export, the ledger's feed of them, and the comparison of export and feed."""
 
 import concurrent.futures
 import json

@@ -1,7 +1,7 @@
-"""How the foreign data manager may treat an order: one function per behaviour.
+"""Behaviours of the foreign data manager for an order: one function each.
 
-Shape: `(manager, order_id, nth question about it, call context) -> None or (status, message) of a refusal`. The data
-of an order is a function of its id, so a test knows what must be stored without asking.
+Shape: `(manager, order_id, nth question about it, call context) -> None or (status, message) of a refusal`. The data of
+an order is a function of its id, so a test knows the expected data.
 """
 
 import enum

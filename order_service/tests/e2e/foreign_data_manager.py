@@ -1,4 +1,4 @@
-"""A data manager of another make: a gRPC server of our own, in this process, that misbehaves order by order.
+"""Independent data manager: a gRPC server in this process with fault injection per order.
 
 Each order has a plan: a `Behaviour`, or a status code with which every question about it is refused. Every injected
 fault is counted in `faults`; a fault test asserts that the count is not zero.

@@ -1,7 +1,7 @@
-"""What clients outside the blast radius saw: one entry per order sent, and the checks over it.
+"""History of the load clients: one entry per order sent, and the checks over it.
 
-Outcomes: `ok` (answered), `unknown` (the call ended without an answer: it may have happened or not), `refused` (the
-service said no: it must not have happened).
+Outcomes: `ok` (answered), `unknown` (the call ended without an answer: commit outcome unknown), `refused` (the service
+refused it: it must not be stored).
 """
 
 import collections

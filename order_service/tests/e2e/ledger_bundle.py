@@ -1,7 +1,7 @@
-"""A configuration bundle of a test: a copy of the repository's `configs/`, changed file by file and brought in.
+"""A test's configuration bundle: a copy of the repository's `configs/`, changed file by file and reconciled.
 
-Files are found by their `$schema` line, as a bundle's layout is nobody's promise. New files are written as YAML with
-one key a line and flow values, so that a test knows on which line a mistake stands.
+Files are found by their `$schema` line, since the layout of a bundle is not part of the contract. New files are written
+as YAML with one key per line and flow values, so that a test knows the line of an error.
 """
 
 import json

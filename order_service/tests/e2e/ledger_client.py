@@ -1,6 +1,6 @@
-"""An independent HTTP client of the ledger, as another team would write it: plain JSON, one kept connection per thread.
+"""Independent HTTP client of the ledger: plain JSON, one keep-alive connection per thread.
 
-No answer is judged here: every call returns an `Answer`, and only a call whose answer never came raises (`LostAnswer`).
+It does not judge answers: every call returns an `Answer`; only a call without an answer raises (`LostAnswer`).
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Events as a caller of the ledger writes them, of the two account types of the default bundle; times in and out."""
+"""Builders of ledger events of the default bundle's two account types; conversion of times."""
 
 import datetime
 import uuid

@@ -1,4 +1,4 @@
-"""What the tests of retention share: months, their partitions, and services of which one maintains them."""
+"""Helpers of the retention tests: months, their partitions, and services of which one maintains them."""
 
 import datetime
 import itertools

@@ -1,7 +1,7 @@
-"""An exact model of the ledger's arithmetic, that shares nothing with it: a list of events and `Decimal`.
+"""Exact reference model of the ledger's arithmetic, without shared code: a list of events and `Decimal`.
 
-Shape: `add` what was written (once per event id), then ask for `groups` and `listing` as one asks the ledger;
-`groups_of` brings an answer of the ledger into the same shape.
+Shape: `add` each written event (once per event id), then query `groups` and `listing` like the ledger; `groups_of`
+converts an answer of the ledger into the same form.
 """
 
 import collections

@@ -1,7 +1,7 @@
-"""Where the specification puts an account, lock or state, computed independently of the platform.
+"""Independent computation of the shard of an account, lock or state, by the specification.
 
-`name=value` pairs sorted by name, everything but RFC 3986's unreserved characters percent-encoded, joined by `&`;
-SHA-1 of that; the first byte decides among the four default shards.
+`name=value` pairs sorted by name, everything but RFC 3986's unreserved characters percent-encoded, joined by `&`; SHA-1
+of that; the first byte selects one of the four default shards.
 """
 
 import hashlib

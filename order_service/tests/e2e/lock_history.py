@@ -1,7 +1,7 @@
-"""What clients saw of one lock, and the checks over it: intervals, fencing tokens, order of the line.
+"""History of one lock as seen by its clients, and the checks over it: intervals, fencing tokens, queue order.
 
-A hold is counted from the arrival of its grant to just before its release is sent, or to its `expires_at` if its
-holder died: within that time the service must have kept it. Times are of the wall clock, as `expires_at` is one, and
+A hold lasts from the arrival of its grant until just before its release is sent, or until its `expires_at` if its
+holder died: the service must have kept it for that time. Times are of the wall clock, like `expires_at`;
 everything runs on one machine.
 """
 

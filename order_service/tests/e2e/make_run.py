@@ -1,4 +1,4 @@
-"""`make run` (scripts/run-without-docker.sh) under test: the real script, on ports, data and logs of its own."""
+"""Driver of `make run` (scripts/run-without-docker.sh): the real script with separate ports, data and logs."""
 
 import os
 import pathlib

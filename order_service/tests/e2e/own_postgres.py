@@ -1,6 +1,6 @@
-"""A PostgreSQL server of a test's own, on a loopback port, that may be killed: what a shard on another machine is.
+"""A PostgreSQL server per test, on a loopback port, that may be killed: stands for a shard on another machine.
 
-As root it runs as the user `postgres`, as PostgreSQL refuses root. Only processes of its own data folder are ever
+As root it runs as the user `postgres`, as PostgreSQL refuses root. Only processes of this server's data folder are ever
 signalled. fsync is off: a killed process loses nothing by that, only a power cut would.
 """
 

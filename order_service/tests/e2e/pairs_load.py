@@ -1,7 +1,7 @@
-"""Writers and readers beside a maintenance of partitions: an account whose balance is zero at every moment.
+"""Load beside partition maintenance: an account whose balance is zero at every moment, with writers and readers.
 
 Every call writes pairs of a debit and a credit of the same amount on one account, mostly in an old month, in one
-transaction. The old month that is written to changes, so that each is left alone for a while, and comes again.
+transaction. The old month changes over time: each is idle for a while and written to again later.
 """
 
 import collections

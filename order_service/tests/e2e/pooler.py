@@ -1,4 +1,4 @@
-"""Debian's pgbouncer in front of a PostgreSQL, as a package of the machine has it; started by the test, stopped with it."""
+"""pgbouncer (Debian's package) in front of a PostgreSQL, started and stopped by the test."""
 
 import os
 import pathlib

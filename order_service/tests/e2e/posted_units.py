@@ -1,6 +1,6 @@
-"""What orders posted, as the ledger tells it, against what the orders themselves say.
+"""Comparison of the ledger's postings with the orders.
 
-`place` gives every order one of a few storages and pickup points, so that many orders meet on one account.
+`place` gives every order one of a few storages and pickup points, so that many orders share an account.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""One real process: started, watched, stopped, killed. Only what was started here is ever signalled, by its pid."""
+"""A child process: start, watch, stop, kill. Only processes started here are signalled, by pid."""
 
 import os
 import pathlib

@@ -1,7 +1,7 @@
-"""Random events over a few accounts, and random questions about them: what the oracle and the ledger are both given.
+"""Random events and random queries for the oracle and the ledger.
 
 Two families: the default bundle's accounts (backdated at random over 200 days), and the wide type with every kind of
-attribute. Everything comes from the `random.Random` that is passed in, so a seed names a whole run.
+attribute. Everything comes from the `random.Random` that is passed in: a run is reproducible by its seed.
 """
 
 import dataclasses

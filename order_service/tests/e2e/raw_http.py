@@ -1,4 +1,4 @@
-"""HTTP as it goes over the wire: the Host is what the caller says, and nothing else is added."""
+"""Raw HTTP/1.1 requests: the caller sets the Host header, and no other header is added."""
 
 import dataclasses
 import http.client

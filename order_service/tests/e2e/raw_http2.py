@@ -1,5 +1,6 @@
-"""HTTP/2 by hand, as somebody sends it who means no good: streams that are begun and never ended, messages that are never
-whole. Answers are not decoded; statuses are asked for by real clients."""
+"""Hand-written HTTP/2 of a malicious client: streams that never end, incomplete messages. Answers are not decoded; real
+clients check the status codes.
+"""
 
 import socket
 import struct

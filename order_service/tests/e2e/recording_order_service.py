@@ -1,7 +1,7 @@
-"""An order service of our own that only records callbacks: what our data manager is driven against.
+"""A test order service that only records callbacks, to test our data manager against.
 
-`batch=False` leaves out `SendOrdersDataCallback`, as an old order service does. While `refusing` is set, every
-callback is answered with that status (and counted in `refused`).
+`batch=False` leaves out `SendOrdersDataCallback`, as an old order service does. While `refusing` is set, every callback
+is answered with that status (and counted in `refused`).
 """
 
 import collections

@@ -1,4 +1,5 @@
-"""A start that cannot be: refused in one sentence, with exit code 1, at once, the same words in the log as on the terminal."""
+"""Assertion of a refused start: one sentence, exit code 1, immediately, the same words in the log and on the terminal.
+"""
 
 import json
 import os

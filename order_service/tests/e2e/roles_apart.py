@@ -1,4 +1,4 @@
-"""A process with some of the roles only, such as `scheduler`: it is ready when its HTTP port says so."""
+"""A process with some roles only, such as `scheduler`; readiness is read from its HTTP port."""
 
 import os
 import pathlib

@@ -1,6 +1,6 @@
-"""Roles that run apart: processes over one database, of which two share each background role, and what befalls them.
+"""Separate roles: processes over one database, two of them for each background role, and faults for them.
 
-Of a pair one is on duty and the other stands by, and which is which is known: a fault always meets the one on duty.
+Of a pair one is on duty and the other on standby; the helper knows which, so that a fault always hits the one on duty.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A way to a TCP server whose connections can all be made silent: nothing comes through, and neither end is told."""
+"""A TCP proxy whose connections can be silenced: no bytes pass, and neither end sees an error."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""An emulator of Amazon SQS (ministack) as a process of its own; `scripts/init-repo.sh --test` installs it."""
+"""An Amazon SQS emulator (ministack) as a child process; `scripts/init-repo.sh --test` installs it."""
 
 import os
 import subprocess

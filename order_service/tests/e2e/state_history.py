@@ -1,10 +1,10 @@
-"""Whether what clients saw of one versioned state is linearizable.
+"""Linearizability checker for one versioned state.
 
-Each operation has an interval (invoked, returned) and a place in the order of versions: the write that made version v,
-then the reads of v; a refused compare-and-set that expected v comes after the write of v + 1. The history is
-linearizable if versions are gap-free with one write each, every write replaced the version that it expected, every
-read saw what its version's write wrote, and no operation that ended before another began has a greater place.
-(Intervals have no 2+2: pairs decide.)
+Each operation has an interval (invoked, returned) and a position in the order of versions: the write that made version
+v, then the reads of v; a refused compare-and-set that expected v comes after the write of v + 1. The history is
+linearizable if versions are gap-free with one write each, every write replaced the version that it expected, every read
+saw the value of its version's write, and no operation that ended before another began has a greater position.
+(Intervals have no 2+2: checking pairs suffices.)
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Commands as a person sees them: in a terminal of a given size."""
+"""Commands run in a pseudo-terminal of a given size."""
 
 import fcntl
 import os

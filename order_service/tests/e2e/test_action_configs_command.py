@@ -1,4 +1,5 @@
-"""Hazard: configs in git and in the service drift apart, or bringing them in changes what is somebody else's."""
+"""Hazard: drift between action configs in git and in the service, or a reconcile that changes objects of another owner.
+"""
 
 import json
 import shutil

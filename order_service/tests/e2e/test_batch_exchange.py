@@ -1,6 +1,6 @@
-"""Hazard: the batch rpcs are used against a peer that lacks them, or not used against one that has them.
+"""Hazard: the batch rpcs are used with a peer that lacks them, or not used with one that has them.
 
-What a peer lacks is found out from UNIMPLEMENTED and remembered for that connection, in both directions.
+Support is detected by UNIMPLEMENTED and remembered per connection, in both directions.
 """
 
 import grpc

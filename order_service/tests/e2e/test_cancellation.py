@@ -1,7 +1,7 @@
-"""Hazard: a client that goes away in mid-call leaves a connection inside a transaction, or loses an order.
+"""Hazard: a cancelled call leaves a connection idle in transaction, or loses an order.
 
 2,000 calls are aborted after random milliseconds. Meanwhile no backend is idle in a transaction for over a second;
-afterwards every order that is known has finished, and every other one can still be sent.
+afterwards every stored order has finished, and every other one can still be sent.
 """
 
 import random

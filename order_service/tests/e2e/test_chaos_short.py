@@ -1,4 +1,4 @@
-"""`make chaos` for one round: its faults happen, the invariants hold, and it says of itself when it has shown nothing."""
+"""`make chaos` for one round: its faults happen, the invariants hold, and a run without faults is reported as such."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""Hazard: one stranger holds connections, bodies and streams until there is nothing left for anybody else.
+"""Hazard: one client exhausts connections, bodies and streams for all others.
 
-Limits are those of docs/operations.md ("Limits"), as they are: times of 10 s are waited for.
+The limits are the defaults of docs/operations.md ("Limits"); timeouts of 10 s are waited for.
 """
 
 import contextlib

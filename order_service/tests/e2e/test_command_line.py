@@ -1,7 +1,7 @@
-"""Hazard: a program that cannot start says so in a page of text, with the wrong exit code, or not at all.
+"""Hazard: a program that cannot start prints a page of text, exits with the wrong code, or reports nothing.
 
-An unknown flag, a port in use, a database that cannot be reached or refuses, a data dir that cannot be written: one
-clear line on standard error; exit code 2 for wrong usage, 1 for the rest.
+An unknown flag, a port in use, an unreachable or refusing database, a read-only data dir: one clear line on standard
+error; exit code 2 for wrong usage, 1 for the rest.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Hazard: the commands that an operator or a script uses print something else than what is stored, or exit wrongly."""
+"""Hazard: the commands print something other than the stored state, or exit with the wrong code."""
 
 import json
 import re

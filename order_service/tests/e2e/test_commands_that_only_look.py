@@ -1,7 +1,7 @@
-"""Hazard: whoever only looks, with a mistyped data dir say, gets a new and empty platform and believes what it shows.
+"""Hazard: a read-only command, for example with a mistyped data dir, creates a new empty platform and shows that.
 
-A command that only reads creates no data dir, no cluster and no database, and migrates nothing. Without a cluster it says
-so in one sentence, with exit code 1; a cluster that is stopped it starts, and leaves to stop again.
+A read-only command creates no data dir, no cluster and no database, and migrates nothing. Without a cluster it reports
+that in one sentence, with exit code 1; it starts a stopped cluster, which stops again afterwards.
 """
 
 import pytest

@@ -1,5 +1,5 @@
-"""Hazard: a client that compresses its messages, as a setting of its channel does for every call, is refused; or a small message
-unpacks to more than there is memory.
+"""Hazard: compressed messages, a channel setting for every call, are refused; or a small message decompresses to more
+than the available memory.
 """
 
 import grpc

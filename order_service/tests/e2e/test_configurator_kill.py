@@ -1,4 +1,4 @@
-"""Hazard: `kill -9` of the configurator between any two lines loses a block, or has one carried out twice."""
+"""Hazard: `kill -9` of the configurator at any point loses a block, or has one executed twice."""
 
 import collections
 import json

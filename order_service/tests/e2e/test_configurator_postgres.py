@@ -1,4 +1,4 @@
-"""Hazard: no SQS anywhere: a template that never reaches the ledger, or reaches it half."""
+"""Hazard: without SQS, over the Postgres queues, a template does not reach the ledger, or only partially."""
 
 import pytest
 

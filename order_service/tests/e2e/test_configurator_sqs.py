@@ -1,4 +1,4 @@
-"""Hazard: an integration that speaks the protocol as it is written, on SQS, and a configurator that does not quite."""
+"""Hazard: the configurator deviates from the documented SQS protocol, and an integration that follows it fails."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Hazard: a recorded run that cannot be replayed without its integration, and a forecast that does not come true."""
+"""Hazard: a recorded run cannot be replayed without its integration, or a forecast is wrong."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""Hazard: what people meet: a caller that is killed, a queue that refuses, an SQS that is away, keys that change."""
+"""Hazard: operational faults of the configurator: a killed caller, a refusing queue, an unreachable SQS, changed keys.
+"""
 
 import http.client
 import http.server

@@ -1,6 +1,8 @@
-"""Hazard: the network forgets all connections of a process without a word; or a pooler, or too many, stand between it and the database.
+"""Hazard: all connections of a process silently vanish; or a pooler, or too many connections, stand in front of the
+database.
 
-A process works again by itself and shows meanwhile that it does not; what cannot work is refused at start with the reason.
+A process recovers by itself and is not ready until then; a configuration that cannot work is refused at start with the
+reason.
 """
 
 import http.client

@@ -1,5 +1,5 @@
-"""Hazard: somebody else on the machine can say what the service writes to, reads what it exports, or stops the export by
-holding a lock. As root a planted link would be written through.
+"""Hazard: another local user controls where the service writes, reads its export, or blocks the export by holding a
+lock. As root, a planted symlink would be written through.
 """
 
 import os

@@ -1,6 +1,7 @@
-"""Hazard: the data manager misbehaves otherwise than asked, so that every test that relies on it shows nothing.
+"""Hazard: the data manager's fault injection does not do what is configured, so that the tests that rely on it prove
+nothing.
 
-Driven against an order service of our own that only records callbacks; no database.
+Driven against a test order service that only records callbacks; no database.
 """
 
 import random

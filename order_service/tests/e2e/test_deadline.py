@@ -1,7 +1,7 @@
-"""Hazard: a data manager that never answers holds its clients for ever, or loses their orders.
+"""Hazard: a data manager that never answers blocks clients forever, or their orders are lost.
 
-The answer leaves 200 ms before the client's deadline (10% of it if that is shorter; 10 s without one) with what there
-is; what was not processed goes on in the background and finishes when the data manager comes back.
+The answer leaves 200 ms before the client's deadline (10% of it if that is shorter; 10 s without one) with the outcomes
+known so far; the other orders continue in the background and finish when the data manager recovers.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""Hazard: processes of the embedded cluster are killed, one by one or all at once, while the service works."""
+"""Hazard: processes of the embedded cluster are killed, one by one or all together, under load."""
 
 import os
 import pathlib

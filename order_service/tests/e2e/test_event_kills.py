@@ -1,4 +1,4 @@
-"""Hazard: an event that was answered is lost, matched twice, or starts no task, when processes are killed at any moment."""
+"""Hazard: a kill at any moment loses an acknowledged event, matches it twice, or starts no task for it."""
 
 import concurrent.futures
 import random

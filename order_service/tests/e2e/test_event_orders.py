@@ -1,4 +1,5 @@
-"""Hazard: an order's end is not told, told twice, or nobody finds the way back from what it posted to what caused it."""
+"""Hazard: the event of an order's end is missing or duplicated, or its postings cannot be traced back to their cause.
+"""
 
 import grpc
 

@@ -1,4 +1,4 @@
-"""Hazard: people's shell one-liners stop working. The session of the specification, typed as it stands."""
+"""Hazard: the documented shell one-liners stop working. Runs the session of the specification verbatim."""
 
 import subprocess
 

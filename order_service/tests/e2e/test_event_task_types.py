@@ -1,4 +1,4 @@
-"""Hazard: a type of task that can be posted cannot be started by an event, or its story does not tell what came of it."""
+"""Hazard: a task type that can be posted cannot be started by an event, or its story lacks the result."""
 
 import background_tasks
 import event_client

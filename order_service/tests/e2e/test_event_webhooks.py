@@ -1,7 +1,8 @@
-"""Hazard: the settings of webhooks are not heeded: an inner server is reached, or an allowed one gets no valid signature.
+"""Hazard: webhook settings are ignored: an internal server is reached (SSRF), or an allowed one gets no valid
+signature.
 
-What is refused in all its forms is tested in `crates/events`; here are the real binary, its flags, and a server of another
-make that judges what it gets.
+All forms of refused addresses are tested in `crates/events`; here the real binary, its flags, and an independent
+receiver.
 """
 
 import hashlib

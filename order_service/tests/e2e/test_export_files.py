@@ -1,7 +1,7 @@
-"""Hazard: the service dies between reading events, writing their lines, and recording how far it is; a line is torn; a
-segment is begun and never filled. And: a row is changed behind the service's back.
+"""Hazard: the service dies between reading events, writing their lines and recording the cursor; a line is torn; a
+segment is started and never filled. And: a row is changed behind the service's back.
 
-A consumer who knows only the files must find every event once, in order, 1 to N per shard.
+A consumer that reads only the files must find every event once, in order, 1 to N per shard.
 """
 
 import json

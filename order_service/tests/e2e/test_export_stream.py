@@ -1,8 +1,8 @@
-"""Hazard: the broker is killed under load and forgets what it knew of message ids; the service dies between publishing and
-recording; the broker's store, or the ledger behind it, is put back to an older copy.
+"""Hazard: the broker is killed under load and loses its message ids for deduplication; the service dies between
+publishing and recording; the broker's store, or the ledger, is restored from an older backup.
 
-A consumer of another make must find every event in the JetStream stream once, in order, 1 to N per shard; and where
-that cannot be had, the exporter must have stopped, said why, and sent nothing.
+An independent consumer must find every event in the JetStream stream once, in order, 1 to N per shard; where that is
+impossible, the exporter must have stopped with the reason, without sending anything.
 """
 
 import json

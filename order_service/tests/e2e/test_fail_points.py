@@ -1,8 +1,8 @@
-"""Hazard: the process dies between two lines: after the callback is stored, before or after the events are in one or
-both shards, before or after the finish. And meanwhile the posting rule changes.
+"""Hazard: a crash after the callback is stored, before or after the events are in one or both shards, before or after
+the finish, with a concurrent change of the posting rule.
 
-The debug build of the order service kills itself at a named point; a second start, with the rule changed, must bring
-every order to its end, with exactly one unit out of its storage and into its pickup point.
+The debug build of the order service kills itself at a named fail point; a second start, with the rule changed, must end
+every order with exactly one unit out of its storage and into its pickup point.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Hazard: one client's ten thousand orders keep everybody else waiting: one line for all.
+"""Hazard: head-of-line blocking: 10,000 orders of one client delay all other clients.
 
-The requests take turns, so an order by itself is answered while the large requests are at work, also by a service with few workers,
-and also when all that has waited for the data manager wants to be done at once.
+Requests take turns, so a single order is answered while large requests are processed, also with few workers, and also
+when the backlog of a data manager outage is due all together.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""The proxy that other tests rely on, seen from Python: it breaks what it was told to break, and says how often it did."""
+"""The fault proxy of other tests, used from Python: it injects the requested faults and counts them."""
 
 import subprocess
 

@@ -1,7 +1,7 @@
-"""Hazard: the two programs, started as the existing scripts start them, do not do their one job.
+"""Hazard: the two programs, started like in the existing scripts, do not do their job.
 
-Single-dash flags only, no database configured, any folder, either first; an independent client sees its orders come
-back in order, processed, with what the data manager says it gave; and the same again when it asks again.
+Single-dash flags only, no database configured, any folder, either first; an independent client gets its orders back in
+order, processed, with the data manager's data; a repeated request gets the same answer.
 """
 
 import random

@@ -1,5 +1,5 @@
-"""Hazard: the first start fails for a reason that the machine gives, and says so after a minute, in PostgreSQL's words or not at
-all, and leaves half a cluster behind.
+"""Hazard: the first start fails for a reason of the machine, reports it only after a minute, in PostgreSQL's words or
+not at all, and leaves half a cluster behind.
 """
 
 import json

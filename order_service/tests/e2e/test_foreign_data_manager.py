@@ -1,6 +1,6 @@
-"""Hazard: a data manager of another make, which answers early, late, twice, wrongly or not at the first time.
+"""Hazard: an independent data manager that answers early, late, twice, wrongly or not at the first question.
 
-Whatever it does, every order ends processed, with the first data it sent; with and without the batch rpc.
+In every case every order ends processed, with the first data sent; with and without the batch rpc.
 """
 
 import time

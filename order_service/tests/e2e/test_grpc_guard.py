@@ -1,4 +1,6 @@
-"""Hazard: what is no gRPC client is served on the gRPC ports, and what a client did wrong is called the server's fault."""
+"""Hazard: a client that does not speak gRPC is served on the gRPC ports, or a client's error is reported as a server
+error.
+"""
 
 import subprocess
 

@@ -1,7 +1,7 @@
-"""Hazard: what one client sends within its limits is computed on the thread that answers everybody else.
+"""Hazard: one client's request within the limits blocks the runtime thread that serves all others.
 
-The service has one thread for requests here, as on a machine with one core. While the largest legal request of each kind is
-answered, `/healthz` is asked again and again.
+The service has one request thread here, as on a machine with one core. While the largest legal request of each kind is
+answered, `/healthz` is polled.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Hazard: a web page that the operator happens to look at talks to the service on loopback.
+"""Hazard: a web page in the operator's browser sends requests to the service on loopback.
 
-A foreign Host (DNS rebinding), a foreign Origin or what a page of another site starts is refused on every HTTP route there
-is, and on every other path; links to pages work from anywhere.
+A foreign Host (DNS rebinding), a foreign Origin or a cross-site request is refused on every HTTP route, and on every
+other path; links to pages work from anywhere.
 """
 
 import pytest

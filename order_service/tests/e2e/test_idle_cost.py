@@ -1,4 +1,4 @@
-"""Hazard: a platform that does nothing costs a notebook a quarter of a gigabyte and a warm core."""
+"""Hazard: an idle platform costs a notebook a quarter of a gigabyte of memory and a busy core."""
 
 import pathlib
 import time

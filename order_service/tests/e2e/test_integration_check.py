@@ -1,4 +1,4 @@
-"""Hazard: an author who believes that his integration keeps to the protocol; and a kit that only believes him."""
+"""Hazard: an integration violates the protocol, and the conformance kit does not notice."""
 
 import itertools
 import json

@@ -1,7 +1,7 @@
 """Hazard: `kill -9` at any moment, under load, loses or changes an order.
 
-Six clients outside the blast radius write a history while the order service is killed and started again 20 times.
-Then, with no order sent again: whatever was answered, or is known, ends processed, and no answered result changed.
+Six clients in other processes write a history while the order service is killed and restarted 20 times. Then, with no
+order sent again: every answered or stored order ends processed, and no answered result changed.
 """
 
 import random

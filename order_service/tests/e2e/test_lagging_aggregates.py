@@ -1,8 +1,8 @@
-"""Hazard: a balance is that of what was aggregated, not that of what was written.
+"""Hazard: a balance reflects only the aggregated events, not all written ones.
 
-The aggregator is stopped, killed, started again and left behind while events come in, backdated, at the edges of months
-and years, and on leap days, for types that are aggregated by the hour, the day and the month. Every answer, at every
-moment and date, must be that of an independent exact model; and `explain` must say what the tables say.
+The aggregator is stopped, killed, restarted and delayed while events come in, backdated, at the edges of months and
+years, and on leap days, for types aggregated by hour, day and month. Every answer, at every moment and date, must match
+an independent exact model; and `explain` must agree with the tables.
 """
 
 import datetime

@@ -1,8 +1,8 @@
-"""Hazard: whoever numbers, aggregates or exports is killed or sleeps beyond its lease, at any moment, under load, while some
+"""Hazard: the sequencer, aggregator or exporter is killed or paused beyond its lease, under load, while some
 transactions commit long after others that began later.
 
-Promise: every event that was acknowledged is in the feed once, numbered from 1 without a gap, in one order for all who
-read; it is exported once and in that order; and all balances are the sums of the events.
+Promise: every acknowledged event is in the feed once, numbered from 1 without gaps, in one order for all readers; it is
+exported once and in that order; and all balances are the sums of the events.
 """
 
 import datetime

@@ -1,7 +1,7 @@
-"""Hazard: a part of a batch is written without the rest.
+"""Hazard: a batch is written partially.
 
-`/v1/batch` is one shard and one transaction: each kind of part fails in turn, and neither an event nor a state is
-there afterwards; the whole repeated is safe.
+`/v1/batch` is one transaction on one shard: each kind of part fails in turn, and neither an event nor a state is stored
+afterwards; repeating the whole batch is safe.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Hazard: a figure is changed behind the service's back, and nobody can tell which."""
+"""Hazard: an amount or sum is changed behind the service's back, and cannot be found."""
 
 import json
 

@@ -1,6 +1,6 @@
-"""Hazard: a checker that never complains. Each must find the flaw that was put into a good history.
+"""Hazard: a checker that accepts everything. Each must find the fault injected into a valid history.
 
-No service is started here; the oracle, too, is held against figures worked out by hand.
+No service is started here; the oracle, too, is compared with results computed by hand.
 """
 
 import dataclasses

@@ -1,4 +1,6 @@
-"""Hazard: the ledger's commands print what the ledger does not hold, or a script cannot tell a failure from an answer."""
+"""Hazard: the ledger's commands print values that are not in the ledger, or scripts cannot tell a failure from an
+answer.
+"""
 
 import http.server
 import json

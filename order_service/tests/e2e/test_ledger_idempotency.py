@@ -1,6 +1,6 @@
-"""Hazard: a repeated write counts twice, or a key that is used again with other content overwrites or half-writes.
+"""Hazard: a repeated write counts twice, or a key reused with other content overwrites or writes partially.
 
-Idempotent by (type, event_id) within the shard. Another content under a known key is a conflict, and then nothing of
+Idempotent by (type, event_id) within the shard. Other content under a stored key is a conflict, and then nothing of
 that shard's part is written, while the other shards' parts are.
 """
 

@@ -1,4 +1,4 @@
-"""Hazard: sums lose digits, or a page skips or repeats events while others write before and after the cursor."""
+"""Hazard: sums lose digits, or a page skips or repeats events during concurrent writes before and after the cursor."""
 
 import concurrent.futures
 import datetime

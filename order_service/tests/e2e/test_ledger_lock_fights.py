@@ -1,6 +1,6 @@
-"""Hazard: two holders at once, a line that is not kept, a dead holder that blocks for ever or whose late write counts.
+"""Hazard: two holders of a lock, a queue out of order, a dead holder that blocks forever or whose late write counts.
 
-200 clients, each with a thread and a connection of its own, fight for one lock; a history of all holds is checked.
+200 clients, each with a thread and a connection, contend for one lock; a history of all holds is checked.
 """
 
 import random

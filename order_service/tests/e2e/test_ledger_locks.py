@@ -1,6 +1,6 @@
-"""Promise: a lock is a grant with an id, a fencing token and an end; what has ended never lives again.
+"""Promise: a lock is a grant with an id, a fencing token and an expiry; an ended grant is never valid again.
 
-A write under a lock is done only while that grant is alive, and lies wholly on the lock's shard.
+A write under a lock succeeds only while its grant is valid, and lies wholly on the lock's shard.
 """
 
 import datetime

@@ -1,7 +1,7 @@
-"""Hazard: the document says one thing and the server does another; or a stranger's request makes it fail.
+"""Hazard: the OpenAPI document and the server disagree; or an arbitrary request makes the server fail.
 
-Every route is in the document, the page about it needs no other host, and a fuzz driven from the document itself
-(schemathesis) finds no answer 5xx and none whose status, content type or body the document does not allow.
+Every route is in the document, its page needs no other host, and a fuzz driven by the document (schemathesis) finds no
+5xx answer and none whose status, content type or body the document does not allow.
 """
 
 import collections

@@ -1,7 +1,7 @@
 """Promise: balances, turnovers and listings are exact, at any date, by every allowed grouping and filter.
 
 9,000 random events over 200 days and 12 accounts, backdated, some without their auxiliary attributes, written in calls
-of random size and partly twice: whatever is asked then equals an independent computation.
+of random size and partly twice: every query then equals an independent computation.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Hazard: an order is called processed without its ledger events, or posts them twice or with other content.
+"""Hazard: an order is reported as processed without its ledger events, or posts them twice or with other content.
 
 At rest: units out of storages = units into pickup points = orders processed, for every storage, pickup point and
 product; also after `kill -9` under load and after a change of the posting rule in the middle of it.

@@ -1,7 +1,7 @@
-"""Hazard: a shard's server is killed while eight writers write: events are lost, doubled, or half-answered.
+"""Hazard: a shard's server is killed under eight writers: events are lost, duplicated, or only partially answered.
 
-Two shards on servers of their own; the one that holds the upper half of the hashes is killed and started again. A call
-that met it is 503 with a status for each event, and repeated until it is 200 it leaves each event there exactly once.
+Two shards on separate servers; the one with the upper half of the hashes is killed and restarted. A call that met the
+outage is 503 with a status for each event; repeated until it is 200 it stores each event exactly once.
 """
 
 import collections

@@ -1,7 +1,7 @@
-"""Hazard: a wrong shard map writes to a wrong shard; or the platform hashes otherwise than the specification says.
+"""Hazard: a wrong shard map writes to the wrong shard; or the platform's hash differs from the specification.
 
 A gap, an overlap, another shard's database: refused at start with a line that names it. `shard-of`, write results and
-Python's own SHA-1 agree.
+Python's SHA-1 agree.
 """
 
 import json

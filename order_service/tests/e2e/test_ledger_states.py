@@ -1,7 +1,7 @@
-"""Hazard: a compare-and-set on a state is lost or done twice, or a read goes back in time.
+"""Hazard: a compare-and-set on a state is lost or applied twice, or a read is stale.
 
-64 clients count up one state with `If-Match`; the history must be linearizable: each version made by exactly one
-successful PUT, no gap, no stale read. Beside it, what one caller may rely on.
+64 clients increment one state with `If-Match`; the history must be linearizable: each version made by exactly one
+successful PUT, no gap, no stale read. Also the guarantees for a single caller.
 """
 
 import json

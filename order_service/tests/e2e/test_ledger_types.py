@@ -1,9 +1,9 @@
-"""Hazard: a change of a type breaks what is stored, takes effect late, or a bad file is applied half.
+"""Hazard: a change of a type breaks stored data, takes effect late, or an invalid file is applied partially.
 
-A running service picks up new attributes and groupings, and older events count as null there; what is unsafe, or
-wrong in any file, is refused with what to do or where it stands, and nothing of the run is applied.
+A running service picks up new attributes and groupings, and older events count as null there; unsafe changes, and
+errors in any file, are refused with the remedy or the position, and nothing of the run is applied.
 
-One bundle grows from test to test, as one that lost a type would mean to delete it.
+One bundle grows from test to test, as a bundle without a type would delete it.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Hazard: a bad event or question is accepted, half-accepted, or refused without a word about what is wrong.
+"""Hazard: an invalid event or query is accepted, partially accepted, or refused without a reason.
 
-Each is 400 `VALIDATION_ERROR` with the field named, also when it stands among good ones; and nothing is written.
+Each is 400 `VALIDATION_ERROR` with the field named, also among valid ones; and nothing is written.
 """
 
 import http.client

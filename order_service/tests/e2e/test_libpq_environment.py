@@ -1,7 +1,7 @@
-"""Hazard: a variable that is meant for psql decides how the service reaches its database, unseen.
+"""Hazard: an environment variable meant for psql silently changes how the service connects to its database.
 
-Nothing of libpq's environment reaches the embedded cluster; a database with a URL is what its URL says, and whoever set
-such variables is told that they are not used.
+Nothing of libpq's environment reaches the embedded cluster; an external database is defined by its URL alone, and a
+warning names such variables as unused.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Hazard: pages skip or repeat orders while others write, and a failed order cannot be revived."""
+"""Hazard: pages skip or repeat orders during concurrent writes, and a failed order cannot be revived."""
 
 import threading
 import time

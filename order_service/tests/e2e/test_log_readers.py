@@ -1,7 +1,7 @@
-"""Hazard: whoever reads the log ends, stops reading, or has no room left, and the program goes with it.
+"""Hazard: the reader of the log exits, stops reading, or has no space left, and the program fails with it.
 
-Log lines are a by-product: they are lost and counted, and everything else goes on. Exit codes are those that are documented,
-whatever becomes of what is said about them.
+Log lines are lost and counted, and everything else continues. Exit codes are the documented ones, even if their message
+cannot be written.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""Hazard: a commit's answer is lost, the write is repeated, meets its own work, and the caller is told that nothing was written.
+"""Hazard: commit outcome unknown: the answer is lost, the repeated write conflicts with the first one, and the caller
+is told that nothing was written.
 
-The answer is the truth or 503 then, never a definite no; what is there is what the caller wrote, once.
+The answer is then the truth or 503, never a definite refusal; the write is stored once.
 """
 
 from concurrent.futures import ThreadPoolExecutor

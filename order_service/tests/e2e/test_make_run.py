@@ -1,7 +1,7 @@
-"""Hazard: `make run` takes everything down with it, or says something about the platform that is not so.
+"""Hazard: `make run` stops everything together with itself, or reports something wrong about the platform.
 
-A program that dies is reported with the command that starts it again, and waited for; Ctrl-C stops what the script
-started, and nothing else.
+A program that dies is reported with the command that restarts it, and waited for; Ctrl-C stops only the processes that
+the script started.
 """
 
 import os

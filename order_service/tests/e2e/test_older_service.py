@@ -1,4 +1,4 @@
-"""Hazard: a newer command ends with a riddle at a service that does not know its call yet, as in the midst of an update."""
+"""Hazard: during a rolling update, a newer command fails with an unclear error at a service without its rpc."""
 
 import json
 from concurrent import futures

@@ -1,5 +1,5 @@
-"""Hazard: a file of orders as spreadsheets and people make it is refused with a riddle, half of it is sent before its bad line is
-found, or it takes as many time-outs as it has thousands of orders.
+"""Hazard: an order file from a spreadsheet or an editor is refused without a clear reason, is sent up to its invalid
+line, or needs one timeout per thousand orders.
 """
 
 import json

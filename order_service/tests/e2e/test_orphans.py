@@ -1,4 +1,4 @@
-"""Hazard: a callback for an order nobody knows is applied to whoever takes that id later, or vanishes unseen."""
+"""Hazard: a callback for an unknown order is applied to a later order with that id, or disappears unseen."""
 
 import json
 

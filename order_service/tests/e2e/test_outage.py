@@ -1,4 +1,4 @@
-"""Hazard: a data manager that is down for a while fails orders, uses up their attempts, or is noticed late.
+"""Hazard: an outage of the data manager fails orders, uses up their attempts, or its end is noticed late.
 
 Down for 10 s: orders wait, none fails, all finish within 2 s of its return without being sent again.
 """

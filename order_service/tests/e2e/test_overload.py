@@ -1,4 +1,4 @@
-"""Hazard: more work than fits is answered with memory instead of RESOURCE_EXHAUSTED, or with a long wait."""
+"""Hazard: overload grows memory or latency instead of being refused with RESOURCE_EXHAUSTED."""
 
 import itertools
 import statistics

@@ -1,5 +1,5 @@
-"""Hazard: partitions come and go under writers and readers, and the maintenance is killed anywhere: a write fails, an
-event is lost or counted twice, somebody reads a part.
+"""Hazard: partitions are created and dropped under writers and readers, and the maintenance is killed anywhere: a write
+fails, an event is lost or counted twice, a reader sees a part.
 """
 
 import random

@@ -1,6 +1,6 @@
-"""Hazard: a process is stopped for longer than its lease, another one carries its orders on, and it wakes up.
+"""Hazard: a process is paused for longer than its lease, another one takes its orders over, and it resumes.
 
-Nothing is lost or doubled, and the requests still open at the one that slept are answered with what really happened.
+Nothing is lost or duplicated, and the requests still open at the paused process get the real outcomes.
 """
 
 import os

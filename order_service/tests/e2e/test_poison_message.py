@@ -1,4 +1,4 @@
-"""Hazard: a data manager's words about one order cannot be stored, and keep all others from ending."""
+"""Hazard: the database refuses a data manager's message about one order, which blocks all others (poison message)."""
 
 import grpc
 

@@ -1,4 +1,4 @@
-"""Hazard: the logs grow without an end while the service runs, or are full of warnings about nothing."""
+"""Hazard: the logs grow without bound while the service runs, or are full of spurious warnings."""
 
 import json
 

@@ -1,5 +1,4 @@
-"""Hazard: a service says that it is ready and can store nothing: its database is a standby, read-only or full.
-"""
+"""Hazard: a service reports ready and cannot write: its database is a standby, read-only or full."""
 
 import json
 import os

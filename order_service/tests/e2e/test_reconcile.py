@@ -1,5 +1,4 @@
-"""Hazard: a check that ends early and should not have, a plan that is applied to something else than it was made for, a
-drift that nobody hears of.
+"""Hazard: a wrong early exit, a plan applied to another state than it was made for, unreported drift.
 
 Real bundles in real git repositories, against the database of a running service, and over HTTP.
 """

@@ -1,4 +1,4 @@
-"""Hazard: tools that know nothing of these services cannot ask them what they offer and whether they serve."""
+"""Hazard: generic tools cannot use gRPC reflection and health checks."""
 
 import grpc
 from google.protobuf import descriptor_pb2

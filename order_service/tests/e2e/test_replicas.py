@@ -1,7 +1,7 @@
-"""Hazard: two order services on one data dir, and the callback arrives at the one that did not ask.
+"""Hazard: two order services on one data dir, and the callback arrives at the replica that did not ask.
 
-The waiting one gets the data promptly (100 ms more at most), nothing is lost, and what one of them leaves behind is
-carried on by the other.
+The waiting replica gets the data promptly (at most 100 ms more), nothing is lost, and the orders of a stopped replica
+are continued by the other.
 """
 
 import statistics

@@ -1,7 +1,8 @@
-"""Hazard: the control database is put back to an older copy, the ledger is not: orders conflict with their own postings.
+"""Hazard: the control database is restored from an older backup, the ledger is not: orders conflict with their own
+postings.
 
-The service knows its own postings again though their time is another one now. Where the data manager gives other data
-than before, `orders reconcile` shows what differs and, told to, lets the order have what the ledger has.
+The service recognises its postings although their time differs. Where the data manager gives other data than before,
+`orders reconcile` shows the differences and, on request, applies the ledger's data to the order.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Promise: what is dropped stays in every sum, asking for what is gone is refused by the name of the horizon, and
-nothing is dropped that has not been exported.
+"""Promise: dropped events stay in every sum, queries before the horizon are refused with its name, and only exported
+events are dropped.
 """
 
 import datetime

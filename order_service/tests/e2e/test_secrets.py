@@ -1,4 +1,4 @@
-"""Hazard: a password in a setting is shown to whoever reads a log, an error or the settings."""
+"""Hazard: a password in a setting appears in a log, an error or the printed settings."""
 
 import json
 

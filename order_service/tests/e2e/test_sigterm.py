@@ -1,7 +1,7 @@
 """Hazard: a rolling restart drops calls that were already received, hangs, or leaves leases behind.
 
-SIGTERM: not ready at once, no new work, what is in flight is finished (which needs the callbacks that still come),
-leases given back, exit 0. A second signal exits now.
+SIGTERM: not ready immediately, no new work, orders in flight finish (which needs the callbacks still to come), leases
+are released, exit 0. A second signal exits immediately.
 """
 
 import http.client

@@ -1,4 +1,4 @@
-"""Hazard: a slow exchange blocks the orders beside it.
+"""Hazard: a slow exchange blocks other orders.
 
 Each worker fans out its external stage (10 at a time by default), so seven slow orders take the time of one.
 """

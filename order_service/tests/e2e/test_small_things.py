@@ -1,5 +1,5 @@
-"""Hazard: small things that people meet at a program's start and end: one port for two listeners, a terminal that closes, a
-connection that says nothing, a variable that is there and empty, more workers than memory.
+"""Hazard: small faults at start and exit: one port for two listeners, a terminal that closes, a silent connection, an
+empty environment variable, more workers than memory.
 """
 
 import os

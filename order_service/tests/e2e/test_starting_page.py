@@ -1,4 +1,4 @@
-"""Hazard: somebody opens the service in a browser in its first seconds, or without knowing an address, and sees an error."""
+"""Hazard: a browser that opens the service in its first seconds, or at an unknown address, shows an error."""
 
 import json
 

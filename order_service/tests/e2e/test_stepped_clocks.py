@@ -1,4 +1,5 @@
-"""Hazard: the database's clock steps, and what goes by it alone gives orders up, or waits for a dead process for an hour."""
+"""Hazard: the database's clock steps, which gives orders up early or delays the takeover of a dead process by an hour.
+"""
 
 import grpc
 import pytest

@@ -1,4 +1,4 @@
-"""Hazard: a stream of 50,000 orders with a slow reader fills the memory, or answers an order twice or never."""
+"""Hazard: a stream of 50,000 orders with a slow reader exhausts memory, or answers an order twice or never."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Hazard: a merge request's own program runs with the database's URL; what is installed is not what was looked at.
+"""Hazard: CI runs a merge request's program with the database URL; or installs something other than what was reviewed.
 
 The scripts that CI runs, in repositories made here. Nothing is fetched from outside.
 """

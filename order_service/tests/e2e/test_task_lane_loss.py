@@ -1,6 +1,7 @@
-"""Hazard: a worker loses its lane while it begins a task, and begins it all the same when another one is already at it.
+"""Hazard: a worker loses its lane while it starts a task, and starts it although another worker already has it.
 
-The first worker has let go, and the second finds that its attempt is not the latest: the task must not be left to nobody.
+The first worker has released it, and the second finds that its attempt is not the latest: the task must not be
+orphaned.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Hazard: a task that is posted twice is done twice; one that nobody can do is taken; one whose worker died is lost."""
+"""Hazard: a task posted twice runs twice; an impossible task is accepted; a task of a dead worker is lost."""
 
 import concurrent.futures
 

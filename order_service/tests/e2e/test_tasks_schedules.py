@@ -1,6 +1,6 @@
-"""Hazard: two schedulers make two tasks of one tick; one that dies, or all of them, make none.
+"""Hazard: two schedulers create two tasks for one tick; or none is created when one or all of them die.
 
-Schedules come from a bundle, as operators bring them in; every task is seen through the API.
+Schedules come from a bundle; every task is read through the API.
 """
 
 import datetime

@@ -1,5 +1,5 @@
-"""Hazard: in a terminal the commands are unreadable, or dangerous: tables broken by the terminal's edge, the screen scrolled
-away by a help of hundreds of lines, an error text that clears the screen or forges a line.
+"""Hazard: terminal output is unreadable or dangerous: tables broken by the terminal's width, a help text longer than
+the screen, an error text with escape sequences that clear the screen or forge a line.
 """
 
 import json

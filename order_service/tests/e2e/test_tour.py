@@ -1,6 +1,6 @@
-"""Hazard: what README and docs tell a newcomer to type does not work, or prints something else.
+"""Hazard: the commands of README and docs do not work, or print something else.
 
-Each page is read from top to bottom in one terminal, beside a `make run` that nobody has used yet.
+Each page is run from top to bottom in one terminal, beside a fresh `make run`.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""Hazard: the tour's comparison lets a wrong page pass, or fails a right one.
+"""Hazard: the tour's comparison accepts a wrong page, or rejects a correct one.
 
-No process is needed: what a page shows, beside what was printed.
+No process is needed: the page's text is compared with given output.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Compares what a page shows with what a command printed, but for what differs from run to run."""
+"""Comparison of a page's shown output with a command's output, ignoring what differs from run to run."""
 
 import difflib
 import re

@@ -1,4 +1,4 @@
-"""A shell that stays open, as a reader's terminal does: variables that one command sets are there for the next."""
+"""A persistent shell: variables of one command are visible to the next."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""A server that gets webhooks, of another make than the platform, and judges nothing by itself."""
+"""Independent webhook receiver; records requests and does not judge them."""
 
 import collections
 import http.server

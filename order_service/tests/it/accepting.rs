@@ -1,4 +1,5 @@
-//! Hazard: a request is accepted in part, or one order twice, when several requests or replicas bring it at once.
+//! Hazard: concurrent requests or replicas with the same orders: a request is accepted partially,
+//! or an order twice.
 
 use std::collections::HashMap;
 
@@ -33,7 +34,7 @@ fn concurrent_requests_for_the_same_orders_accept_each_once() {
         let mut conflicts = 0;
         for round in 0..30 {
             let ids = round * 50..(round + 1) * 50;
-            // Half of the requests want another product: of each order, exactly one product wins.
+            // Half of the requests have another product: one product wins per order.
             let requests = (0..8).map(|n| {
                 let orders: Vec<(i32, i32)> = ids.clone().map(|id| (id, n % 2)).collect();
                 let replica = &replicas[(n / 2 % 2) as usize];

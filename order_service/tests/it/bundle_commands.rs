@@ -1,4 +1,5 @@
-//! Hazard: a command that is killed in the middle, that may not write, or that says it went well when it did not.
+//! Hazard: a command that is killed halfway, writes without permission, or reports
+//! success after a failure.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -27,7 +28,8 @@ async fn done(mut command: Command) -> (i32, String, String) {
     told(tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap())
 }
 
-/// A database's URL for another process. The test server's socket lies in a folder that this process has open.
+/// Connection URL for a child process. The test server's socket is in a directory that
+/// this process has open.
 fn url(options: &PgConnectOptions, user: &str) -> String {
     let folder = std::fs::read_link(options.get_socket().unwrap()).unwrap();
     let folder = folder.to_str().unwrap().replace('/', "%2F");
@@ -154,7 +156,7 @@ fn a_run_that_is_killed_in_the_middle_leaves_nothing() {
         let (url, dir) =
             (url(&options, options.get_username()), folder.path().to_str().unwrap().to_owned());
         let args = ["reconcile", "--bundle", &dir, "--database-url", &url];
-        // The types are written by then; what is noted at last has to wait.
+        // The types are written by then; recording the reconciled state at the end has to wait.
         let mut holding = owner.begin().await.unwrap();
         sqlx::query("LOCK TABLE reconciled IN SHARE MODE").execute(&mut *holding).await.unwrap();
         let mut killed =
@@ -178,7 +180,7 @@ fn a_run_that_is_killed_in_the_middle_leaves_nothing() {
         let noted: i64 =
             sqlx::query_scalar("SELECT count(*) FROM reconciled").fetch_one(&owner).await.unwrap();
         assert_eq!(noted, 0);
-        // The next run does it all.
+        // The next run completes everything.
         let (code, said, _) = done(command(&args)).await;
         assert!(
             code == 0 && said.ends_with("Plan: 18 to create, 0 to update, 0 to delete\n"),
@@ -193,7 +195,7 @@ fn a_run_that_is_killed_in_the_middle_leaves_nothing() {
     });
 }
 
-/// What the bundle owns in the control database.
+/// Objects in the control database that the bundle owns.
 async fn owned(pool: &PgPool) -> Vec<String> {
     let owned = "SELECT kind || ' ' || name FROM ledger_types UNION ALL SELECT 'schedule ' || name FROM task_schedules
                  UNION ALL SELECT 'config ' || name FROM action_configs
@@ -238,7 +240,7 @@ fn a_folder_that_is_no_bundle_is_no_wish_to_delete_everything() {
                 );
             }
         }
-        // One folder too deep: kinds of which nothing is there are left alone, and the flag is named.
+        // A subfolder as bundle: kinds it lacks are left alone, and the flag is named.
         let deep = folder.path().join("events");
         for line in [&["reconcile", "--dry-run"][..], &["reconcile"]] {
             let (code, said, _) = on(line, &deep).await;
@@ -261,7 +263,7 @@ fn a_folder_that_is_no_bundle_is_no_wish_to_delete_everything() {
             "{said} {complaint}"
         );
         assert_eq!(owned(&owner).await, before);
-        // Said, it is done.
+        // With the flag they are deleted.
         let (code, said, complaint) = on(&["reconcile", "--allow-delete-all"], &deep).await;
         assert_eq!(
             (code, owned(&owner).await),

@@ -1,4 +1,5 @@
-//! Hazard: types and rules that do not fit each other, or that came twice, half or by themselves.
+//! Hazard: types and rules that do not fit each other, or are applied
+//! twice, partially or separately.
 
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use reconcile::{Bundle, BundleSource, ObjectOwner, ReconcileReport, ReconcileReq
 use sqlx::PgPool;
 use store::testing::{create_control_database, create_shard_database, run_test};
 
-/// A copy of the built-in bundle in a folder of its own, to be changed.
+/// A modifiable copy of the built-in bundle.
 pub fn copy() -> tempfile::TempDir {
     fn all(from: &Path, to: &Path) {
         std::fs::create_dir_all(to).unwrap();
@@ -54,7 +55,7 @@ fn request(integrations: &[&str], dry_run: bool) -> ReconcileRequest {
     }
 }
 
-/// The integrations whose target is the control database alone.
+/// Integrations that write to the control database only.
 const CONTROL: [&str; 3] = ["ledger-types", "postings", "schedules"];
 
 async fn reconcile(
@@ -68,7 +69,7 @@ async fn reconcile(
     runtime.run(bundle, request).await.unwrap()
 }
 
-/// Created, updated, deleted, refused; in all integrations.
+/// Numbers of created, updated, deleted and refused objects over all integrations.
 fn counts(report: &ReconcileReport) -> [usize; 4] {
     let refused = report.outcomes.iter().map(|outcome| outcome.plan.refused.len()).sum();
     let [create, update, delete] = [PlanAction::Create, PlanAction::Update, PlanAction::Delete]
@@ -92,14 +93,14 @@ const BUILTIN: [&str; 4] = [
 fn a_new_database_gets_the_built_in_bundle_once() {
     run_test(async {
         let pool = create_control_database().await;
-        // As many services as start at once.
+        // Several services start concurrently.
         for done in join_all((0..8).map(|_| ensure_builtin_bundle(&pool))).await {
             done.unwrap();
         }
         assert_eq!(names(&pool).await, BUILTIN);
         let rules = load_posting_rules(&pool).await.unwrap().unwrap();
         assert_eq!((rules.version, rules.owner, rules.rules.len()), (1, ObjectOwner::Builtin, 1));
-        // Later starts change nothing, whatever became of it.
+        // Later starts change nothing, even if objects were deleted since.
         sqlx::query("DELETE FROM ledger_types WHERE kind = 'lock'").execute(&pool).await.unwrap();
         ensure_builtin_bundle(&pool).await.unwrap();
         assert_eq!(names(&pool).await.len(), 3);
@@ -169,7 +170,7 @@ fn references_that_lead_nowhere_are_told_with_file_line_and_field() {
     );
     edit(&folder, rule, "credit: \"1\"", "credit: \"1\"\n    debit: \"1\"");
     edit(&folder, "ledger/storage_lock.yaml", "shard_key: [storage_id]", "shard_key: [storage]");
-    // A type whose own file is wrong is not also said to be missing.
+    // A type with an invalid file is not also reported as missing.
     edit(&folder, "ledger/pickup_point_inflow.yaml", "aggregate: day", "aggregate: week");
     let told: Vec<String> =
         find_bundle_problems(&read(&folder)).iter().map(ToString::to_string).collect();
@@ -198,7 +199,7 @@ fn rules_wait_for_the_types_they_refer_to() {
             assert_eq!(counts(&report), [0, 0, 0, 1], "{report}");
             assert!(report.to_string().contains("reconcile ledger-types first"), "{report}");
         }
-        // Together they fit, and a dry run knows it.
+        // In one run they fit, in a dry run too.
         for dry_run in [true, false] {
             let report = reconcile(&pool, &[], &read(&folder), &request(&CONTROL, dry_run)).await;
             assert_eq!(counts(&report), [6, 0, 0, 0], "{report}");
@@ -206,7 +207,7 @@ fn rules_wait_for_the_types_they_refer_to() {
     });
 }
 
-/// A bundle with other types, to which its rule refers.
+/// A bundle whose rule refers to types of other names.
 fn other_types() -> tempfile::TempDir {
     let folder = copy();
     for (file, from, to) in [
@@ -323,7 +324,7 @@ fn a_service_may_begin_with_a_bundle_of_its_own_but_only_with_a_sound_one() {
         let expected =
             ["pickup_point_inflow bundle", "storage_outflow bundle", "storage_state bundle"];
         assert_eq!(names(&pool).await, expected);
-        // By then it is not even looked at.
+        // The second start does not read the bundle.
         ensure_initial_bundle(&pool, &BundleSource::Folder("/nowhere".into())).await.unwrap();
     });
 }

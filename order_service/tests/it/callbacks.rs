@@ -1,4 +1,5 @@
-//! Hazard: two callbacks for one order, at two replicas at once, with different data: both believe they won.
+//! Hazard: two replicas receive different callbacks for one order concurrently, and both
+//! report theirs as stored.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Hazard: the database cuts connections at any moment, also between a commit and its answer. What was accepted must
-//! end, once; what was refused may or may not be there, and then ends, too.
+//! Hazard: connections break at any moment, also between a commit and its answer. An accepted order
+//! must end exactly once; a refused one may be stored (commit outcome unknown), and then ends, too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ fn every_accepted_order_ends_though_connections_are_cut() {
             }
         });
         let (mut accepted, mut doubtful) = (Vec::new(), Vec::new());
-        // Until the fault has bitten often enough, however fast the machine is.
+        // Repeat until the fault has struck often enough on a machine of any speed.
         let enough = |batch| batch >= 300 && cuts.load(Ordering::SeqCst) > 20;
         for batch in (0..).take_while(|batch| !enough(*batch)) {
             let orders: Vec<(i32, i32)> =

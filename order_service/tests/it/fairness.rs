@@ -1,5 +1,5 @@
-//! Hazard: whoever brings ten thousand orders keeps everybody behind them waiting, or those that were tried before never
-//! come to their turn.
+//! Hazard: a request of 10,000 orders blocks all later ones (head-of-line blocking),
+//! or retried orders starve.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -13,12 +13,12 @@ use tokio::sync::Semaphore;
 
 use crate::harness::{OwnData, Process};
 
-/// Lets orders pass one by one, and notes their sequence.
+/// Stage gate: lets orders pass one by one and records their sequence.
 struct Gate {
     inner: OwnData,
     open: Semaphore,
     passed: Mutex<Vec<i32>>,
-    /// Fail at the first attempt.
+    /// Orders that fail at their first attempt.
     failing: fn(i32) -> bool,
 }
 
@@ -69,7 +69,7 @@ fn a_single_order_does_not_wait_for_all_of_a_large_request() {
         gate.open.add_permits(100_000);
         for single in 20_000..20_003 {
             assert_eq!(process.ended(single).await.state, OrderState::ProcessFinished);
-            // Sixteen are in the pipeline when it comes; then the five requests take turns.
+            // 16 orders are in the pipeline already; then the five requests take turns.
             assert!(gate.place_of(single) < 16 + 5 * 3, "it was number {}", gate.place_of(single));
         }
         process.ended(9999).await;
@@ -80,7 +80,7 @@ fn a_single_order_does_not_wait_for_all_of_a_large_request() {
 fn what_was_tried_before_comes_behind_what_is_new_but_has_its_share() {
     run_test(async {
         let (process, gate) = gated(|order_id| order_id < 1000).await;
-        // Their second attempts fill the half of the pipeline that they may have, and wait.
+        // Retries fill their half of the pipeline and wait.
         process.accept(&orders(0..1000)).await.unwrap();
         process.until(999, |order| order.attempts == 1).await;
         process.accept(&orders(10_000..10_400)).await.unwrap();

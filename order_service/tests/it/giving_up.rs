@@ -1,5 +1,5 @@
-//! Hazard: what has waited for too long by one reading of a clock is given up though it was hardly tried, or though something of
-//! it may be posted already.
+//! Hazard: a single clock reading gives an order up after few attempts, or although its
+//! events may be posted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +13,10 @@ use store::testing::{create_control_database, run_test};
 
 use crate::harness::{GIVE_UP, OwnData, Process, data, proceed};
 
-/// Time is up at once: attempts alone hold an order back.
+/// No time limit: only the number of attempts counts.
 const AT_ONCE: GiveUpPolicy = GiveUpPolicy { after: Duration::ZERO, min_attempts: 10, ..GIVE_UP };
 
-/// Fails so often, then goes on.
+/// Fails `times` times, then succeeds.
 #[derive(Default)]
 struct FailsFor {
     times: usize,
@@ -75,7 +75,7 @@ fn data_that_comes_during_the_last_attempt_saves_the_order() {
     });
 }
 
-/// The first retry stores the data and does not hear of it.
+/// The first retry stores the data, but the attempt does not receive it.
 struct LateData(OwnData);
 
 impl StageAction for LateData {

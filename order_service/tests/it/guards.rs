@@ -1,5 +1,5 @@
-//! Promise: what is said of an order is durable, an order ends once, and nobody decides about it who has lost its lane. The
-//! guards that hold this, one by one: each of these tests fails without its own (scripts/mutants/list.txt).
+//! Promise: answers are durable, an order ends once, and a process without the lane decides
+//! nothing. One test per guard; each fails without its guard (scripts/mutants/list.txt).
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use tokio::time::timeout;
 
 use crate::harness::{Process, data, proceed};
 
-/// Long enough for an answer that waits for nothing.
+/// Timeout for an answer that waits for nothing.
 const AT_ONCE: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_secs(20);
 
-/// The answer comes, but not while nobody can write to `orders`.
+/// Asserts that the answer waits for the commit: not while `orders` is locked, but afterwards.
 async fn only_after_the_commit<T: Send + 'static>(
     pool: &PgPool,
     answer: impl Future<Output = T> + Send + 'static,
@@ -35,7 +35,7 @@ async fn count(pool: &PgPool, what: &'static str) -> i64 {
     sqlx::query_scalar(what).fetch_one(pool).await.unwrap()
 }
 
-/// The attempts of a process that has accepted these orders and their data, and does not work on them.
+/// Accepts these orders and stores their data, without running the stages.
 async fn attempts(process: &Process, orders: &[(i32, i32)]) -> Vec<OrderAttempt> {
     process.accept(orders).await.unwrap();
     let mut attempts = Vec::new();

@@ -1,4 +1,4 @@
-//! A process of the order service without its listeners, whose stages the test chooses.
+//! Test harness: an order service process without listeners, with the stages of the test.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub const TERMS: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(500), renewal_interval: Duration::from_millis(50) };
-/// Never renews: a process that is paused, or was killed.
+/// Leases that are never renewed: a paused or killed process.
 pub const PAUSED: LeaseOptions =
     LeaseOptions { ttl: Duration::from_millis(500), renewal_interval: Duration::from_secs(3600) };
 const SIZE: PipelineSize = PipelineSize { workers: 4, fan_out: 4 };
@@ -48,17 +48,17 @@ pub struct Process {
     pub acceptor: OrderAcceptor,
     pub callbacks: CallbackWriter,
     pub ender: OrderAttemptWriter,
-    /// Kept by a process that does not work: what it accepted stays in its hands.
+    /// Not taken from by a hanging process: its accepted orders stay in flight.
     pub exits: PipelineReceiver,
 }
 
 impl Process {
-    /// A process with these stages, working.
+    /// A running process with these stages.
     pub async fn working(pool: &PgPool, stages: StageActions) -> Self {
         Self::working_with(pool, stages, GIVE_UP).await
     }
 
-    /// The same, giving orders up as the test says.
+    /// Like [`Self::working`] with another give-up policy.
     pub async fn working_with(pool: &PgPool, stages: StageActions, give_up: GiveUpPolicy) -> Self {
         let process = Self::start(pool, TERMS, vec![lane_class(ORDER_QUEUE)], give_up).await;
         pipeline::start_workers(
@@ -71,7 +71,7 @@ impl Process {
         process
     }
 
-    /// A process that accepts orders and then hangs, its leases running out.
+    /// A process that accepts orders and then hangs; its leases expire.
     pub async fn hanging(pool: &PgPool) -> Self {
         Self::start(pool, PAUSED, Vec::new(), GIVE_UP).await
     }
@@ -124,7 +124,7 @@ impl Process {
             .await
     }
 
-    /// The order, once it is as wanted.
+    /// Waits until the order satisfies the condition.
     pub async fn until(&self, order_id: i32, wanted: impl Fn(&Order) -> bool) -> Order {
         loop {
             if let Some(order) = orders::get_order(&self.pool, order_id).await.ok().flatten()
@@ -141,7 +141,7 @@ impl Process {
     }
 }
 
-/// Stages that do nothing but bring their own data.
+/// Stages that do nothing but store generated data.
 pub fn proceed(pool: &PgPool) -> StageActions {
     StageActions {
         start: Arc::new(PassThrough),
@@ -150,7 +150,7 @@ pub fn proceed(pool: &PgPool) -> StageActions {
     }
 }
 
-/// Every order's data is derived from its id, and stored as a callback.
+/// Data derived from the order id, stored as a callback.
 pub struct OwnData(pub CallbackWriter);
 
 impl OwnData {
@@ -180,7 +180,7 @@ impl StageAction for OwnData {
     }
 }
 
-/// Does to single orders what the test says, each time they pass; the others go on.
+/// Runs a function of the test for single orders, at each attempt.
 pub struct Special<A> {
     pub inner: A,
     pub does: HashMap<i32, fn() -> Result<(), StageError>>,

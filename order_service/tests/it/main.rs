@@ -1,7 +1,7 @@
-//! The order service's rooms wired together over a real Postgres, with stages made for the test; one file for each
-//! hazard. The outside view, with both real programs, is in `tests/e2e`.
+//! Integration tests of the order service's modules over a real Postgres, with test stages; one
+//! file per hazard. The tests of the programs from outside are in `tests/e2e`.
 
-// Helpers of tests may fail loudly, too.
+// Test helpers may panic, too.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

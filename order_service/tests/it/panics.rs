@@ -1,4 +1,4 @@
-//! Hazard: a bug in one stage's action takes other orders, the worker or the process with it.
+//! Hazard: a panic in a stage's action affects other orders, the worker or the process.
 
 use std::sync::Arc;
 

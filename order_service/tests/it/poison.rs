@@ -1,4 +1,5 @@
-//! Hazard: what the database refuses to store about one order keeps all others from ending.
+//! Hazard: a row that the database refuses for one order blocks the outcomes of
+//! all others (poison message).
 
 use std::sync::Arc;
 
@@ -59,7 +60,7 @@ fn an_order_that_cannot_end_keeps_no_other_from_it() {
             waiting.last_error.unwrap().starts_with("CONSISTENCY_ERROR"),
             "and says why it waits"
         );
-        // Somebody puts it right: nobody has to restart anything.
+        // After the repair no restart is needed.
         sqlx::query("ALTER TABLE orders DROP CONSTRAINT all_but_one_end")
             .execute(&pool)
             .await

@@ -1,4 +1,4 @@
-//! Hazard: `status` shows processes that are gone, forgets those that are there, or keeps rows for ever.
+//! Hazard: `status` shows dead processes, omits live ones, or rows accumulate.
 
 use order_service::processes::{
     ProcessDescription, list_processes, refresh_process, run_heartbeat,
@@ -25,7 +25,7 @@ async fn hosts(pool: &PgPool) -> Vec<(String, bool)> {
         .collect()
 }
 
-/// Makes the last sign of life of a host older.
+/// Moves the last heartbeat of a host into the past.
 async fn silence(pool: &PgPool, host: &str, seconds: f64) {
     sqlx::query(
         "UPDATE processes SET seen_at = seen_at - make_interval(secs => $2) WHERE host = $1",

@@ -1,4 +1,5 @@
-//! Hazard: a process is stopped, or its host dies without a word, in the middle of the transaction that ends orders.
+//! Hazard: a process is paused, or its host dies without closing connections, during the
+//! transaction that ends orders.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::harness::{OwnData, Process, proceed};
 
-/// A pool through a proxy, of which the server ends transactions that idle for a moment; and one straight to it.
+/// A pool through a proxy with `idle_in_transaction_session_timeout` of 200 ms, and a direct one.
 async fn pools() -> (PgPool, PgPool, Proxy) {
     let options = control_database_options().await;
     let direct = open_test_pool(options.clone()).await;
@@ -24,7 +25,7 @@ async fn pools() -> (PgPool, PgPool, Proxy) {
     (open_test_pool_with(through, impatient).await, direct, proxy)
 }
 
-/// Fails the first time.
+/// Fails at the first attempt.
 struct FailsOnce(AtomicBool, OwnData);
 
 impl StageAction for FailsOnce {
@@ -43,7 +44,7 @@ fn an_order_goes_on_though_its_process_was_stopped_while_it_was_settled() {
         let external = Arc::new(FailsOnce(AtomicBool::new(false), OwnData::new(&direct)));
         let process =
             Process::working(&through, StageActions { external, ..proceed(&direct) }).await;
-        // The server ends the session meanwhile: SQLSTATE 25P03.
+        // The server terminates the session meanwhile: SQLSTATE 25P03.
         let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::DelayMs(600)));
         process.accept(&[(1, 1)]).await.unwrap();
         assert_eq!(process.ended(1).await.state, ProcessFinished);
@@ -68,7 +69,7 @@ fn orders_of_a_host_that_died_while_it_settled_them_are_carried_on() {
         fault.happened(1).await;
         proxy.hold_all();
         proxy.inject(Fault::new(faults::Point::Connect, faults::Action::HoldRequest).always());
-        // Its lane's row is locked by its transaction.
+        // The dead transaction holds the row lock of its lane.
         let living = Process::working(&direct, proceed(&direct)).await;
         let ended = timeout(Duration::from_secs(5), living.ended(1)).await.unwrap();
         assert_eq!(ended.state, ProcessFinished);

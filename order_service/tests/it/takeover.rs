@@ -1,4 +1,4 @@
-//! Hazard: a process dies, or is paused beyond its lease, with accepted orders in hand.
+//! Hazard: a process dies, or is paused beyond its lease, while it holds accepted orders.
 
 use std::time::Duration;
 

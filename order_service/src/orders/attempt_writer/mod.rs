@@ -1,8 +1,11 @@
-//! Ending attempts: finished orders in one statement for all that ended meanwhile; the others, and those from the retry
-//! queue, in one transaction with their jobs.
+//! Attempt writer: group commit of attempt outcomes.
 //!
-//! The process that holds an order's lane decides about it. Finishing needs no such proof: what it writes is true
-//! whoever writes it, and is written once.
+//! - Shape: first attempts that finished take one statement. All other outcomes, and those of
+//!   retried orders, take one transaction together with their jobs.
+//! - Lock order: lanes, orders, jobs.
+//! - Promise: the lane's fencing token guards every outcome but finishing, which is idempotent. An
+//!   outcome is written until the database takes it; only what it refuses even as a retry stays in
+//!   its batch or job.
 
 mod rows;
 
@@ -22,29 +25,30 @@ use super::{
     OutcomeNotice, adopt, paced_batches,
 };
 
-/// After so long an order is taken up again whose end the database refused to store in any form.
+/// Delay before an order is requeued whose outcome the database refused in any form.
 const REFUSED_RETRY_INTERVAL: Duration = Duration::from_secs(15);
 
-/// When and how attempts are repeated.
+/// Backoff of attempts, and when they end.
 #[derive(Debug, Clone, Copy)]
 pub struct GiveUpPolicy {
-    /// Waits between attempts.
+    /// Backoff between attempts.
     pub backoff: Backoff,
-    /// How long after its first failed attempt an order is given up, ...
+    /// Time after the first failed attempt when an order is given up, ...
     pub after: Duration,
-    /// ... if it also failed so often since somebody last asked for it: no single reading of a clock gives orders up.
+    /// ... if it also failed this often since the last retry request: a single clock reading never
+    /// gives an order up.
     pub min_attempts: u32,
 }
 
-/// Those who wait for orders in this process.
+/// Receiver of committed outcomes in this process.
 pub trait OutcomeSink: Send + Sync {
-    /// What was committed.
+    /// Publishes outcomes after their commit.
     fn publish_outcomes(&self, notices: &[OutcomeNotice]);
-    /// An order belongs to another process now: what becomes of it must be looked up.
+    /// Polls an order that another process owns now.
     fn follow_order(&self, order_id: i32);
 }
 
-/// Ends attempts.
+/// Handle of the writer; clones share it.
 #[derive(Clone)]
 pub struct OrderAttemptWriter {
     coalescer: Coalescer<(OrderAttempt, OrderAttemptOutcome)>,
@@ -60,7 +64,7 @@ struct OrderAttemptBatchWriter {
 }
 
 impl OrderAttemptWriter {
-    /// Starts the writing task. The audience hears of every order after its commit.
+    /// Starts the writing task. `outcome_sink` receives every outcome after its commit.
     pub fn start(
         pool: PgPool,
         jobs: JobQueue,
@@ -88,18 +92,18 @@ impl OrderAttemptWriter {
         Self { coalescer, doubtful_batches }
     }
 
-    /// Hands an attempt in; it is written soon, for as long as that takes.
+    /// Queues an outcome; the writer retries until it is written.
     pub async fn write(&self, attempt: OrderAttempt, end: OrderAttemptOutcome) {
         self.coalescer.push_for(attempt.turn, (attempt, end)).await;
     }
 
-    /// Waits until everything handed in so far is written.
+    /// Waits until every queued outcome is written.
     pub async fn wait_until_drained(&self) {
         self.coalescer.wait_until_drained().await;
         self.doubtful_batches.wait_until_drained().await;
     }
 
-    /// Takes batches of which nobody knows whether they were stored: if they were, their orders become jobs.
+    /// Recovery of batches whose commit outcome is unknown: their stored orders become jobs.
     pub fn doubtful_batches(&self) -> Coalescer<Uuid> {
         self.doubtful_batches.clone()
     }
@@ -121,7 +125,7 @@ impl OrderAttemptBatchWriter {
         };
         let decided = batch.into_iter().map(|(work, end)| self.decide_outcome(work, end));
         let (plain_finishes, mut others): (Vec<_>, Vec<_>) = decided.partition(is_plain_finish);
-        // A batch's row goes with the last of its orders, so in the later of the two writes.
+        // A batch's row is deleted in the write of its last order: the later of the two writes.
         if !plain_finishes.is_empty() {
             let plain = Arc::new(plain_finishes);
             let removable_ids = if others.is_empty() {
@@ -138,7 +142,7 @@ impl OrderAttemptBatchWriter {
         }
     }
 
-    /// What has failed for long and often enough has failed for good; reasons are cut to what can be stored.
+    /// Applies the give-up policy and makes error messages storable.
     fn decide_outcome(
         &self,
         attempt: OrderAttempt,
@@ -167,7 +171,7 @@ impl OrderAttemptBatchWriter {
         (attempt, outcome)
     }
 
-    /// An order whose data is stored is not given up: something of it may be posted.
+    /// An order whose data is stored is not given up: its events may be posted.
     fn is_given_up(&self, attempt: &OrderAttempt) -> bool {
         let OrderAttemptOrigin::Retried(job) = &attempt.origin else { return false };
         (attempt.data.is_none() || store::mutant("given_up_with_data"))
@@ -175,7 +179,8 @@ impl OrderAttemptBatchWriter {
             && job.recent_failures() + 1 >= self.give_up.min_attempts
     }
 
-    /// Writes plain finishes for as long as that takes; false if the database refuses them for good.
+    /// Writes finished first attempts, retrying transient errors; false if the
+    /// database refuses the batch.
     async fn write_finished_attempts(
         &self,
         attempts: &Arc<Vec<(OrderAttempt, OrderAttemptOutcome)>>,
@@ -194,7 +199,7 @@ impl OrderAttemptBatchWriter {
                     self.publish_written_outcomes(attempts);
                     return true;
                 }
-                // Too much at once is settled by parts.
+                // A batch that times out is split.
                 Err(error) if error.is_timeout() && attempts.len() > 1 => return false,
                 Err(error) if error.is_transient() => wait_after_error(&error).await,
                 Err(_) => return false,
@@ -202,8 +207,8 @@ impl OrderAttemptBatchWriter {
         }
     }
 
-    /// Writes everything else, for as long as that takes. What the database refuses for good is found by halving, so
-    /// that one impossible order does not keep the others.
+    /// Writes all other outcomes, retrying transient errors. A refused batch is bisected, so that
+    /// one bad order does not block the others.
     async fn write_attempts_with_jobs(
         &self,
         attempts: Vec<(OrderAttempt, OrderAttemptOutcome)>,
@@ -245,9 +250,9 @@ impl OrderAttemptBatchWriter {
         }
     }
 
-    /// The database refuses this end of this order. If it was not that it waits, let it wait: as a job it is tried again, by
-    /// whoever has its lane, and whenever somebody asks. If not even that can be written it stays where the database has it,
-    /// in its batch or as a job, and is taken up again from there.
+    /// Handles an outcome that the database refuses for one order: the order is written as waiting
+    /// instead, and retried as a job. If that is refused too, the order stays in its batch or job
+    /// and is requeued from there.
     fn handle_refused_attempt(
         &self,
         (mut attempt, end): (OrderAttempt, OrderAttemptOutcome),
@@ -259,7 +264,8 @@ impl OrderAttemptBatchWriter {
             let reason = to_storable_text(&format!(
                 "CONSISTENCY_ERROR: the end of the order is refused: {error}"
             ));
-            // Not in the state that it did not come to: its last stage is repeated, which posts nothing twice.
+            // Undo the uncommitted final state: the last stage is repeated, which posts nothing
+            // twice.
             if attempt.state == OrderState::ProcessFinished {
                 attempt.state = OrderState::FinishedExternalInteraction;
             }
@@ -269,8 +275,8 @@ impl OrderAttemptBatchWriter {
         None
     }
 
-    /// An order must not be left where nobody carries it on. A job is claimed again; an accepted order becomes a job, by way
-    /// of its batch's row.
+    /// Requeues an order after [`REFUSED_RETRY_INTERVAL`]. A job is claimed again; an accepted
+    /// order becomes a job through its batch's row.
     fn requeue_later(&self, attempt: OrderAttempt) {
         let (jobs, doubtful) = (self.jobs.clone(), self.doubtful_batches.clone());
         if let OrderAttemptOrigin::Accepted(batch) = &attempt.origin {
@@ -288,7 +294,7 @@ impl OrderAttemptBatchWriter {
         });
     }
 
-    /// Whether the order belongs to whoever took its lane over.
+    /// Whether the lane is lost; then the order is left to the lane's adopter.
     fn leave_if_lane_lost(&self, attempt: &OrderAttempt) -> bool {
         if !attempt.origin.lane().is_lost() {
             return false;
@@ -336,7 +342,7 @@ impl OrderAttemptBatchWriter {
     }
 }
 
-/// The batches whose rows may go.
+/// The batches whose rows can be deleted.
 fn removable_batch_ids(emptied_batches: &[Arc<AcceptedBatch>]) -> Arc<[Uuid]> {
     emptied_batches
         .iter()

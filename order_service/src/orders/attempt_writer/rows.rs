@@ -1,4 +1,4 @@
-//! What is written of ended attempts, and the fate of their jobs.
+//! SQL of the attempt writer: order rows and the settlement of their jobs.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::orders::{ORDER_QUEUE, OrderAttempt, OrderAttemptOrigin, OrderAttemptOutcome};
 
-/// Columns of ended attempts, for `unnest`, in the order of their ids: replicas lock rows in one direction only.
+/// Columns of attempts for `unnest`, sorted by id: all replicas lock rows in the same order.
 struct OrderAttemptColumns {
     ids: Vec<i32>,
     states: Vec<i16>,
@@ -67,17 +67,17 @@ pub(super) async fn finish_orders(
     Ok(())
 }
 
-/// What came of settling.
+/// Result of [`write_attempts`].
 #[derive(Debug, Default)]
 pub(super) struct OrderAttemptWriteResult {
-    /// When the first of the waiting ones is due.
+    /// Time until the first retry is due.
     pub(super) next_due_in: Option<Duration>,
-    /// Orders that were to be given up, and wait on: their data is stored.
+    /// Orders that are retried instead of given up: their data is stored.
     spared_orders: HashSet<i32>,
 }
 
 impl OrderAttemptWriteResult {
-    /// Turns the ends that were handed in into those that were written.
+    /// Replaces the requested outcomes by the written ones.
     pub(super) fn correct_outcomes(&self, attempts: &mut [(OrderAttempt, OrderAttemptOutcome)]) {
         for (work, end) in attempts {
             *end = written_outcome(work, end, &self.spared_orders);
@@ -85,7 +85,7 @@ impl OrderAttemptWriteResult {
     }
 }
 
-/// The end that is written for this one: who is given up fails, or waits on.
+/// The outcome to write: a given-up order fails, or waits if its data is stored.
 fn written_outcome(
     attempt: &OrderAttempt,
     outcome: &OrderAttemptOutcome,
@@ -107,7 +107,7 @@ fn written_outcome(
     }
 }
 
-/// Writes every kind of end and settles the jobs.
+/// Writes outcomes of every kind and settles the jobs, fenced by the lanes.
 pub(super) async fn write_attempts(
     connection: &mut PgConnection,
     attempts: &[(OrderAttempt, OrderAttemptOutcome)],
@@ -155,7 +155,7 @@ pub(super) async fn write_attempts(
     }
     let mut next_due_in = settle_jobs_in_tx(connection, ORDER_QUEUE, &job_outcomes).await?;
     bury_new_jobs_in_tx(connection, ORDER_QUEUE, &dead_jobs).await?;
-    // Into the lane each was accepted under: this process claims them again, unless it dies.
+    // Into the lane of acceptance: this process claims the jobs, or its adopter does.
     for (lane, jobs) in new_jobs.into_values() {
         next_due_in = next_due_in.into_iter().chain(jobs.iter().map(|job| job.delay)).min();
         enqueue_jobs_in_tx(connection, ORDER_QUEUE, Some(lane), &jobs).await?;
@@ -163,7 +163,8 @@ pub(super) async fn write_attempts(
     Ok(OrderAttemptWriteResult { next_due_in, spared_orders })
 }
 
-/// What becomes of an order's job. `has_data`: its row has the data, perhaps since a moment ago.
+/// The settlement of an order's job. `has_data`: the stored row has the data, perhaps
+/// since a moment ago.
 fn decide_job_outcome(
     attempt: &OrderAttempt,
     outcome: &OrderAttemptOutcome,
@@ -180,11 +181,12 @@ fn decide_job_outcome(
                 OrderAttemptOrigin::Accepted(_) => 0,
                 OrderAttemptOrigin::Retried(job) => job.recent_failures(),
             };
-            // The callback came while the attempt was being given up: nothing to wait for.
+            // The callback arrived while the attempt was ending: retry immediately.
             let delay = match has_data && attempt.data.is_none() {
                 true => Duration::ZERO,
                 false if *counted => backoff.random_delay(failures + 1),
-                // Nothing was tried: the breaker keeps the rate down, and the order must not miss the peer's return.
+                // Nothing was tried: the breaker limits the rate, and a short backoff notices the
+                // peer's return.
                 false => backoff.random_delay(failures.min(2)),
             };
             let if_hurried = backoff.random_delay(1);
@@ -226,8 +228,8 @@ async fn fail_orders(
     Ok(())
 }
 
-/// The orders that have their data, of those that wait or may be given up. The row locks order this with the storing of
-/// callbacks: a callback that is not seen here will see the job.
+/// Writes waiting and given-up attempts; returns the orders whose data is stored. The row locks
+/// serialise this with callbacks: a callback that is not seen here sees the job.
 async fn wait_orders(
     connection: &mut PgConnection,
     attempts: &[(OrderAttempt, OrderAttemptOutcome)],

@@ -1,4 +1,5 @@
-//! Examples work, and answers are as described. The ledger's are looked at by the ledger's own tests.
+//! The examples of the OpenAPI document work, and answers match their schemas. The ledger has
+//! its own such tests.
 
 use serde_json::{Value as Json, json};
 use store::testing::run_test;
@@ -6,7 +7,7 @@ use store::testing::run_test;
 use super::document::Described;
 use super::world::World;
 
-/// Asks with the described example (or `body`), and holds the answer to the document.
+/// Sends the described example (or `body`) and validates the answer against the document.
 struct Asking {
     world: World,
     document: Described,
@@ -17,7 +18,7 @@ impl Asking {
         Self { world: World::new().await, document: Described::all() }
     }
 
-    /// `at`: the address for the described `path`.
+    /// `at`: the concrete address for the described `path`.
     async fn ask(&self, method: &str, path: &str, at: &str, expected: u16) -> Json {
         let sent = self.document.body(method, path).map(|(media_type, content)| {
             let example = &content["example"];
@@ -185,7 +186,7 @@ fn of_reconcile() {
             .await;
         asking.post(path, json!({"files": [], "integrations": ["none"]}), 400).await;
         asking.post(path, json!({}), 400).await;
-        // Nothing that could be a mistake brings anything there.
+        // No likely mistake yields a successful request.
         for files in [
             json!([]),
             json!([{"path": "../a.yaml", "text": ""}]),

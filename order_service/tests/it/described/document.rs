@@ -1,4 +1,4 @@
-//! The whole document, as it is put together, and what it asks of bodies.
+//! The composed OpenAPI document, and what it says about bodies.
 
 use openapi::OpenApiDocument;
 use order_service::serve::routes::collect_openapi_parts;
@@ -26,13 +26,13 @@ impl Described {
         &self.0.as_json()["paths"][path][method.to_lowercase()]
     }
 
-    /// Media type and content; none if it has no body.
+    /// Media type and content; `None` without a body.
     pub fn body(&self, method: &str, path: &str) -> Option<(&String, &Json)> {
         let body = self.0.resolve_reference(&self.at(method, path)["requestBody"]);
         body["content"].as_object()?.iter().next()
     }
 
-    /// The content that an answer must be as; null if it has none.
+    /// Schema of the answer; null without one.
     pub fn content(&self, method: &str, path: &str, status: &str) -> &Json {
         let answer = &self.at(method, path)["responses"][status];
         assert!(!answer.is_null(), "{method} {path} answers {status}, which is not described");
@@ -49,7 +49,7 @@ impl Described {
         }
     }
 
-    /// An object whose members are described has no others.
+    /// An object with described members has no others.
     pub fn assert_fits(&self, schema: &Json, value: &Json, what: &str) {
         let mut schema = json!({"allOf": [schema], "components": self.0.as_json()["components"]});
         strict(&mut schema);
@@ -61,7 +61,7 @@ impl Described {
     }
 }
 
-/// OpenAPI's schemas as JSON Schema, closed to members that are not described.
+/// OpenAPI schemas as JSON Schema, with undescribed members forbidden.
 fn strict(node: &mut Json) {
     if let Some(members) = node.as_object_mut() {
         if members.get("properties").is_some_and(Json::is_object)

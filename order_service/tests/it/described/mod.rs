@@ -1,4 +1,4 @@
-//! Promise: /openapi.json says what the HTTP server does, all of it, and /docs shows all of that.
+//! Promise: /openapi.json describes every route of the HTTP server, and /docs shows all of it.
 
 mod answers;
 mod document;
@@ -16,9 +16,9 @@ use tower::ServiceExt as _;
 use document::Described;
 use world::World;
 
-/// What a router says of itself: its paths.
+/// The paths of a router, from its `Debug` output.
 fn paths(router: &axum::Router) -> BTreeSet<String> {
-    // It tells them nowhere else; if this ever ends, the sets differ and say so.
+    // There is no other access; if the format changes, the comparison fails.
     let shown = format!("{router:?}");
     let shown = shown.split("fallback_router").next().unwrap();
     shown.split('"').filter(|word| word.starts_with('/')).map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! The page shows the whole document, and needs nothing from elsewhere.
+//! The /docs page shows the whole document, without external resources.
 
 use super::document::Described;
 

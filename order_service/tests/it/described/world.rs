@@ -1,4 +1,4 @@
-//! All routes of the server, over databases of their own.
+//! All routes of the server over test databases.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ impl World {
         Self { pool, routes: routes::build_api_routes(served) }
     }
 
-    /// The status and the body; a text that is no JSON is a string.
+    /// Status and body; a body that is not JSON becomes a string.
     pub async fn ask(&self, method: &str, at: &str, sent: Option<(&str, String)>) -> (u16, Json) {
         let request = Request::builder().method(method.parse::<Method>().unwrap()).uri(at);
         let request = match sent {

@@ -1,4 +1,4 @@
-//! Hazard: a dry run that writes, or that spares itself what a real run would find out.
+//! Hazard: a dry run writes, or skips checks of a real run.
 
 use super::world::{World, ended};
 
@@ -9,7 +9,7 @@ fn a_dry_run_as_a_user_who_may_not_write_goes_as_deep_as_a_real_run_and_changes_
     store::testing::run_test(async {
         let world = World::new().await;
         let reader = world.reader().await;
-        // Once with everything to create, once with changes in everything.
+        // Round 1 creates everything, round 2 changes everything.
         for round in 1..=2 {
             world.change(round);
             let before = world.contents().await;
@@ -23,7 +23,7 @@ fn a_dry_run_as_a_user_who_may_not_write_goes_as_deep_as_a_real_run_and_changes_
                 (&true.into(), &0.into()),
                 "{dry}"
             );
-            // The user really may not write, anywhere.
+            // Check that the user is read-only everywhere.
             assert_eq!(refused["summary"]["failed"], INTEGRATIONS, "{refused}");
             for integration in refused["integrations"].as_array().unwrap() {
                 assert!(integration.to_string().contains("permission denied"), "{integration}");

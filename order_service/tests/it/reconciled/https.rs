@@ -1,4 +1,5 @@
-//! Hazard: a bundle that goes to whoever answers at an address, or cannot go to a service behind TLS.
+//! Hazard: a bundle is sent to an unauthenticated server, or cannot be sent to
+//! a service behind TLS.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::world::{World, ended};
 
-/// A certificate for `localhost` that signs itself, and its key, as files.
+/// A self-signed certificate for `localhost` and its key, as files.
 fn certificate(folder: &Path) {
     let made = Command::new("openssl")
         .args([
@@ -36,7 +37,7 @@ fn certificate(folder: &Path) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// Answers by TLS with what the server behind it answers; its port.
+/// TLS proxy in front of the server; returns its port.
 async fn before(behind: std::net::SocketAddr, folder: &Path) -> u16 {
     let certificates = CertificateDer::pem_file_iter(folder.join("cert.pem")).unwrap();
     let certificates = certificates.collect::<Result<Vec<_>, _>>().unwrap();
@@ -53,7 +54,7 @@ async fn before(behind: std::net::SocketAddr, folder: &Path) -> u16 {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // Who does not trust the certificate goes away.
+            // A client that does not trust the certificate disconnects.
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
             let mut behind = TcpStream::connect(behind).await.unwrap();
             let _ = tokio::io::copy_bidirectional(&mut stream, &mut behind).await;

@@ -1,8 +1,9 @@
-//! Hazard: a run that is killed leaves something half that no later run repairs.
+//! Hazard: a killed run leaves partial changes that no later run repairs.
 
 use super::world::{World, ended};
 
-/// Where it dies, and the most often that a point is passed: integrations, and in two of them shards and queues.
+/// Fail points, and how often each is passed at most: once per integration, in two of them
+/// per shard and queue.
 const POINTS: [(&str, usize); 3] =
     [("reconcile_planned", 8), ("reconcile_applied", 8), ("reconcile_done", 6)];
 
@@ -14,7 +15,7 @@ fn the_next_run_repairs_whatever_a_killed_one_left() {
         let mut killed = 0;
         for (point, most) in POINTS {
             for passed in 1..=most {
-                // Another round for each: everything has to be changed again.
+                // New changes each time, so that every integration has work.
                 world.change(killed + 1);
                 let mut dying = world.command(&[]);
                 dying.env("FAIL_POINT", format!("{point}:{passed}"));
@@ -26,7 +27,7 @@ fn the_next_run_repairs_whatever_a_killed_one_left() {
             }
         }
         assert_eq!(killed, 22);
-        // Whatever was interrupted: it is there once, and as the bundle says.
+        // Every interrupted change is stored once, with the bundle's content.
         let there: (i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM ledger_types WHERE name = 'changed' AND definition ->> 'description' = '22'),
                     (SELECT count(*) FROM fifo_queues WHERE name LIKE 'changed-dev%' AND visibility_ms = 52000)",
@@ -52,7 +53,7 @@ fn a_plan_whose_application_was_killed_is_not_applied_by_halves_later() {
             assert_eq!(ended(dying).await.code, None, "{point}");
             assert_eq!(world.contents().await, before, "{point}");
         }
-        // Nothing was done, so it can be.
+        // Nothing was applied: the plan is still valid.
         assert_eq!(
             world.run(&["--apply", plan]).await.planned(),
             world.run(&["--apply", plan]).await.again()
@@ -61,7 +62,7 @@ fn a_plan_whose_application_was_killed_is_not_applied_by_halves_later() {
 }
 
 impl super::world::Ended {
-    /// What was done by a plan that cannot be applied once more.
+    /// The number of creations of a plan that is stale after its application.
     fn again(&self) -> [usize; 3] {
         assert_eq!(self.code, Some(1), "{}", self.said);
         assert!(
@@ -69,7 +70,7 @@ impl super::world::Ended {
             "{}",
             self.complaint
         );
-        // Types, a rule, a schedule, the months of two shards, queues.
+        // Types, a rule, a schedule, the partitions of two shards, queues.
         [6 + 8 + 12, 0, 0]
     }
 }

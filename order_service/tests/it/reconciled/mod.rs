@@ -1,4 +1,4 @@
-//! `reconcile` over real databases, as a command; one file for each hazard.
+//! The `reconcile` command over real databases; one file per hazard.
 
 mod dry_run;
 mod https;

@@ -1,4 +1,4 @@
-//! Hazard: two real runs at once do a thing twice, or half each.
+//! Hazard: two concurrent runs apply a change twice, or half each.
 
 use futures::future::join_all;
 

@@ -1,4 +1,4 @@
-//! Hazard: a shard that is away keeps others from their months, or is not missed.
+//! Hazard: an unreachable shard blocks the partitions of other shards, or goes unnoticed.
 
 use futures::future::join_all;
 use ledger::sharding::{Shard, ShardMap};
@@ -55,7 +55,7 @@ fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
             assert_eq!(months, if n == 3 { 0 } else { 4 });
         }
 
-        // Each shard by itself: all ten differ from a bundle that wanted fewer months.
+        // Reported per shard: all ten differ from a bundle with fewer months.
         let folder = crate::bundles::copy();
         let other = Bundle::read(BundleSource::Folder(folder.path().to_owned())).unwrap();
         crate::bundles::edit(

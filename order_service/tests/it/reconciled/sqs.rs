@@ -1,4 +1,5 @@
-//! Hazard: queues at Amazon's that are not made, are made in another place, or keep a service from starting.
+//! Hazard: Amazon SQS queues are not created, are created in another region or account, or block
+//! the start of a service.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use store::testing::create_control_database;
 
 use super::world::World;
 
-/// All that the built-in bundle wants.
+/// The desired queues of the built-in bundle.
 fn names(envs: &[&str]) -> Vec<String> {
     let of_env = |env: &&str| {
         ["configshop", "platform"]
@@ -53,7 +54,7 @@ fn queues_at_amazons_are_planned_made_kept_and_brought_back() {
         assert_eq!(run(&[]).await.planned(), [0, 0, 0]);
         assert_eq!(run(&["--drift"]).await.code, Some(0));
 
-        // By hand, all of a queue that can be.
+        // Manual drift in every attribute that can be changed.
         there.ensure_queue("platform-test.fifo", terms(45, None)).await.unwrap();
         let drift = run(&["--drift"]).await;
         assert_eq!(drift.code, Some(3), "{}", drift.said);
@@ -115,7 +116,7 @@ fn an_environment_that_has_no_account_here_is_left_alone() {
 #[test]
 fn a_service_begins_while_amazon_does_not_answer() {
     store::testing::run_test(async {
-        // Takes connections and says nothing.
+        // A listener that accepts connections and never answers.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", silent.local_addr().unwrap());
         let pool = create_control_database().await;

@@ -1,4 +1,4 @@
-//! A control database and shards of their own, a bundle to change, and the command over them.
+//! Test world: a control database, shards, a modifiable bundle and the command.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Output, Stdio};
@@ -21,9 +21,9 @@ pub struct World {
     shard_map: tempfile::NamedTempFile,
 }
 
-/// How a command ended.
+/// Result of a command.
 pub struct Ended {
-    /// `None`: it was killed.
+    /// `None`: killed by a signal.
     pub code: Option<i32>,
     pub said: String,
     pub complaint: String,
@@ -38,7 +38,7 @@ impl World {
         let world = Self { control, shards, bundle: copy(), options, shard_map };
         let yaml = world.shard_map_for(world.options.get_username());
         std::fs::write(world.shard_map.path(), &yaml).unwrap();
-        // They get their identity.
+        // The databases get their identity.
         LedgerShards::open(ShardMap::parse(&yaml).unwrap(), world.shards.clone(), false)
             .await
             .unwrap();
@@ -54,7 +54,7 @@ impl World {
         format!("shards:\n{}", self.shards.iter().enumerate().map(shard).collect::<String>())
     }
 
-    /// `reconcile` as a user of the databases.
+    /// The command as this database user.
     pub fn command_as(&self, user: &str, args: &[&str]) -> Command {
         std::fs::write(self.shard_map.path(), self.shard_map_for(user)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_order_service"));
@@ -76,7 +76,7 @@ impl World {
         ended(self.command(args)).await
     }
 
-    /// Each integration has something to do again.
+    /// Changes the bundle so that every integration has work.
     pub fn change(&self, round: usize) {
         let folder = self.bundle.path();
         let put = |file: &str, text: String| std::fs::write(folder.join(file), text).unwrap();
@@ -115,7 +115,7 @@ impl World {
         );
     }
 
-    /// Every table of every database with a fingerprint of its rows.
+    /// A fingerprint of the rows of every table.
     pub async fn contents(&self) -> Vec<(String, Option<String>)> {
         let mut contents = Vec::new();
         for (n, pool) in std::iter::once(&self.control).chain(&self.shards).enumerate() {
@@ -142,7 +142,7 @@ impl World {
         contents
     }
 
-    /// A user who may read everything and write nothing.
+    /// A read-only database user.
     pub async fn reader(&self) -> String {
         let role = format!("reader_{}", self.options.get_database().unwrap());
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE ROLE {role} LOGIN")))
@@ -163,7 +163,8 @@ impl World {
     }
 }
 
-/// A database's URL for another process. The test server's socket lies in a folder that this process has open.
+/// Connection URL for a child process. The test server's socket is in a directory that
+/// this process has open.
 fn url(options: &PgConnectOptions, user: &str) -> String {
     let folder = std::fs::read_link(options.get_socket().unwrap()).unwrap();
     let folder = folder.to_str().unwrap().replace('/', "%2F");
@@ -194,7 +195,7 @@ impl Ended {
             .unwrap_or_else(|_| panic!("{} {}", self.said, self.complaint))
     }
 
-    /// It must have gone well, and planned so much: create, update, delete.
+    /// Asserts success; returns the numbers of creations, updates and deletions.
     pub fn planned(&self) -> [usize; 3] {
         assert_eq!(self.code, Some(0), "{} {}", self.said, self.complaint);
         let numbers =
