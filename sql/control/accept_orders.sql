@@ -1,10 +1,15 @@
--- The statements of an order's way as functions: planned once per connection, the common case apart, and always by the
--- key. A statement that is planned while its table is small joins by reading all of it, and goes on doing so.
-
--- Accepts the new ones of `ids` (sorted) into a lane. One row for each order that was there before, or a single row
--- without order; `held` is false, and nothing is changed, if the lane is lost. A request (a number for each order) with an
--- order of another product adds nothing. `mine`: this very batch was stored before (its answer was lost), so the order
--- is new. An order that appears meanwhile fails the statement, which is then repeated and finds it.
+-- Accepts the new orders of `ids` (sorted, each once) into a lane. `requests` numbers the request of each
+-- order.
+--
+-- - Result: one row for each order that existed, or a single row without an order. `now` is the transaction's
+--   time. `held` is false, and nothing is written, if the lease (`into_lane`, `held_epoch`) is lost. `mine`:
+--   the order is in the stored batch `batch`: an earlier call has committed and its answer was lost.
+-- - A request with an existing order of another product adds nothing.
+-- - Cost: the common case, no order exists, is two plain inserts.
+-- - Locks: the lease row (FOR SHARE), then the orders in the order of `ids`.
+-- - Errors: 23505 if a concurrent transaction inserts one of the orders; a retry finds it.
+-- - Planner: one generic plan per connection, with index lookups and nested loops only. A plan made while the
+--   table is small would be a sequential scan with a hash join, and stay cached while the table grows.
 CREATE OR REPLACE FUNCTION control.accept_orders(
     batch uuid, into_lane bigint, held_epoch bigint, ids int[], products int[], requests int[]
 ) RETURNS TABLE (
@@ -32,7 +37,7 @@ BEGIN
     ), stored AS MATERIALIZED (
         SELECT unnest(b.order_ids) AS order_id FROM control.accepted_batches b WHERE b.batch_id = batch
     ), found AS MATERIALIZED (
-        -- A callback that came after the order had failed is kept for a retry, and does not change the answer.
+        -- A callback stored after the order failed is kept for a retry and not shown: 0 hides it.
         SELECT o.order_id, o.product_id, o.state, o.storage_id,
                CASE WHEN o.state = 5 AND o.external_at IS NULL THEN 0 ELSE o.pickup_point_id END AS pickup_point_id,
                o.product_id <> i.product_id AS other, i.request, o.order_id IN (SELECT s.order_id FROM stored s) AS mine

@@ -1,7 +1,9 @@
--- What grows is shrunk in small steps, none of which lets anybody wait.
-
--- As before, but never waits long for who reads or writes events, while others wait behind it.
--- Makes the partitions of this week, the one before, and `ahead` weeks to come.
+-- Creates the missing weekly partitions (UTC, from Monday) of `events`: the previous week, the current one
+-- and `ahead` later ones. Returns the number of partitions created.
+--
+-- - Locks: advisory lock `event_weeks`; then ACCESS EXCLUSIVE on `events`, with a lock_timeout of 40 ms until
+--   the end of the transaction, because readers and writers queue behind the request.
+-- - Errors: 55P03 (lock_not_available); the caller tries again later.
 CREATE OR REPLACE FUNCTION control.create_event_weeks(ahead int) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     week timestamptz;

@@ -1,9 +1,14 @@
--- Batches in time that grows with them: before, two sets that both grow with the batch were joined, and the planner, who knows
--- the size of neither, nested loops (10,000 jobs with groups: 46 s).
-
--- As before: jobs with groups, or with keys that are there already. What a row has to know of the others of its key or group is
--- worked out by windows, and what is in `jobs` is looked up by the row, so nothing is joined to the batch.
--- The careful case: jobs with groups, or with keys that are there already. `wake_channel` is NULL if nobody is to be woken.
+-- Slow path of enqueue_jobs (parameters and result are described there): jobs with groups, or with keys that
+-- exist or repeat within the batch. Jobs are spread over `lanes` round-robin, from index `turn` (from 0). A
+-- NULL `wake_channel` sends no notifications.
+--
+-- - The first job of a group without jobs is not blocked; all others of the group are. They go to its lane.
+-- - Cost: linear in the batch. CTEs that both grow with the batch are never joined: the planner does not know
+--   their sizes and chooses a nested loop (10,000 jobs with groups: 46 s). Dependencies within the batch come
+--   from window functions, stored jobs from a LATERAL lookup per row.
+-- - Locks: one advisory lock per group (`QUEUE/GROUP`), in the order of their hashes, before jobs are read.
+-- - Errors: 23505 if a concurrent transaction adds one of the keys.
+-- - Planner: see accept_orders.
 CREATE OR REPLACE FUNCTION control.enqueue_dependent_jobs(
     for_queue text, lanes bigint[], turn int, priorities smallint[], delays float8[], keys text[],
     group_keys text[], payloads bytea[], tries int[], errors text[], wake_channel text
@@ -12,7 +17,7 @@ SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN
-    -- Groups are changed by one transaction at a time: whether a job is blocked depends on the group's other jobs.
+    -- One transaction at a time changes a group: whether a job is blocked depends on the group's other jobs.
     PERFORM pg_advisory_xact_lock(key) FROM (
         SELECT DISTINCT hashtextextended(for_queue || '/' || name, 0) AS key
         FROM unnest(group_keys) AS name WHERE name IS NOT NULL ORDER BY 1
@@ -30,7 +35,7 @@ BEGIN
     ), turns AS (
         SELECT i.*, row_number() OVER (PARTITION BY i.is_new, i.group_key ORDER BY i.n) AS group_turn FROM input i
     ), numbered AS MATERIALIZED (
-        -- In the order of the batch: it is the order of a group.
+        -- Ids ascend in the order of the batch, which is the order within a group.
         SELECT s.*, CASE WHEN s.is_new THEN nextval(pg_get_serial_sequence('control.jobs', 'job_id')) END AS new_id
         FROM (SELECT * FROM turns ORDER BY n) AS s
     ), looked AS (

@@ -1,9 +1,17 @@
--- Adds jobs and answers in their order: the job's id, or that of the job that has its key; and whether it was added now.
--- With `into_lane` they go there, and nothing is answered or changed if that lane is lost; without, they are spread over the
--- lanes of living processes, which are woken at the commit. `keys`, `group_keys` and `errors` are NULL if no job has one. A job with a key that waits already
--- is not added; within the batch the first one counts. A job whose group has jobs goes to their lane and is blocked; the
--- first of a group in the batch blocks the others of it. A key that somebody else adds meanwhile fails the statement,
--- which is then repeated and finds it.
+-- Enqueues jobs. Returns, in the order of the arrays, the id of each job and whether it was added.
+--
+-- - Parameters: `priorities` 0 to 3, `delays` in seconds; `keys`, `group_keys` and `errors` are NULL if no
+--   job has one. With `into_lane`, all jobs go to that lane; no row is returned and nothing is written if its
+--   lease is lost. Without, they are spread over the lanes of live processes (class `lane_class`), which are
+--   notified on `wake_channel` (payload: the lane) at commit; without live processes they go to the lane
+--   `unclaimed`.
+-- - A job whose key exists is not added, and the id is that of the existing job; within the batch the first
+--   counts. A job whose group has jobs goes to their lane and is blocked.
+-- - Cost: the common case, no groups and only new keys, is one plain insert.
+-- - Locks: the lane's lease row (FOR SHARE) or the lanes' lease rows (FOR KEY SHARE), then those of
+--   enqueue_dependent_jobs.
+-- - Errors: 23505 if a concurrent transaction adds one of the keys; a retry finds it.
+-- - Planner: see accept_orders.
 CREATE OR REPLACE FUNCTION control.enqueue_jobs(
     for_queue text, into_lane bigint, held_epoch bigint, lane_class text, priorities smallint[], delays float8[],
     keys text[], group_keys text[], payloads bytea[], tries int[], errors text[], wake_channel text
@@ -13,7 +21,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     lanes bigint[] := ARRAY[into_lane];
-    -- The first job's lane among them; the others follow in turn.
+    -- Index in `lanes` (from 0) of the first job's lane; the other jobs follow round-robin.
     turn int := 0;
 BEGIN
     IF into_lane IS NOT NULL THEN
@@ -21,7 +29,7 @@ BEGIN
             RETURN;
         END IF;
     ELSE
-        -- Nobody dissolves them before the commit.
+        -- The row locks keep the lanes from being deleted before the commit.
         SELECT array_agg(l.lease_id) INTO lanes
         FROM (SELECT lease_id FROM control.leases WHERE class = lane_class AND expires_at > now() FOR KEY SHARE) AS l;
         IF lanes IS NULL THEN

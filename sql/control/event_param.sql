@@ -1,5 +1,7 @@
--- The value at a place in an event's params: a name, or names of nested objects, which filters join by two underscores, as they may
--- themselves have. The same that conditions, joins and templates go by (`params::at`): the whole name first, then the shortest first.
+-- The value at a path in an event's params, or NULL. `steps` are the parts of the path, which filters write
+-- joined by `__`. Names may contain `__` as well: the whole path is tried as one name first, then as a member
+-- of a nested object, the shortest name first. Conditions, joins and templates follow the same rule
+-- (`value_at_path`).
 CREATE OR REPLACE FUNCTION control.event_param(params jsonb, steps text[]) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE

@@ -1,5 +1,7 @@
--- Moves a message to the dead letters, if nobody is just changing its group: false if somebody is. Waits for nobody, as its
--- caller holds the message's row.
+-- Moves a message to the dead-letter queue of `p_queue`, under a new sequence number, and makes the next
+-- message of its group the head. Returns false, without a change, if a concurrent transaction is changing the
+-- group in either queue. The caller holds the message's row lock, so the groups' advisory locks, which
+-- precede row locks in the lock order, are only tried.
 CREATE OR REPLACE FUNCTION control.fifo_bury(p_queue control.fifo_queues, p_sequence bigint, p_group text) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN

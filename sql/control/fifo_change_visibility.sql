@@ -1,4 +1,6 @@
--- Keeps a received message from others so long from now; 0: others may have it at once. False: the receipt has expired.
+-- Sets the visibility timeout of a received message to `p_visibility_ms` from now; 0 makes it visible
+-- immediately and notifies receivers. Returns false if the receipt has expired. Locks only the message's row.
+-- Errors: FQ001 if there is no such queue.
 CREATE OR REPLACE FUNCTION control.fifo_change_visibility(p_queue text, p_sequence bigint, p_receipt uuid, p_visibility_ms bigint)
 RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE

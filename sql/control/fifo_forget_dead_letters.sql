@@ -1,5 +1,11 @@
--- Deletes messages that have been dead letters for so long, at most about `most`, the oldest of their groups first; how
--- many. Waits for nobody: a group that somebody is just changing is left for the next time.
+-- Deletes messages of dead-letter queues that have been visible for longer than `older_than`, the oldest of
+-- each group first. Returns their number: `most` ends the run, and also bounds each group, so fewer than
+-- twice `most`.
+--
+-- - Dead-letter queues: those that another queue refers to, and those named `*-dead.fifo`.
+-- - Locks: does not wait. Groups that a concurrent transaction is changing are left for the next call.
+-- - Planner: `fifo_queues` is read sequentially although this is disabled; the penalty in the plan's cost
+--   would trigger JIT compilation, hence jit = off.
 CREATE OR REPLACE FUNCTION control.fifo_forget_dead_letters(older_than interval, most int) RETURNS int
 LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE

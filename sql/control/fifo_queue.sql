@@ -1,3 +1,4 @@
+-- The row of the queue `p_name`. Errors: FQ001 if there is no such queue.
 CREATE OR REPLACE FUNCTION control.fifo_queue(p_name text) RETURNS control.fifo_queues STABLE LANGUAGE plpgsql AS $$
 DECLARE
     found_queue control.fifo_queues;

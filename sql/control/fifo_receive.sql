@@ -1,5 +1,8 @@
--- Receives at most `most` messages, each of another group, and keeps them from others for a while. One that has been
--- received too often goes to the dead letters instead.
+-- Receives up to `most` messages, each the head of another group, the longest visible first. Each gets a new
+-- receipt and is hidden for `p_visibility_ms` (NULL: the queue's default). A message that was already
+-- received `max_receives` times goes to the dead-letter queue instead.
+-- Locks: the messages' rows with SKIP LOCKED, advisory locks are only tried: does not wait.
+-- Errors: FQ001 if there is no such queue.
 CREATE OR REPLACE FUNCTION control.fifo_receive(p_queue text, most int, p_visibility_ms bigint)
 RETURNS TABLE (sequence bigint, message_id uuid, group_id text, dedup_id text, body text, attributes text,
                sent_at timestamptz, receives int, receipt uuid)
@@ -35,7 +38,7 @@ BEGIN
             given := given + 1;
             RETURN NEXT;
         END LOOP;
-        -- What stood behind a dead letter may be due.
+        -- The message behind a dead letter may be due.
         EXIT WHEN given > 0 OR buried = 0;
     END LOOP;
 END $$;

@@ -1,5 +1,14 @@
--- Sends messages in the order of the arrays; a repeated one is answered with what was sent first. The functions that
--- follow keep to index scans: their plans stay, and the tables may have been empty at first.
+-- Sends messages to one queue, in the order of the arrays; returns id and sequence number of each, in that
+-- order. A message whose deduplication id was used in the queue within five minutes is not sent again; its
+-- row is that of the first one.
+--
+-- - Locks: the groups' advisory locks (fifo_turn), in the order of their hashes, so that sequence numbers of
+--   a group ascend in commit order; then the rows of `fifo_deduplication`, in the order of the arrays.
+-- - Cost: one insert into each table per message. Also deletes up to two expired deduplication rows per
+--   message.
+-- - Errors: FQ001 if there is no such queue.
+-- - Planner: sequential scans are disabled in the FIFO functions, because their plans are cached and may be
+--   made while the tables are empty.
 CREATE OR REPLACE FUNCTION control.fifo_send(p_queue text, p_groups text[], p_dedups text[], p_bodies text[], p_attributes text[])
 RETURNS TABLE (message_id uuid, sequence bigint) LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE

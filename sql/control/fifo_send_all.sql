@@ -1,7 +1,11 @@
--- As before, but a queue that comes into being by itself has dead letters: what kills its integration each time blocks its group
--- for half an hour, not for ever.
--- As before: the messages of each queue are gathered once, not the whole batch read again for each queue.
--- Sends to several queues at once, and makes those that are not there: in Postgres a queue is no more than a name.
+-- Sends messages to several queues and creates missing ones, with a visibility timeout of 30 s. A created
+-- queue has a dead-letter queue (`NAME-dead.fifo`) after 50 receives: a message that crashes its receiver
+-- every time blocks its group for about half an hour, not for ever.
+--
+-- - Result: as fifo_send, queue by queue in the order of their names, not in the order of the arrays.
+-- - Cost: the batch is grouped by queue once, not scanned for each queue.
+-- - Locks: missing queues are inserted in the order of their names; then the locks of fifo_send, queue by
+--   queue.
 CREATE OR REPLACE FUNCTION control.fifo_send_all(
     p_queues text[], p_groups text[], p_dedups text[], p_bodies text[], p_attributes text[]
 ) RETURNS TABLE (message_id uuid, sequence bigint) LANGUAGE plpgsql SET enable_seqscan = off AS $$
@@ -11,7 +15,7 @@ DECLARE
         SELECT DISTINCT n FROM unnest(p_queues) AS n WHERE NOT EXISTS (SELECT FROM control.fifo_queues q WHERE q.name = n)
     );
 BEGIN
-    -- In the order of their names, as everybody does who makes several; those that are there cost nothing.
+    -- In the order of their names: concurrent calls do not deadlock.
     IF cardinality(missing) > 0 THEN
         INSERT INTO control.fifo_queues (name, visibility_ms)
             SELECT regexp_replace(n, '(\.fifo)?$', '-dead.fifo'), 30000 FROM unnest(missing) AS n ORDER BY 1

@@ -1,9 +1,7 @@
--- Enqueueing as a function: planned once per connection, and jobs that depend on no other job apart from the careful case.
-
--- As before, but planned once a connection: a function in SQL is planned anew by every statement that calls it.
--- Whether (lease, epoch) is still the current holder. Locks the row until the caller's transaction ends, so that
--- nobody takes the lease over between this check and the caller's commit. The expiry is not looked at: a lease
--- that ran out but was not taken over still excludes everybody else.
+-- Whether (`lease`, `held_epoch`) is the current grant of the lease. Locks the row FOR SHARE until the end of
+-- the transaction: the lease cannot be taken over (nor renewed) between this check and the commit. The expiry
+-- is not checked: a lease that has expired but was not taken over still excludes others.
+-- plpgsql, because an SQL function is planned again by every statement that calls it.
 CREATE OR REPLACE FUNCTION control.lease_held(lease bigint, held_epoch bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     PERFORM FROM control.leases WHERE lease_id = lease AND epoch = held_epoch FOR SHARE;

@@ -1,6 +1,10 @@
--- Ids for events, ascending, and the time of their creation. Whoever does not get the lock at the turn of a second takes ids
--- of the second before, but of none that is long past: an id may be some seconds older than its event's time, never
--- younger unless the clock was put back.
+-- Allocates `wanted` ascending event ids; `at` is the creation time that goes with them. A rollback does not
+-- give ids back.
+--
+-- Once per second one caller advances the sequence to the first id of the second, under an advisory lock that
+-- it keeps until its commit. A caller that does not get the lock immediately takes ids of the earlier second,
+-- or waits if that is more than 60 seconds ago. So the second in an id may be some seconds before `at`, and
+-- is never after it unless the clock was set back.
 CREATE OR REPLACE FUNCTION control.next_event_ids(wanted int, OUT ids bigint[], OUT at timestamptz) LANGUAGE plpgsql AS $$
 DECLARE
     turn bigint := hashtextextended('control.event_ids', 0);

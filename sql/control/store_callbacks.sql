@@ -1,5 +1,11 @@
--- Stores callbacks (sorted by order): each order whose data this became, with zeros for it; and, if there are others,
--- each known order with what is stored. The row's lock decides between replicas: whoever comes second finds the data.
+-- Stores callbacks (parallel arrays, sorted by order id, each order once); the first callback of an order
+-- wins.
+--
+-- - Result: a row with `stored_now` and zero ids for each order whose data this call has stored. If these are
+--   not all, also a row without `stored_now` for each order that exists, with the stored data. Unknown orders
+--   have no row. `posting_rules` is the version in force, 0 if there is none.
+-- - Locks: the orders, in the order of `ids`. A concurrent call for the same order waits and finds the data.
+-- - Planner: see accept_orders.
 CREATE OR REPLACE FUNCTION control.store_callbacks(ids int[], storages int[], pickups int[]) RETURNS TABLE (
     order_id int, storage_id int, pickup_point_id int, data_at timestamptz, posting_rules int, stored_now boolean
 ) LANGUAGE plpgsql

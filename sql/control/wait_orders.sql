@@ -1,4 +1,9 @@
--- Ends attempts of orders that are tried again; answers those that have their data, perhaps since a moment ago.
+-- Records attempts of orders that will be tried again (parallel arrays, sorted by order id; `tries` is the
+-- number of attempts so far). Returns the ids of those that have callback data, perhaps since a moment ago.
+-- The state only increases; orders in a final state (4, 5) are left unchanged and not returned.
+-- Locks: the orders, in the order of `ids`. The row locks order this with store_callbacks: a callback that is
+-- not seen here is stored after the caller's commit and finds the order's job.
+-- Planner: see accept_orders.
 CREATE OR REPLACE FUNCTION control.wait_orders(
     ids int[], tries int[], starts timestamptz[], externals timestamptz[], reasons text[], states smallint[]
 ) RETURNS SETOF int LANGUAGE plpgsql

@@ -1,5 +1,15 @@
--- What `account_sums` answers, behind the gate; with events told apart by their combinations of attributes (`by_tuple`), or
--- all as one sum, of no combination (null).
+-- Partial sums of one account before `at` (exclusive), from aggregates and single events.
+--
+-- - Parameters: the grouping (`wanted_type`, `wanted_attributes`, `wanted_interval`); `year`, `month`, `day`
+--   and `cut_off` are the starts of the periods that contain `at`. Aggregates serve up to `cut_off`, single
+--   events from there on. `by_tuple`: events are summed by attribute set; otherwise `tuple` is NULL for
+--   events.
+-- - Result, by `part`: 'a' aggregates (`tuple`: the group's attribute set), 's' single events, 'l' events
+--   before `cut_off` that are not aggregated yet (late). If the grouping does not exist, lags by more than
+--   `most_lag` events or lacks the sums of dropped events, all is 's': all events of the account and its
+--   closing balances.
+-- - Locks: the gate, shared (see create_event_months). STABLE: all parts are of the caller's snapshot.
+-- - Planner: one generic plan per connection, with nested loops; see write_events.
 CREATE OR REPLACE FUNCTION shard.account_parts(
     account bigint, wanted_type text, wanted_attributes text, wanted_interval text,
     year timestamptz, month timestamptz, day timestamptz, cut_off timestamptz, at timestamptz, most_lag bigint,
@@ -18,7 +28,7 @@ BEGIN
         lag := (SELECT last_seq FROM shard.sequence) - g.aggregated_seq
             + coalesce((SELECT sum(b.events) FROM shard.pending_batches b WHERE b.first_dt < cut_off), 0);
     END IF;
-    -- A grouping that is new does not have the dropped events' sums yet.
+    -- A new grouping lacks the sums of dropped events.
     IF g.aggregated_seq = 0 AND EXISTS (SELECT FROM shard.closing_balances c WHERE c.account_id = account) THEN
         lag := NULL;
     END IF;

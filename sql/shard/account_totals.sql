@@ -1,6 +1,13 @@
--- An account's sums by groups of attributes, before `at` less those before `since_at` (a turnover; null: a balance), both of
--- one moment; and at last one row with the horizon as it stands after all that was read, seen by a later statement, so that
--- the reader knows that nothing was dropped meanwhile. Groups without events are left out. One round trip, planned once.
+-- Sums of an account by groups of attributes: events before `at` (balance), less those before `since_at`
+-- (turnover) unless that is NULL. For the other parameters see account_parts.
+--
+-- - Parameters: `filter`, an object of required attribute values ('{}': none); `group_by`, attribute names.
+-- - Result: a row for each group with events. `attributes` are the values of `group_by` in its order, NULL
+--   where absent; amounts are decimals without trailing zeros. The last row has only `horizon` and `drops`,
+--   read by a later statement: they tell the reader whether events were dropped during the read. VOLATILE for
+--   that reason.
+-- - Both sums are of one snapshot. One round trip. Locks: the gate, shared (see create_event_months).
+-- - Planner: one generic plan per connection, with index lookups and nested loops; see write_events.
 CREATE OR REPLACE FUNCTION shard.account_totals(
     account bigint, wanted_type text, wanted_attributes text, wanted_interval text,
     year timestamptz, month timestamptz, day timestamptz, cut_off timestamptz, at timestamptz, most_lag bigint,

@@ -1,6 +1,19 @@
--- Makes sure that there are tables for these months (their first moments); far ones share if `sharing`, or if there are
--- many tables. The tables are made first, which locks nobody out. Then the gate is waited for 40 ms at most (others wait
--- behind it) and held while they are attached; if it cannot be had, others go on and it is tried again.
+-- Ensures that the months (each given by its start, UTC) have partitions of `events`. Distant months share
+-- partitions if `sharing`, or if there are `many` partitions (planned_event_range).
+--
+-- - The gate: advisory lock `event_months`, held shared by statements that read or write events, from before
+--   they touch `events` until the end of the transaction, and exclusive while a partition is attached. A
+--   backend that is building its relcache partition descriptor can lose a concurrent invalidation message
+--   (Postgres 15.18). Without the gate, a partition attached in those microseconds is missing from all reads
+--   of that connection, and not found by its writes, until the connection ends or the next partition is
+--   attached: balances are wrong for a while, aggregates for ever. A table lock instead would make attaching
+--   wait for every dump and check.
+-- - The transaction that attaches must write no events into the partition: they would be visible a moment
+--   before the other backends get the invalidation. It must commit immediately.
+-- - Locks: advisory lock `create_event_months`. Tables and indexes are created next and block nobody. Then
+--   the gate and the locks of ATTACH PARTITION, with a lock_timeout of 40 ms, because readers and writers
+--   queue behind the request; 30 tries, 20 to 60 ms apart.
+-- - Errors: 55P03 (lock_not_available) after the last try.
 CREATE OR REPLACE FUNCTION shard.create_event_months(months timestamptz[], sharing boolean) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     many CONSTANT int := 160;
@@ -17,7 +30,7 @@ BEGIN
         RETURN;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('shard.create_event_months'));
-    -- By a snapshot of after the wait. (A name that was looked up before it would still be taken for unknown.)
+    -- Again, with a snapshot from after the wait. (A lookup by name could be answered from a stale cache.)
     missing := shard.missing_event_months(months);
     IF cardinality(missing) = 0 THEN
         RETURN;
@@ -46,7 +59,8 @@ BEGIN
                                firsts[cardinality(firsts) - cardinality(names) + n], uptos[cardinality(uptos) - cardinality(names) + n]);
             END LOOP;
             PERFORM set_config('lock_timeout', patience, true);
-            -- Everybody waits for this transaction now: should its client be paused or cut off, it ends soon.
+            -- Readers and writers wait for this transaction: it ends soon even if its client is paused or cut
+            -- off.
             PERFORM set_config('idle_in_transaction_session_timeout', '2000', true);
             RETURN;
         EXCEPTION WHEN lock_not_available THEN

@@ -1,11 +1,18 @@
--- Drops a month and keeps its sums; answers why not, or null. One statement, so nothing is half done whoever is killed, and
--- nobody who is paused holds the locks.
+-- Drops the partition that contains `month` and adds its sums to `closing_balances`. Returns NULL if done, or
+-- the reason why not. The arrays are the configured groupings, as in `groupings`; `tries` limits the lock
+-- attempts.
 --
--- The sums are added up first, which takes its time and locks nobody out. Then, under a lock of the whole table, it is made
--- sure that nothing has come since, and the partition goes. That lock is waited for 40 ms at most (others wait behind it)
--- and held for as long as a catalogue change takes; if it cannot be had, others go on and it is tried again. (Detaching
--- concurrently waits for no one's lock, but from then on hides the month's rows, and fails inserts into it, until the
--- oldest reader has gone; and again, until somebody finishes the job, if it is interrupted.)
+-- - One statement, so a killed client leaves nothing half done, and a paused one holds no locks.
+-- - The sums are computed first, which takes long and blocks nobody. Then, under a lock of the whole table,
+--   the function checks that no event has come since, and drops the partition.
+-- - Locks: the row of `horizon` (one drop at a time); then, with a lock_timeout of 40 ms, because readers and
+--   writers queue behind the request: advisory lock `create_event_months`, `groupings` (SHARE), `events`
+--   (ACCESS EXCLUSIVE). They are held for some index lookups and a catalogue change; tries are 100 to 300 ms
+--   apart.
+-- - Errors: LP001 with the reason, if the month must stay after the sums were added: the rollback removes
+--   them.
+-- - DETACH CONCURRENTLY instead would hide the month's rows, and fail inserts into it, until the oldest
+--   reader has ended; and after an interruption until the detach is finalized.
 CREATE OR REPLACE FUNCTION shard.drop_event_month(
     month timestamptz, types text[], attribute_lists text[], intervals text[], tries int
 ) RETURNS text LANGUAGE plpgsql AS $$
@@ -17,13 +24,13 @@ DECLARE
     unnumbered boolean;
     behind int[];
 BEGIN
-    -- One after another.
+    -- One drop at a time.
     PERFORM FROM shard.horizon FOR UPDATE;
     SELECT * INTO range FROM shard.event_range(month);
     IF range.partition IS NULL THEN
         RETURN 'it is not there';
     END IF;
-    -- Kept no longer, and behind: should it be kept again, it begins again.
+    -- Groupings that are no longer configured and lag: configured again, they are aggregated from the start.
     WITH deleted AS (
         DELETE FROM shard.groupings g USING shard.sequence s WHERE g.aggregated_seq < s.last_seq AND NOT EXISTS (
             SELECT FROM unnest(types, attribute_lists, intervals) AS w (type, attributes, interval)
@@ -37,7 +44,7 @@ BEGIN
     IF why IS NOT NULL THEN
         RETURN why;
     END IF;
-    -- Of one moment: what is there then has numbers up to `upto`, or none yet.
+    -- One snapshot: its events have numbers up to `upto`, or none yet (`unnumbered`).
     EXECUTE format($sums$
         WITH sums AS (
             INSERT INTO shard.closing_balances AS c (account_id, tuple_id, debit, credit, events)
@@ -58,7 +65,7 @@ BEGIN
         BEGIN
             PERFORM set_config('lock_timeout', '40ms', true);
             PERFORM pg_advisory_xact_lock(hashtext('shard.create_event_months'));
-            -- A grouping that is added now waits, and finds the sums.
+            -- A concurrent insert of a grouping waits, and finds the closing balances.
             LOCK TABLE shard.groupings IN SHARE MODE;
             LOCK TABLE ONLY shard.events IN ACCESS EXCLUSIVE MODE;
             IF unnumbered OR shard.month_goes_on(month, upto) THEN
@@ -75,6 +82,6 @@ BEGIN
             PERFORM pg_sleep(0.1 + 0.2 * random());
         END;
     END LOOP;
-    -- Takes the sums back.
+    -- The rollback removes the sums.
     RAISE '%', why USING ERRCODE = 'LP001';
 END $$;

@@ -1,4 +1,6 @@
--- Ends what has expired, in the key's turn. A grant that nobody heard of goes back in line, to be asked for again.
+-- Ends the expired locks of a key. A grant that its caller has not received (`heard`) goes back to the queue
+-- instead, to be called for again. Locks that a transaction is writing under stay held (SKIP LOCKED).
+-- The caller holds the key's advisory lock (take_turn).
 CREATE OR REPLACE FUNCTION shard.end_expired_locks(p_key uuid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     moment timestamptz := clock_timestamp();

@@ -1,4 +1,7 @@
--- Lets a lock that is alive expire so long from now.
+-- Sets the expiry of a live lock to `p_ttl_ms` from now.
+-- Result: 'granted' (with the new expiry), 'ended' or 'unknown'; except for the last, also 'won' and 'next'
+-- rows of the key.
+-- Locks: the key's advisory lock first. Planner: see take_lock.
 CREATE OR REPLACE FUNCTION shard.extend_lock(p_lock_id uuid, p_ttl_ms bigint, p_process uuid)
 RETURNS SETOF shard.lock_news LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE

@@ -1,5 +1,12 @@
--- Adds sums to those of some groupings, which must stand at `expected`, and moves them to `upto`: each event is counted
--- once, whoever repeats this. False, and nothing changed, if they stand elsewhere; null if the lease is lost.
+-- Adds sums to the aggregates of the groupings `folded` and moves their watermark from `expected` to `upto`.
+-- The compare-and-set of the watermark makes each event count exactly once, however often the call is
+-- repeated.
+--
+-- - Parameters: new attribute sets, then parallel arrays of aggregate rows; `levels` 'y', 'm', 'd', 'h';
+--   amounts are decimals.
+-- - Result: true; false, without a change, if a watermark is not at `expected`; NULL if the lease is lost.
+-- - Locks: the lease row (FOR SHARE), groupings by id, attribute sets by id, aggregates by key (sorted by the
+--   caller).
 CREATE OR REPLACE FUNCTION shard.fold_aggregates(
     lease bigint, held_epoch bigint, folded int[], expected bigint, upto bigint,
     new_tuple_ids bigint[], new_tuple_canonicals text[], new_tuple_attributes text[],

@@ -1,5 +1,7 @@
--- Grants to those next in line, as many as can be, in the key's turn. Callers of p_process have it at once ('won');
--- another process is told, and has two seconds to ask for it.
+-- Grants a key to its next waiters, as many as are compatible. A waiter of `p_process` has its lock
+-- immediately ('won' row). A waiter of another process is notified (channel `ledger_locks`, payload: the lock
+-- id), and its grant lasts two seconds at most until the caller calls again.
+-- The caller holds the key's advisory lock (take_turn).
 CREATE OR REPLACE FUNCTION shard.grant_locks(p_key uuid, p_process uuid) RETURNS SETOF shard.lock_news LANGUAGE plpgsql AS $$
 DECLARE
     winner shard.locks;
@@ -14,7 +16,7 @@ BEGIN
                 + interval '1 millisecond' * CASE WHEN own THEN l.ttl_ms ELSE least(l.ttl_ms, 2000) END
         WHERE l.lock_id = winner.lock_id AND l.state = 'w'
         RETURNING l.token, l.expires_at INTO winner.token, winner.expires_at;
-        -- Unless it was forgotten just now.
+        -- keep_waiting may have deleted the row just now.
         CONTINUE WHEN NOT FOUND;
         IF own THEN
             RETURN NEXT ('won', winner.lock_id, winner.token, winner.expires_at, NULL, NULL, NULL)::shard.lock_news;

@@ -1,4 +1,5 @@
--- Something of the key has expired: whoever is next has it.
+-- Ends the expired locks of a key and grants to the next waiters. Result: 'won' and 'next' rows.
+-- Locks: the key's advisory lock first. Planner: see take_lock.
 CREATE OR REPLACE FUNCTION shard.hand_over_lock(p_key uuid, p_process uuid)
 RETURNS SETOF shard.lock_news LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN

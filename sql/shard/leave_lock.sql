@@ -1,5 +1,8 @@
--- The caller of an attempt is gone: it leaves the line, and a grant that it never heard of is taken back. If it named
--- its request its place is kept for a while, without anybody waiting for it.
+-- Removes a cancelled call from the key's queue and takes back its grant, unless another call of the same
+-- request may have received it. A request with a request id keeps its place for a minute or more, without a
+-- caller.
+-- Result: 'won' and 'next' rows.
+-- Locks: the key's advisory lock first. Planner: see take_lock.
 CREATE OR REPLACE FUNCTION shard.leave_lock(p_lock_id uuid, p_attempt uuid, p_process uuid, p_key uuid)
 RETURNS SETOF shard.lock_news LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN

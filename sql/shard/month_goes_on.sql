@@ -1,6 +1,6 @@
--- What follows is as before, but of any table of events, named by the first of its months.
--- Whether events of a month have numbers above `since`. Reads the batches after it, and of the month only those that may
--- touch it, by index: it is asked under a lock that everybody waits for.
+-- Whether the partition that contains `month` has events with numbers above `since`. Also called under an
+-- ACCESS EXCLUSIVE lock of `events`, so it must be fast: it reads only the batches above `since`, and by
+-- index only the events of those whose time range overlaps. Planner: index lookups and nested loops only.
 CREATE OR REPLACE FUNCTION shard.month_goes_on(month timestamptz, since bigint) RETURNS boolean LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE

@@ -1,4 +1,4 @@
--- Whether events of a month have no numbers yet.
+-- Whether the partition that contains `month` has events without a number yet. Planner: see month_goes_on.
 CREATE OR REPLACE FUNCTION shard.month_has_unnumbered(month timestamptz) RETURNS boolean LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE

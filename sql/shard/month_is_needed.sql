@@ -1,5 +1,7 @@
--- Why a month cannot be dropped, or null: it can; and up to which number all groupings are aggregated. The arrays are the
--- groupings that are kept, as in `groupings`. Of a grouping that stands below `least_aggregated` nothing is looked at.
+-- Why a month cannot be dropped yet (`why`; NULL: it can), and the number up to which all groupings are
+-- aggregated (`aggregated`; NULL if the month has events without numbers). The arrays are the configured
+-- groupings, as in `groupings`. If a grouping is below `least_aggregated`, it is new, and its events are not
+-- checked.
 CREATE OR REPLACE FUNCTION shard.month_is_needed(
     month timestamptz, types text[], attribute_lists text[], intervals text[], least_aggregated bigint,
     OUT why text, OUT aggregated bigint

@@ -1,10 +1,10 @@
--- The first in line whose process lives.
+-- The first waiter of a key whose process is alive, or NULLs.
 CREATE OR REPLACE FUNCTION shard.next_in_line(p_key uuid) RETURNS shard.locks LANGUAGE plpgsql AS $$
 DECLARE
     moment timestamptz := clock_timestamp();
     first shard.locks;
 BEGIN
-    -- A subquery, not a join: the line is read in its order and no further than it must.
+    -- A subquery instead of a join: the queue is read in index order, up to the first match.
     SELECT l.* INTO first FROM shard.locks l
     WHERE l.key = p_key AND l.state = 'w'
         AND (SELECT p.alive_until FROM shard.lock_processes p WHERE p.process = l.process) > moment

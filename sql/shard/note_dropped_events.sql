@@ -1,6 +1,7 @@
--- As before, but waits for a month that is being dropped first, and not while it keeps new ones out.
--- Moves `dropped_seq` up to the first event that is still there.
--- Moves `dropped_seq` up to the first event that is still there.
+-- Moves `horizon.dropped_seq` up to the first stored event, or to the last number if none is stored; no
+-- effect if nothing was ever dropped.
+-- Locks: the row of `horizon` first, which waits for a drop in progress; then the gate, shared. In the other
+-- order the wait would block the creation of partitions.
 CREATE OR REPLACE FUNCTION shard.note_dropped_events() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM shard.horizon FOR UPDATE;

@@ -1,3 +1,4 @@
+-- Trigger function: after a drop, numbers up to the last one may have gaps (`event_gaps.upto`).
 CREATE OR REPLACE FUNCTION shard.note_gaps() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE shard.event_gaps SET upto = last_seq FROM shard.sequence;

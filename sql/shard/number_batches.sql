@@ -1,6 +1,7 @@
--- Gives the next numbers to at most `most` pending batches, in the order of their ids; answers how many batches and the
--- last number. Only what is committed is seen, so no number is ever given below one that somebody has read. A holder
--- that has lost its lease gets null and changes nothing.
+-- Assigns the next sequence numbers to at most `most` pending batches, in the order of their ids. Returns the
+-- number of batches and the last assigned number; NULLs, without a change, if the lease is lost. Only
+-- committed batches are visible, so a number is never assigned below one that was already read.
+-- Locks: the lease row (FOR SHARE), then the row of `sequence`, which serializes numbering.
 CREATE OR REPLACE FUNCTION shard.number_batches(lease bigint, held_epoch bigint, most int, OUT numbered int, OUT last bigint)
 LANGUAGE plpgsql AS $$
 DECLARE

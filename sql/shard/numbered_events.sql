@@ -1,12 +1,14 @@
--- As before, behind the gate, and planned once a connection: a plan that is kept is looked at again when it is run, so under
--- the caller's snapshot, and made anew if a month has been attached since.
--- What reads events by their numbers. A statement is planned before its snapshot is taken; a month that gets its partition
--- in between is not in the plan, while the numbers of its events are in the snapshot, and a reader would pass them over for
--- ever. In a stable function it is the other way round: it reads by the snapshot of the statement that calls it, and is
--- planned when it runs. (plpgsql, because a function in SQL may be put into the calling statement's plan.)
-
--- At most `most` events with the numbers after `after`, of the `span` numbers that follow it. The first batch may have
--- begun before; the last one may go on after. The batches are found first, so that their months prune the partitions.
+-- Up to `most` events, in order, of the `span` numbers after `after`.
+--
+-- - STABLE plpgsql: the function reads with the snapshot of the calling statement, and is planned after that
+--   snapshot was taken. A plain statement is planned before: a partition attached in between would be missing
+--   from the plan while the numbers of its events are in the snapshot, and a reader would skip them for ever.
+--   A cached plan is revalidated when it runs, so it is made again after an attach. An SQL function could be
+--   inlined into the calling statement's plan.
+-- - Cost: only the batches of the page are read. They are found first, so that their times prune partitions.
+--   The first may begin before the page, the last may end after it.
+-- - Locks: the gate, shared (see create_event_months).
+-- - Planner: one generic plan per connection, with index lookups and nested loops; see write_events.
 CREATE OR REPLACE FUNCTION shard.numbered_events(after bigint, span bigint, most bigint) RETURNS TABLE (
     seq bigint, type_name text, key text, auxiliary text, event_id text, dt timestamptz, debit numeric, credit numeric, info text
 ) STABLE LANGUAGE plpgsql

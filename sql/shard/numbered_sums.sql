@@ -1,5 +1,9 @@
--- The sums of the batches after `after`, not beyond `upto`: as many whole batches as hold about `most` events, at least
--- one. Each row carries the last number in them; one without an account if their events are gone. Amounts in units of 10^-9.
+-- Sums of whole batches with numbers above `after` up to `upto`, by account, attribute set and hour (UTC): as
+-- many batches as have about `most` events, at least one and at most 5,000.
+--
+-- - Result: each row has the last number of the batches (`last_seq`). One row without an account if all their
+--   events were dropped; no row if there is no batch. `debit` and `credit` are in units of 10^-9.
+-- - STABLE plpgsql, locks and planner settings as in numbered_events.
 CREATE OR REPLACE FUNCTION shard.numbered_sums(after bigint, upto bigint, most bigint) RETURNS TABLE (
     last_seq bigint, type_name text, account bigint, tuple text, hour timestamptz, debit text, credit text, events bigint
 ) STABLE LANGUAGE plpgsql

@@ -1,4 +1,8 @@
--- The times of the table to be made for a month, which lie in none of the tables from `firsts` to `uptos`.
+-- The time range of the partition to be created for `month`; the ranges from `firsts` to `uptos` are taken.
+--
+-- A month within three years of now, or any month unless `may_share`, gets its own partition. For other
+-- months the rest of the decade, between the taken ranges, shares one: with one per month a call with events
+-- of 1,560 months failed for ever, and beyond about a thousand partitions no more could be attached.
 CREATE OR REPLACE FUNCTION shard.planned_event_range(
     month timestamptz, may_share boolean, firsts timestamptz[], uptos timestamptz[], OUT first timestamptz, OUT upto timestamptz
 ) STABLE LANGUAGE plpgsql AS $$

@@ -1,5 +1,11 @@
--- Puts states, in the order of their keys, and answers for each (its place in the arrays, from 1) the version there is
--- now, 0 for none, and whether it is what this put made, now or before. Undoing the others of a batch is the caller's.
+-- Puts states, in the order of their keys.
+--
+-- - Parameters: parallel arrays; `contents` are fingerprints; `expected_versions`: the version to replace, 0
+--   if the state must not exist, NULL for any.
+-- - Result, for each put: `place` in the arrays (from 1), the version after the put (0: no state), and
+--   whether that is the put's own, made now or by an earlier call. A put that fails does not undo the others:
+--   the caller rolls back.
+-- - Locks: the states' rows, sorted by key.
 CREATE OR REPLACE FUNCTION shard.put_states(
     keys uuid[], types text[], attributes text[], states text[], contents uuid[], expected_versions bigint[]
 ) RETURNS TABLE (place int, now_version bigint, done boolean) LANGUAGE plpgsql AS $$
@@ -39,7 +45,7 @@ BEGIN
                 done := true;
                 EXIT;
             END IF;
-            -- Somebody else has just created it: look again.
+            -- Created by a concurrent transaction: read it.
         END LOOP;
         RETURN NEXT;
     END LOOP;

@@ -1,5 +1,7 @@
--- Notes what the broker holds, and that all is well. Answers null to a holder that has lost its lease, and false if the
--- epoch is another one now; then nothing is changed.
+-- Records that the broker holds all events up to `exported`, and clears the alarm. Returns true; NULL,
+-- without a change, if the lease is lost; false if the epoch is not `export_epoch` or the recorded number is
+-- greater.
+-- Locks: the lease row (FOR SHARE), then the row of `export`.
 CREATE OR REPLACE FUNCTION shard.record_export(lease bigint, held_epoch bigint, export_epoch bigint, exported bigint) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN

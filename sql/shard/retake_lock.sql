@@ -1,6 +1,7 @@
--- Of several callers by one name the latest may give up first: the place is the others', who find it again.
-
--- Goes on with a request that is known, in the key's turn.
+-- Continues with the row `mine` of an earlier call of the same request (see take_lock). Result: 'granted',
+-- 'queued', 'ended', or 'locked' if the call does not wait (then it leaves the queue); also 'won' and 'next'
+-- rows. The latest of several callers with one request id may give up first: the place stays for the others.
+-- The caller holds the key's advisory lock (take_turn).
 CREATE OR REPLACE FUNCTION shard.retake_lock(mine shard.locks, p_attempt uuid, p_process uuid, p_waits boolean)
 RETURNS SETOF shard.lock_news LANGUAGE plpgsql AS $$
 DECLARE
@@ -18,7 +19,7 @@ BEGIN
     IF mine.state = 'w' AND p_waits THEN
         RETURN NEXT ('queued', mine.lock_id, NULL, NULL, NULL, NULL, NULL)::shard.lock_news;
     ELSIF mine.state = 'w' THEN
-        -- In vain. Others who call by the same name find their place again.
+        -- Gives up. Other callers with the same request id find their place again.
         DELETE FROM shard.locks l WHERE l.lock_id = mine.lock_id AND l.attempt = p_attempt AND NOT l.repeated;
         UPDATE shard.locks l SET process = NULL, left_at = clock_timestamp()
         WHERE l.lock_id = mine.lock_id AND l.attempt = p_attempt;

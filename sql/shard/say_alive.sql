@@ -1,4 +1,5 @@
--- For four seconds from now; said once a second at most, so that callers do not wait for one another's row.
+-- Heartbeat: the process is alive for four seconds from now. Written once a second at most, so that
+-- concurrent calls of one process do not wait for its row.
 CREATE OR REPLACE FUNCTION shard.say_alive(p_process uuid) RETURNS void LANGUAGE sql AS $$
     INSERT INTO shard.lock_processes
     SELECT p_process, clock_timestamp() + interval '4 seconds'

@@ -1,5 +1,14 @@
--- Takes a lock, or a place in line if the caller waits, or goes on with what an earlier call of the same lock_id or
--- request_id got. The next four keep to index scans: their plans stay, and the tables may have been empty at first.
+-- Takes a lock, queues for it if `p_waits`, or continues with the row of an earlier call that had the same
+-- `p_lock_id` or `p_request_id` (retake_lock). A free lock is granted directly only if the queue is empty.
+--
+-- - Parameters: `p_attempt` identifies the call; `p_process` is the caller's process; `p_key` is the hash of
+--   `p_type` and `p_attributes`.
+-- - Result (lock_news): 'granted', 'queued', 'locked', 'ended' or 'other'; also 'won' and 'next' rows for
+--   other callers and for the key.
+-- - Locks: the key's advisory lock first; rows that a transaction is writing under are not waited for.
+-- - Cost: a direct grant also deletes up to four locks that ended more than a day ago.
+-- - Planner: sequential scans are disabled in the lock functions, because their plans are cached and may be
+--   made while the tables are empty.
 CREATE OR REPLACE FUNCTION shard.take_lock(
     p_lock_id uuid, p_attempt uuid, p_process uuid, p_key uuid, p_type text, p_attributes text,
     p_exclusive boolean, p_ttl_ms bigint, p_waits boolean, p_owner text, p_request_id text

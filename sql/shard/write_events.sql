@@ -1,12 +1,17 @@
--- As before, behind the gate.
--- As before, with three things mended: looking for ids that stand for two things reads by the key (planned while the
--- tables were small, it read all of them, and went on doing so) and only if something was there already; the common
--- case, nothing of it there, numbers its events without sorting them.
--- Writes the parts of several callers in one transaction, each part all or nothing, and answers the events that were
--- not created: place in the arrays, and 'd' (duplicate), 'c' (conflict) or 'n' (not written: its part has a conflict).
+-- Writes the parts of several callers in one transaction, each part all or nothing.
 --
--- Keys come sorted by key, each once (key_events: its event's place, from 1); events come in their callers' order.
--- Lock order: accounts, tuples, keys, each sorted. The common case, nothing of it there, is three plain inserts.
+-- - Parameters: `keys` sorted, each once; `key_events` is the place (from 1) of a key's event in the event
+--   arrays, which are in the order of the callers; `parts` numbers the part of each event. New accounts and
+--   attribute sets may exist already.
+-- - Result: a row for each event that was not written: its place, and 'd' (duplicate), 'c' (conflict: the key
+--   has other content) or 'n' (another event of its part conflicts).
+-- - Cost: the common case, no key exists, is three plain inserts, without a sort.
+-- - Locks: accounts, attribute sets, keys, each sorted by the caller; then the gate, shared (see
+--   create_event_months).
+-- - Errors: LC001 if two accounts or attribute sets have one id (hash collision); 23514 if an event's month
+--   has no partition.
+-- - Planner: one generic plan per connection, with index lookups and nested loops only. A plan made while the
+--   tables are small would read them sequentially, and stay cached while they grow.
 CREATE OR REPLACE FUNCTION shard.write_events(
     keys uuid[], key_contents uuid[], key_events int[],
     parts int[], dts timestamptz[], account_ids bigint[], tuple_ids bigint[], event_ids text[],
@@ -22,7 +27,7 @@ DECLARE
     judged_keys uuid[];
     judged_events int[];
     judged "char"[];
-    -- The events that are new; null: all are.
+    -- Places of the new events; NULL: all are new.
     written int[];
     batch bigint;
 BEGIN
@@ -51,7 +56,8 @@ BEGIN
     BEGIN
         INSERT INTO shard.event_keys SELECT * FROM unnest(keys, key_contents);
     EXCEPTION WHEN unique_violation THEN
-        -- Some are there. This waits for those being written now, and the next statement sees what became of them.
+        -- Some keys exist. This waits for concurrent writers of the same keys; the next statement sees the
+        -- outcome.
         WITH inserted AS (
             INSERT INTO shard.event_keys SELECT * FROM unnest(keys, key_contents) ON CONFLICT DO NOTHING RETURNING key
         )

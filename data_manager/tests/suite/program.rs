@@ -153,8 +153,8 @@ fn a_database_is_prepared_by_migrate() {
             assert!(output.status.success(), "{output:?}");
             String::from_utf8(output.stdout).unwrap()
         };
-        assert_eq!(told(&["--dry-run"]), "would apply 0001 given\n");
-        assert_eq!(told(&[]), "applied 0001 given\n");
+        assert_eq!(told(&["--dry-run"]), "would apply 0001 baseline\n");
+        assert_eq!(told(&[]), "applied 0001 baseline\n");
         assert_eq!(told(&[]), "the database is at this version already\n");
         let (mut child, _) = serving(&["--database-url", &url, "-app_port", &free_port()]);
         kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();

@@ -72,12 +72,37 @@ def test_an_older_schema_stays_and_the_command_is_named(platform):
         assert done.returncode == 1 and "shard s1" in done.stderr and "`migrate`" in done.stderr, done.stderr
     dry = looked(platform.data_dir, "migrate --dry-run")
     assert dry.returncode == 0 and f"shard s1: would apply {newest}" in dry.stdout, dry
-    psql(platform.data_dir, "DROP TABLE processes; DELETE FROM _sqlx_migrations WHERE version = 23")
+    psql(platform.data_dir, "DROP TABLE processes; DELETE FROM _sqlx_migrations WHERE version = 1")
     for command in ("status", "orders callbacks --orphans"):
         done = looked(platform.data_dir, command)
         assert done.returncode == 1 and "control database" in done.stderr and "`migrate`" in done.stderr, done.stderr
     assert psql(platform.data_dir, "SELECT to_regclass('processes') IS NULL") == "t"
     service.kill()
+
+
+def test_a_database_with_another_history_is_refused_by_every_command(platform):
+    """As a development version made it, or a migration that was edited after it had landed."""
+    platform.order_service()
+    psql(platform.data_dir, "UPDATE _sqlx_migrations SET checksum = 'edited' WHERE version = 1")
+    second = platform.order_service(replica=1, start=False)
+    second.start(ready_within=None)
+    assert second.wait_exit(30) == 1
+    refused = [looked(platform.data_dir, command) for command in ("migrate", "status")]
+    for told in [second.log_tail(), *(done.stderr for done in refused)]:
+        assert "migration 1 of the control database" in told and "another --data-dir" in told, told
+    assert [done.returncode for done in refused] == [1, 1]
+
+
+def test_a_function_that_differs_is_installed_at_the_next_start(platform):
+    service = platform.order_service()
+    psql(platform.data_dir, "UPDATE installed_functions SET sha256 = 'another' WHERE name = 'write_events'", shard="s1")
+    done = looked(platform.data_dir, "ledger check")
+    assert done.returncode == 1 and "SQL functions (write_events): run `migrate` first" in done.stderr, done.stderr
+    dry = looked(platform.data_dir, "migrate --dry-run")
+    assert dry.returncode == 0 and "shard s1: would apply 1 SQL functions" in dry.stdout, dry
+    service.stop()
+    service.start()
+    assert looked(platform.data_dir, "ledger check").returncode == 0
 
 
 def test_a_shard_that_is_missing_is_not_made(platform):

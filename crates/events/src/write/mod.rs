@@ -299,6 +299,7 @@ mod tests {
     fn a_batch_whose_answer_was_lost_is_found_as_it_was_written() {
         store::testing::run_test(async {
             let pool = store::testing::create_control_database().await;
+            crate::retention::create_event_weeks(&pool).await.unwrap();
             let events = EventStore::new(
                 pool.clone(),
                 [TaskType::of_handler::<NoopTask>()].into(),

@@ -145,6 +145,7 @@ mod tests {
     fn what_ends_the_process_each_time_starts_nothing_and_its_story_says_so() {
         store::testing::run_test(async {
             let pool = store::testing::create_control_database().await;
+            crate::retention::create_event_weeks(&pool).await.unwrap();
             let events = EventStore::new(
                 pool.clone(),
                 [TaskType::of_handler::<NoopTask>()].into(),
@@ -191,6 +192,7 @@ mod tests {
     fn what_was_set_aside_is_tried_again_after_a_day_though_it_was_sent_meanwhile() {
         store::testing::run_test(async {
             let pool = store::testing::create_control_database().await;
+            crate::retention::create_event_weeks(&pool).await.unwrap();
             let events = EventStore::new(
                 pool.clone(),
                 [TaskType::of_handler::<NoopTask>()].into(),

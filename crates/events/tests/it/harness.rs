@@ -55,6 +55,7 @@ impl World {
     }
 
     pub async fn on(pool: PgPool, settings: EventSettings) -> Self {
+        events::retention::create_event_weeks(&pool).await.unwrap();
         let channels = vec![
             queue::JOB_WAKE_CHANNEL,
             queue::fifo::FIFO_CHANNEL,

@@ -49,7 +49,7 @@ pub async fn explain_balance(
             let bound_plan = bound_plan.clone();
             Box::pin(async move {
                 Ok(bound_plan
-                    .bind_account_sums(sqlx::query_as(EXPLAIN_TOTALS_SQL))
+                    .bind_account_parts(sqlx::query_as(EXPLAIN_TOTALS_SQL))
                     .fetch_one(connection)
                     .await?)
             })

@@ -143,7 +143,7 @@ async fn read_balance_rows(
             let filter_values =
                 balance_query.filter.into_iter().map(|(name, value)| (name, Json::String(value)));
             let query = plan
-                .bind_account_sums(sqlx::query_as(ACCOUNT_TOTALS_SQL))
+                .bind_account_parts(sqlx::query_as(ACCOUNT_TOTALS_SQL))
                 .bind(Json::Object(filter_values.collect()));
             let query = query.bind(balance_query.group_by).bind(ints).bind(balance_query.after);
             Ok(query.bind(group_overhead_bytes).bind(MAX_PAGE_BYTES).fetch_all(connection).await?)

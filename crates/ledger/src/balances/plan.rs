@@ -45,9 +45,9 @@ impl BalancePlan {
         }
     }
 
-    /// Binds the arguments of `account_sums` as $1 to $10, and those of its second call, for
+    /// Binds the arguments of `account_parts` as $1 to $10, and those of its second call, for
     /// `from`, as $11 to $15.
-    pub(super) fn bind_account_sums<'q, T: for<'r> FromRow<'r, PgRow>>(
+    pub(super) fn bind_account_parts<'q, T: for<'r> FromRow<'r, PgRow>>(
         &self,
         query: QueryAs<'q, Postgres, T, PgArguments>,
     ) -> QueryAs<'q, Postgres, T, PgArguments> {

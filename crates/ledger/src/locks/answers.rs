@@ -74,7 +74,7 @@ pub(super) enum LockEvent {
     Timer { key: Uuid, delay: Duration },
 }
 
-/// One row of an answer; migration 0003_locks defines the values of `news`.
+/// One row of an answer; the type `lock_news` lists the values of `news`.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct LockAnswerRow {
     news: String,

@@ -1,4 +1,4 @@
-//! Statements of the lock service: one call of a database function each (migration 0003_locks).
+//! Statements of the lock service: one call of a function of `sql/shard` each.
 
 use std::sync::Arc;
 use std::time::Duration;

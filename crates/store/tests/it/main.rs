@@ -14,6 +14,7 @@ mod coalescing;
 mod deep_data_dir;
 mod duties;
 mod growth;
+mod landed_migrations;
 mod leases;
 mod properties;
 mod schema_versions;

@@ -1,6 +1,6 @@
 //! FIFO engine `postgres`: queues in the control database.
 //!
-//! - Shape: one statement per call, mostly a function of the migration `fifo`.
+//! - Shape: one statement per call, mostly a function of `sql/control`.
 //! - Cost: one round trip per call; concurrent sends and deletes of a queue are coalesced (group
 //!   commit). A waiting receiver is woken by NOTIFY and polls once per second.
 //! - Lock order: the group's advisory lock, then row locks on its messages. Receiving takes row
@@ -34,7 +34,7 @@ use super::{
 pub const FIFO_CHANNEL: &str = "fifo";
 /// Poll interval: bounds the delay after a lost notification or an expired visibility timeout.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// SQLSTATE raised by the migration's functions for a missing queue.
+/// SQLSTATE raised by the functions for a missing queue.
 const NO_QUEUE_SQLSTATE: &str = "FQ001";
 
 /// Handle of the engine; clones share its pool.
