@@ -10,7 +10,7 @@
 -- - Errors: 23505 if a concurrent transaction inserts one of the orders; a retry finds it.
 -- - Planner: one generic plan per connection, with index lookups and nested loops only. A plan made while the
 --   table is small would be a sequential scan with a hash join, and stay cached while the table grows.
-CREATE OR REPLACE FUNCTION control.accept_orders(
+CREATE OR REPLACE FUNCTION accept_orders(
     batch uuid, into_lane bigint, held_epoch bigint, ids int[], products int[], requests int[]
 ) RETURNS TABLE (
     now timestamptz, held boolean, order_id int, product_id int, state smallint, storage_id int, pickup_point_id int, mine boolean

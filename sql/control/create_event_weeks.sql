@@ -4,7 +4,7 @@
 -- - Locks: advisory lock `event_weeks`; then ACCESS EXCLUSIVE on `events`, with a lock_timeout of 40 ms until
 --   the end of the transaction, because readers and writers queue behind the request.
 -- - Errors: 55P03 (lock_not_available); the caller tries again later.
-CREATE OR REPLACE FUNCTION control.create_event_weeks(ahead int) RETURNS int LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION create_event_weeks(ahead int) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     week timestamptz;
     made int := 0;

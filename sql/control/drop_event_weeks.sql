@@ -1,7 +1,7 @@
 -- Drops the weekly partitions of `events` that are older than the week of `before` (UTC); returns their
 -- names. The rows of `event_keys` are deleted afterwards, in small transactions: deleting millions of them
 -- here would extend the ACCESS EXCLUSIVE lock on `events`. Locks and errors are those of create_event_weeks.
-CREATE OR REPLACE FUNCTION control.drop_event_weeks(before timestamptz) RETURNS TABLE (week text) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION drop_event_weeks(before timestamptz) RETURNS TABLE (week text) LANGUAGE plpgsql AS $$
 DECLARE
     horizon bigint := control.event_id_at(date_trunc('week', before AT TIME ZONE 'UTC') AT TIME ZONE 'UTC');
 BEGIN

@@ -9,7 +9,7 @@
 -- - Locks: one advisory lock per group (`QUEUE/GROUP`), in the order of their hashes, before jobs are read.
 -- - Errors: 23505 if a concurrent transaction adds one of the keys.
 -- - Planner: see accept_orders.
-CREATE OR REPLACE FUNCTION control.enqueue_dependent_jobs(
+CREATE OR REPLACE FUNCTION enqueue_dependent_jobs(
     for_queue text, lanes bigint[], turn int, priorities smallint[], delays float8[], keys text[],
     group_keys text[], payloads bytea[], tries int[], errors text[], wake_channel text
 ) RETURNS TABLE (id bigint, added boolean) LANGUAGE plpgsql

@@ -12,7 +12,7 @@
 --   enqueue_dependent_jobs.
 -- - Errors: 23505 if a concurrent transaction adds one of the keys; a retry finds it.
 -- - Planner: see accept_orders.
-CREATE OR REPLACE FUNCTION control.enqueue_jobs(
+CREATE OR REPLACE FUNCTION enqueue_jobs(
     for_queue text, into_lane bigint, held_epoch bigint, lane_class text, priorities smallint[], delays float8[],
     keys text[], group_keys text[], payloads bytea[], tries int[], errors text[], wake_channel text
 ) RETURNS TABLE (id bigint, added boolean) LANGUAGE plpgsql

@@ -2,7 +2,7 @@
 -- joined by `__`. Names may contain `__` as well: the whole path is tried as one name first, then as a member
 -- of a nested object, the shortest name first. Conditions, joins and templates follow the same rule
 -- (`value_at_path`).
-CREATE OR REPLACE FUNCTION control.event_param(params jsonb, steps text[]) RETURNS jsonb
+CREATE OR REPLACE FUNCTION event_param(params jsonb, steps text[]) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     found jsonb := params -> array_to_string(steps, '__');

@@ -2,7 +2,7 @@
 -- order id; `tries` is the number of attempts so far. Orders in a final state (4, 5) are left unchanged and
 -- not reported, so a retry has no effect. Not to be called in a subtransaction (see changed_orders).
 -- Locks: the orders, in the order of `ids`. Planner: see accept_orders.
-CREATE OR REPLACE FUNCTION control.fail_orders(ids int[], tries int[], starts timestamptz[], externals timestamptz[], reasons text[])
+CREATE OR REPLACE FUNCTION fail_orders(ids int[], tries int[], starts timestamptz[], externals timestamptz[], reasons text[])
 RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
 AS $$

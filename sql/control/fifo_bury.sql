@@ -2,7 +2,7 @@
 -- message of its group the head. Returns false, without a change, if a concurrent transaction is changing the
 -- group in either queue. The caller holds the message's row lock, so the groups' advisory locks, which
 -- precede row locks in the lock order, are only tried.
-CREATE OR REPLACE FUNCTION control.fifo_bury(p_queue control.fifo_queues, p_sequence bigint, p_group text) RETURNS boolean
+CREATE OR REPLACE FUNCTION fifo_bury(p_queue control.fifo_queues, p_sequence bigint, p_group text) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     IF NOT pg_try_advisory_xact_lock(control.fifo_turn(p_queue.queue_id, p_group))

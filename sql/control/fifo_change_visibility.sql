@@ -1,7 +1,7 @@
 -- Sets the visibility timeout of a received message to `p_visibility_ms` from now; 0 makes it visible
 -- immediately and notifies receivers. Returns false if the receipt has expired. Locks only the message's row.
 -- Errors: FQ001 if there is no such queue.
-CREATE OR REPLACE FUNCTION control.fifo_change_visibility(p_queue text, p_sequence bigint, p_receipt uuid, p_visibility_ms bigint)
+CREATE OR REPLACE FUNCTION fifo_change_visibility(p_queue text, p_sequence bigint, p_receipt uuid, p_visibility_ms bigint)
 RETURNS boolean LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     source control.fifo_queues := control.fifo_queue(p_queue);

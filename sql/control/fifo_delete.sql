@@ -2,7 +2,7 @@
 -- change, if the receipt has expired. A repeated delete returns true for at least a minute: `fifo_deleted`
 -- keeps the receipt; each call deletes up to four older rows of it.
 -- Locks: the group's advisory lock, then the message's row. Errors: FQ001 if there is no such queue.
-CREATE OR REPLACE FUNCTION control.fifo_delete(p_queue text, p_sequence bigint, p_receipt uuid) RETURNS boolean
+CREATE OR REPLACE FUNCTION fifo_delete(p_queue text, p_sequence bigint, p_receipt uuid) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     source control.fifo_queues := control.fifo_queue(p_queue);

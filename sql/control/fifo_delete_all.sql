@@ -1,7 +1,7 @@
 -- Deletes received messages of one queue; returns for each, in the order of the arrays, the result of
 -- fifo_delete.
 -- Locks: all groups' advisory locks, in the order of their hashes. Errors: FQ001 if there is no such queue.
-CREATE OR REPLACE FUNCTION control.fifo_delete_all(p_queue text, p_sequences bigint[], p_receipts uuid[]) RETURNS boolean[]
+CREATE OR REPLACE FUNCTION fifo_delete_all(p_queue text, p_sequences bigint[], p_receipts uuid[]) RETURNS boolean[]
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     source control.fifo_queues := control.fifo_queue(p_queue);

@@ -6,7 +6,7 @@
 -- - Locks: does not wait. Groups that a concurrent transaction is changing are left for the next call.
 -- - Planner: `fifo_queues` is read sequentially although this is disabled; the penalty in the plan's cost
 --   would trigger JIT compilation, hence jit = off.
-CREATE OR REPLACE FUNCTION control.fifo_forget_dead_letters(older_than interval, most int) RETURNS int
+CREATE OR REPLACE FUNCTION fifo_forget_dead_letters(older_than interval, most int) RETURNS int
 LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     dead control.fifo_queues;

@@ -1,6 +1,6 @@
 -- Makes the oldest message of a group its head and notifies receivers (channel `fifo`, payload: the queue's
 -- name); no effect on a group without messages. The caller holds the group's advisory lock (fifo_turn).
-CREATE OR REPLACE FUNCTION control.fifo_promote(p_queue control.fifo_queues, p_group text) RETURNS void
+CREATE OR REPLACE FUNCTION fifo_promote(p_queue control.fifo_queues, p_group text) RETURNS void
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     UPDATE control.fifo_messages m SET head = true WHERE m.sequence = (

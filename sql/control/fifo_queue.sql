@@ -1,5 +1,5 @@
 -- The row of the queue `p_name`. Errors: FQ001 if there is no such queue.
-CREATE OR REPLACE FUNCTION control.fifo_queue(p_name text) RETURNS control.fifo_queues STABLE LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION fifo_queue(p_name text) RETURNS control.fifo_queues STABLE LANGUAGE plpgsql AS $$
 DECLARE
     found_queue control.fifo_queues;
 BEGIN

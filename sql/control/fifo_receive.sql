@@ -3,7 +3,7 @@
 -- received `max_receives` times goes to the dead-letter queue instead.
 -- Locks: the messages' rows with SKIP LOCKED, advisory locks are only tried: does not wait.
 -- Errors: FQ001 if there is no such queue.
-CREATE OR REPLACE FUNCTION control.fifo_receive(p_queue text, most int, p_visibility_ms bigint)
+CREATE OR REPLACE FUNCTION fifo_receive(p_queue text, most int, p_visibility_ms bigint)
 RETURNS TABLE (sequence bigint, message_id uuid, group_id text, dedup_id text, body text, attributes text,
                sent_at timestamptz, receives int, receipt uuid)
 LANGUAGE plpgsql SET enable_seqscan = off AS $$

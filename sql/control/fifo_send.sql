@@ -9,7 +9,7 @@
 -- - Errors: FQ001 if there is no such queue.
 -- - Planner: sequential scans are disabled in the FIFO functions, because their plans are cached and may be
 --   made while the tables are empty.
-CREATE OR REPLACE FUNCTION control.fifo_send(p_queue text, p_groups text[], p_dedups text[], p_bodies text[], p_attributes text[])
+CREATE OR REPLACE FUNCTION fifo_send(p_queue text, p_groups text[], p_dedups text[], p_bodies text[], p_attributes text[])
 RETURNS TABLE (message_id uuid, sequence bigint) LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     target control.fifo_queues := control.fifo_queue(p_queue);

@@ -6,7 +6,7 @@
 -- - Cost: the batch is grouped by queue once, not scanned for each queue.
 -- - Locks: missing queues are inserted in the order of their names; then the locks of fifo_send, queue by
 --   queue.
-CREATE OR REPLACE FUNCTION control.fifo_send_all(
+CREATE OR REPLACE FUNCTION fifo_send_all(
     p_queues text[], p_groups text[], p_dedups text[], p_bodies text[], p_attributes text[]
 ) RETURNS TABLE (message_id uuid, sequence bigint) LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE

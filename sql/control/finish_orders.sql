@@ -3,7 +3,7 @@
 -- attempts so far. Orders in a final state (4, 5) are left unchanged and not reported, so a retry has no
 -- effect. Not to be called in a subtransaction (see changed_orders).
 -- Locks: the batches, then the orders in the order of `ids`. Planner: see accept_orders.
-CREATE OR REPLACE FUNCTION control.finish_orders(ids int[], tries int[], starts timestamptz[], externals timestamptz[], done uuid[])
+CREATE OR REPLACE FUNCTION finish_orders(ids int[], tries int[], starts timestamptz[], externals timestamptz[], done uuid[])
 RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
 AS $$

@@ -5,7 +5,7 @@
 -- it keeps until its commit. A caller that does not get the lock immediately takes ids of the earlier second,
 -- or waits if that is more than 60 seconds ago. So the second in an id may be some seconds before `at`, and
 -- is never after it unless the clock was set back.
-CREATE OR REPLACE FUNCTION control.next_event_ids(wanted int, OUT ids bigint[], OUT at timestamptz) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION next_event_ids(wanted int, OUT ids bigint[], OUT at timestamptz) LANGUAGE plpgsql AS $$
 DECLARE
     turn bigint := hashtextextended('control.event_ids', 0);
     first bigint;

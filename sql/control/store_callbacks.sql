@@ -6,7 +6,7 @@
 --   have no row. `posting_rules` is the version in force, 0 if there is none.
 -- - Locks: the orders, in the order of `ids`. A concurrent call for the same order waits and finds the data.
 -- - Planner: see accept_orders.
-CREATE OR REPLACE FUNCTION control.store_callbacks(ids int[], storages int[], pickups int[]) RETURNS TABLE (
+CREATE OR REPLACE FUNCTION store_callbacks(ids int[], storages int[], pickups int[]) RETURNS TABLE (
     order_id int, storage_id int, pickup_point_id int, data_at timestamptz, posting_rules int, stored_now boolean
 ) LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan

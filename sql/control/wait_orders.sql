@@ -4,7 +4,7 @@
 -- Locks: the orders, in the order of `ids`. The row locks order this with store_callbacks: a callback that is
 -- not seen here is stored after the caller's commit and finds the order's job.
 -- Planner: see accept_orders.
-CREATE OR REPLACE FUNCTION control.wait_orders(
+CREATE OR REPLACE FUNCTION wait_orders(
     ids int[], tries int[], starts timestamptz[], externals timestamptz[], reasons text[], states smallint[]
 ) RETURNS SETOF int LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan

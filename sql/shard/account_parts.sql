@@ -10,7 +10,7 @@
 --   closing balances.
 -- - Locks: the gate, shared (see create_event_months). STABLE: all parts are of the caller's snapshot.
 -- - Planner: one generic plan per connection, with nested loops; see write_events.
-CREATE OR REPLACE FUNCTION shard.account_parts(
+CREATE OR REPLACE FUNCTION account_parts(
     account bigint, wanted_type text, wanted_attributes text, wanted_interval text,
     year timestamptz, month timestamptz, day timestamptz, cut_off timestamptz, at timestamptz, most_lag bigint,
     by_tuple boolean

@@ -8,7 +8,7 @@
 --   that reason.
 -- - Both sums are of one snapshot. One round trip. Locks: the gate, shared (see create_event_months).
 -- - Planner: one generic plan per connection, with index lookups and nested loops; see write_events.
-CREATE OR REPLACE FUNCTION shard.account_totals(
+CREATE OR REPLACE FUNCTION account_totals(
     account bigint, wanted_type text, wanted_attributes text, wanted_interval text,
     year timestamptz, month timestamptz, day timestamptz, cut_off timestamptz, at timestamptz, most_lag bigint,
     since_year timestamptz, since_month timestamptz, since_day timestamptz, since_cut_off timestamptz, since_at timestamptz,

@@ -14,7 +14,7 @@
 --   the gate and the locks of ATTACH PARTITION, with a lock_timeout of 40 ms, because readers and writers
 --   queue behind the request; 30 tries, 20 to 60 ms apart.
 -- - Errors: 55P03 (lock_not_available) after the last try.
-CREATE OR REPLACE FUNCTION shard.create_event_months(months timestamptz[], sharing boolean) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION create_event_months(months timestamptz[], sharing boolean) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     many CONSTANT int := 160;
     patience text := current_setting('lock_timeout');

@@ -13,7 +13,7 @@
 --   them.
 -- - DETACH CONCURRENTLY instead would hide the month's rows, and fail inserts into it, until the oldest
 --   reader has ended; and after an interruption until the detach is finalized.
-CREATE OR REPLACE FUNCTION shard.drop_event_month(
+CREATE OR REPLACE FUNCTION drop_event_month(
     month timestamptz, types text[], attribute_lists text[], intervals text[], tries int
 ) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE

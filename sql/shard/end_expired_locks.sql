@@ -1,7 +1,7 @@
 -- Ends the expired locks of a key. A grant that its caller has not received (`heard`) goes back to the queue
 -- instead, to be called for again. Locks that a transaction is writing under stay held (SKIP LOCKED).
 -- The caller holds the key's advisory lock (take_turn).
-CREATE OR REPLACE FUNCTION shard.end_expired_locks(p_key uuid) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION end_expired_locks(p_key uuid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     moment timestamptz := clock_timestamp();
 BEGIN

@@ -2,7 +2,7 @@
 -- Result: 'granted' (with the new expiry), 'ended' or 'unknown'; except for the last, also 'won' and 'next'
 -- rows of the key.
 -- Locks: the key's advisory lock first. Planner: see take_lock.
-CREATE OR REPLACE FUNCTION shard.extend_lock(p_lock_id uuid, p_ttl_ms bigint, p_process uuid)
+CREATE OR REPLACE FUNCTION extend_lock(p_lock_id uuid, p_ttl_ms bigint, p_process uuid)
 RETURNS SETOF shard.lock_news LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     mine shard.locks;

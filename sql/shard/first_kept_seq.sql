@@ -1,6 +1,6 @@
 -- The first number of the first batch that begins after `after` and still has events; NULL if there is none.
 -- Locks: the gate, shared (see create_event_months). Planner: see numbered_events.
-CREATE OR REPLACE FUNCTION shard.first_kept_seq(after bigint) RETURNS bigint STABLE LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION first_kept_seq(after bigint) RETURNS bigint STABLE LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN

@@ -7,7 +7,7 @@
 -- - Result: true; false, without a change, if a watermark is not at `expected`; NULL if the lease is lost.
 -- - Locks: the lease row (FOR SHARE), groupings by id, attribute sets by id, aggregates by key (sorted by the
 --   caller).
-CREATE OR REPLACE FUNCTION shard.fold_aggregates(
+CREATE OR REPLACE FUNCTION fold_aggregates(
     lease bigint, held_epoch bigint, folded int[], expected bigint, upto bigint,
     new_tuple_ids bigint[], new_tuple_canonicals text[], new_tuple_attributes text[],
     accounts bigint[], groups int[], levels text[], periods timestamptz[], group_ids bigint[], debits text[], credits text[], counts bigint[]

@@ -2,7 +2,7 @@
 -- immediately ('won' row). A waiter of another process is notified (channel `ledger_locks`, payload: the lock
 -- id), and its grant lasts two seconds at most until the caller calls again.
 -- The caller holds the key's advisory lock (take_turn).
-CREATE OR REPLACE FUNCTION shard.grant_locks(p_key uuid, p_process uuid) RETURNS SETOF shard.lock_news LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION grant_locks(p_key uuid, p_process uuid) RETURNS SETOF shard.lock_news LANGUAGE plpgsql AS $$
 DECLARE
     winner shard.locks;
     own boolean;

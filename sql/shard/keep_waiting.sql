@@ -6,7 +6,7 @@
 --   key; they are marked by one call (`left_at`) and deleted by a later one. Deletes processes without a
 --   heartbeat for an hour.
 -- - Locks: no advisory lock; rows of `locks` with SKIP LOCKED. Planner: see take_lock.
-CREATE OR REPLACE FUNCTION shard.keep_waiting(p_process uuid, p_lock_ids uuid[], p_forget boolean)
+CREATE OR REPLACE FUNCTION keep_waiting(p_process uuid, p_lock_ids uuid[], p_forget boolean)
 RETURNS SETOF shard.lock_news LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     moment timestamptz;

@@ -3,7 +3,7 @@
 -- caller.
 -- Result: 'won' and 'next' rows.
 -- Locks: the key's advisory lock first. Planner: see take_lock.
-CREATE OR REPLACE FUNCTION shard.leave_lock(p_lock_id uuid, p_attempt uuid, p_process uuid, p_key uuid)
+CREATE OR REPLACE FUNCTION leave_lock(p_lock_id uuid, p_attempt uuid, p_process uuid, p_key uuid)
 RETURNS SETOF shard.lock_news LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     PERFORM shard.take_turn(p_key);

@@ -1,7 +1,7 @@
 -- A page of an account's events with `since` <= dt < `before`, ordered by (dt, event_id): at most `most`
 -- events after (`after_dt`, `after_id`), or from the start if `after_dt` is NULL. `auxiliary` is the
 -- canonical attribute set. Locks: the gate, shared (see create_event_months).
-CREATE OR REPLACE FUNCTION shard.list_events(
+CREATE OR REPLACE FUNCTION list_events(
     account bigint, since timestamptz, before timestamptz, after_dt timestamptz, after_id text, most bigint
 ) RETURNS TABLE (dt timestamptz, event_id text, auxiliary text, debit numeric, credit numeric, info text) STABLE LANGUAGE plpgsql AS $$
 #variable_conflict use_column

@@ -1,5 +1,5 @@
 -- Whether the held locks of a key conflict with a further lock. An expired lock counts until it is ended.
-CREATE OR REPLACE FUNCTION shard.lock_is_held(p_key uuid, p_exclusive boolean) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION lock_is_held(p_key uuid, p_exclusive boolean) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     held boolean;
 BEGIN

@@ -1,6 +1,6 @@
 -- When the key needs the next hand-over, as a 'next' row: `wait_ms` until the earliest expiry, or 0 if the
 -- first waiter could have the lock now. No row if there is no waiter.
-CREATE OR REPLACE FUNCTION shard.lock_outlook(p_key uuid) RETURNS SETOF shard.lock_news LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION lock_outlook(p_key uuid) RETURNS SETOF shard.lock_news LANGUAGE plpgsql AS $$
 DECLARE
     first shard.locks := shard.next_in_line(p_key);
     next_expiry timestamptz;

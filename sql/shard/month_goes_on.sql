@@ -1,7 +1,7 @@
 -- Whether the partition that contains `month` has events with numbers above `since`. Also called under an
 -- ACCESS EXCLUSIVE lock of `events`, so it must be fast: it reads only the batches above `since`, and by
 -- index only the events of those whose time range overlaps. Planner: index lookups and nested loops only.
-CREATE OR REPLACE FUNCTION shard.month_goes_on(month timestamptz, since bigint) RETURNS boolean LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION month_goes_on(month timestamptz, since bigint) RETURNS boolean LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     range record;

@@ -1,5 +1,5 @@
 -- Whether the partition that contains `month` has events without a number yet. Planner: see month_goes_on.
-CREATE OR REPLACE FUNCTION shard.month_has_unnumbered(month timestamptz) RETURNS boolean LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION month_has_unnumbered(month timestamptz) RETURNS boolean LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     range record;

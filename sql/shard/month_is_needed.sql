@@ -2,7 +2,7 @@
 -- aggregated (`aggregated`; NULL if the month has events without numbers). The arrays are the configured
 -- groupings, as in `groupings`. If a grouping is below `least_aggregated`, it is new, and its events are not
 -- checked.
-CREATE OR REPLACE FUNCTION shard.month_is_needed(
+CREATE OR REPLACE FUNCTION month_is_needed(
     month timestamptz, types text[], attribute_lists text[], intervals text[], least_aggregated bigint,
     OUT why text, OUT aggregated bigint
 ) LANGUAGE plpgsql AS $$

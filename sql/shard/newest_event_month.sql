@@ -1,6 +1,6 @@
 -- The first month of the latest partition that has events; NULL if none has. It bounds the clock for
 -- retention: that more than a month has passed since then is known from the clock only, which may be wrong.
-CREATE OR REPLACE FUNCTION shard.newest_event_month() RETURNS timestamptz LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION newest_event_month() RETURNS timestamptz LANGUAGE plpgsql AS $$
 DECLARE
     range record;
     has_events boolean;

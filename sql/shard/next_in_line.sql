@@ -1,5 +1,5 @@
 -- The first waiter of a key whose process is alive, or NULLs.
-CREATE OR REPLACE FUNCTION shard.next_in_line(p_key uuid) RETURNS shard.locks LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION next_in_line(p_key uuid) RETURNS shard.locks LANGUAGE plpgsql AS $$
 DECLARE
     moment timestamptz := clock_timestamp();
     first shard.locks;

@@ -2,7 +2,7 @@
 -- effect if nothing was ever dropped.
 -- Locks: the row of `horizon` first, which waits for a drop in progress; then the gate, shared. In the other
 -- order the wait would block the creation of partitions.
-CREATE OR REPLACE FUNCTION shard.note_dropped_events() RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION note_dropped_events() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM shard.horizon FOR UPDATE;
     UPDATE shard.horizon h SET dropped_seq = k.dropped_seq

@@ -1,5 +1,5 @@
 -- Trigger function: after a drop, numbers up to the last one may have gaps (`event_gaps.upto`).
-CREATE OR REPLACE FUNCTION shard.note_gaps() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION note_gaps() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE shard.event_gaps SET upto = last_seq FROM shard.sequence;
     RETURN NULL;

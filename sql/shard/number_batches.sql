@@ -2,7 +2,7 @@
 -- number of batches and the last assigned number; NULLs, without a change, if the lease is lost. Only
 -- committed batches are visible, so a number is never assigned below one that was already read.
 -- Locks: the lease row (FOR SHARE), then the row of `sequence`, which serializes numbering.
-CREATE OR REPLACE FUNCTION shard.number_batches(lease bigint, held_epoch bigint, most int, OUT numbered int, OUT last bigint)
+CREATE OR REPLACE FUNCTION number_batches(lease bigint, held_epoch bigint, most int, OUT numbered int, OUT last bigint)
 LANGUAGE plpgsql AS $$
 DECLARE
     base bigint;

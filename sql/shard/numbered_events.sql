@@ -9,7 +9,7 @@
 --   The first may begin before the page, the last may end after it.
 -- - Locks: the gate, shared (see create_event_months).
 -- - Planner: one generic plan per connection, with index lookups and nested loops; see write_events.
-CREATE OR REPLACE FUNCTION shard.numbered_events(after bigint, span bigint, most bigint) RETURNS TABLE (
+CREATE OR REPLACE FUNCTION numbered_events(after bigint, span bigint, most bigint) RETURNS TABLE (
     seq bigint, type_name text, key text, auxiliary text, event_id text, dt timestamptz, debit numeric, credit numeric, info text
 ) STABLE LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan

@@ -4,7 +4,7 @@
 -- - Result: each row has the last number of the batches (`last_seq`). One row without an account if all their
 --   events were dropped; no row if there is no batch. `debit` and `credit` are in units of 10^-9.
 -- - STABLE plpgsql, locks and planner settings as in numbered_events.
-CREATE OR REPLACE FUNCTION shard.numbered_sums(after bigint, upto bigint, most bigint) RETURNS TABLE (
+CREATE OR REPLACE FUNCTION numbered_sums(after bigint, upto bigint, most bigint) RETURNS TABLE (
     last_seq bigint, type_name text, account bigint, tuple text, hour timestamptz, debit text, credit text, events bigint
 ) STABLE LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan

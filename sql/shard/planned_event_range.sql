@@ -3,7 +3,7 @@
 -- A month within three years of now, or any month unless `may_share`, gets its own partition. For other
 -- months the rest of the decade, between the taken ranges, shares one: with one per month a call with events
 -- of 1,560 months failed for ever, and beyond about a thousand partitions no more could be attached.
-CREATE OR REPLACE FUNCTION shard.planned_event_range(
+CREATE OR REPLACE FUNCTION planned_event_range(
     month timestamptz, may_share boolean, firsts timestamptz[], uptos timestamptz[], OUT first timestamptz, OUT upto timestamptz
 ) STABLE LANGUAGE plpgsql AS $$
 DECLARE

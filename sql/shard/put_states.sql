@@ -6,7 +6,7 @@
 --   whether that is the put's own, made now or by an earlier call. A put that fails does not undo the others:
 --   the caller rolls back.
 -- - Locks: the states' rows, sorted by key.
-CREATE OR REPLACE FUNCTION shard.put_states(
+CREATE OR REPLACE FUNCTION put_states(
     keys uuid[], types text[], attributes text[], states text[], contents uuid[], expected_versions bigint[]
 ) RETURNS TABLE (place int, now_version bigint, done boolean) LANGUAGE plpgsql AS $$
 DECLARE

@@ -3,7 +3,7 @@
 -- Result: 'released', 'ended' (before this call), 'unknown', or 'busy' if a transaction is writing under the
 -- lock; except for the last two, also 'won' and 'next' rows of the key.
 -- Locks: the key's advisory lock first; the lock's row is not waited for. Planner: see take_lock.
-CREATE OR REPLACE FUNCTION shard.release_lock(p_lock_id uuid, p_attempt uuid, p_process uuid)
+CREATE OR REPLACE FUNCTION release_lock(p_lock_id uuid, p_attempt uuid, p_process uuid)
 RETURNS SETOF shard.lock_news LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     mine shard.locks;

@@ -2,7 +2,7 @@
 -- 'queued', 'ended', or 'locked' if the call does not wait (then it leaves the queue); also 'won' and 'next'
 -- rows. The latest of several callers with one request id may give up first: the place stays for the others.
 -- The caller holds the key's advisory lock (take_turn).
-CREATE OR REPLACE FUNCTION shard.retake_lock(mine shard.locks, p_attempt uuid, p_process uuid, p_waits boolean)
+CREATE OR REPLACE FUNCTION retake_lock(mine shard.locks, p_attempt uuid, p_process uuid, p_waits boolean)
 RETURNS SETOF shard.lock_news LANGUAGE plpgsql AS $$
 DECLARE
     kept boolean;

@@ -9,7 +9,7 @@
 -- - Cost: a direct grant also deletes up to four locks that ended more than a day ago.
 -- - Planner: sequential scans are disabled in the lock functions, because their plans are cached and may be
 --   made while the tables are empty.
-CREATE OR REPLACE FUNCTION shard.take_lock(
+CREATE OR REPLACE FUNCTION take_lock(
     p_lock_id uuid, p_attempt uuid, p_process uuid, p_key uuid, p_type text, p_attributes text,
     p_exclusive boolean, p_ttl_ms bigint, p_waits boolean, p_owner text, p_request_id text
 ) RETURNS SETOF shard.lock_news LANGUAGE plpgsql SET enable_seqscan = off AS $$

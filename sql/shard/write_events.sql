@@ -12,7 +12,7 @@
 --   has no partition.
 -- - Planner: one generic plan per connection, with index lookups and nested loops only. A plan made while the
 --   tables are small would read them sequentially, and stay cached while they grow.
-CREATE OR REPLACE FUNCTION shard.write_events(
+CREATE OR REPLACE FUNCTION write_events(
     keys uuid[], key_contents uuid[], key_events int[],
     parts int[], dts timestamptz[], account_ids bigint[], tuple_ids bigint[], event_ids text[],
     debits numeric[], credits numeric[], infos text[],

@@ -1,7 +1,7 @@
 //! The SQL functions of one database role: a file each in `sql/<role>`, installed by content hash.
 //!
-//! - Shape: a file defines one function `<role>.<name>` and the triggers that call it, by `CREATE OR REPLACE`. All names in
-//!   it are qualified by the role, which stands for the schema where the role's tables are: nothing depends on `search_path`.
+//! - Shape: a file defines one function, named as the file, and the triggers that call it, by `CREATE OR REPLACE`. All names
+//!   in it are qualified by the role, which stands for the schema of the role's tables: nothing depends on `search_path`.
 //! - Promise: `installed_functions` names what was installed. A program installs what differs from its own files, unless a
 //!   newer program installed it. So a function's signature and meaning must suit older programs too; a function that
 //!   changes either gets a new name.
@@ -62,8 +62,11 @@ impl FunctionSet {
         check_schema_name(&schema)?;
         // Functions call each other: a body is checked when it runs first, and by the tests.
         let mut script = "SET LOCAL check_function_bodies = off;\n".to_owned();
-        for (_, text) in self.files.iter().filter(|(name, _)| pending.contains(name)) {
-            script.push_str(&qualify(text, self.role, &schema));
+        for (name, text) in self.files.iter().filter(|(name, _)| pending.contains(name)) {
+            let definition = format!("CREATE OR REPLACE FUNCTION {name}(");
+            let qualified = format!("CREATE OR REPLACE FUNCTION {}.{name}(", self.role);
+            let text = text.replacen(&definition, &qualified, 1);
+            script.push_str(&qualify(&text, self.role, &schema));
         }
         sqlx::raw_sql(AssertSqlSafe(script)).execute(&mut *connection).await?;
         let hashes = self.files.iter().filter(|(name, _)| pending.contains(name));
@@ -170,7 +173,7 @@ mod tests {
         for (role, files) in [("control", CONTROL_FUNCTIONS), ("shard", SHARD_FUNCTIONS)] {
             assert!(files.len() > 20, "{role}: {}", files.len());
             for (name, text) in files {
-                let start = format!("CREATE OR REPLACE FUNCTION {role}.{name}(");
+                let start = format!("CREATE OR REPLACE FUNCTION {name}(");
                 assert_eq!(text.matches("CREATE OR REPLACE FUNCTION").count(), 1, "{role}/{name}");
                 assert!(text.contains(&start), "{role}/{name}");
                 for setting in ["search_path", "current_schema"] {
