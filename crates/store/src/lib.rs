@@ -26,6 +26,7 @@ pub mod panics;
 mod pool;
 mod second_connection;
 mod session;
+mod statement;
 mod subscriber;
 pub mod testing;
 mod text;
@@ -53,8 +54,11 @@ pub use outage::Outage;
 pub use own_connection::{ConnectionGeneration, OwnConnection};
 pub use sqlx::postgres::PgConnectOptions;
 pub use sqlx::{PgConnection, PgPool};
+pub use statement::{PgStatement, StatementTarget, statement};
 pub use subscriber::{ChannelSubscriber, ChannelWakeup, PgNotification};
 pub use text::to_storable_text;
-pub use transaction::{run_refusable_statement, run_refusable_tx, run_statement, run_tx};
+pub use transaction::{
+    PgTransaction, run_refusable_statement, run_refusable_tx, run_statement, run_tx, transaction,
+};
 pub use url::parse_database_url;
 pub use writable::{read_only_reason, wait_until_writable};

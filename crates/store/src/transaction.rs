@@ -52,7 +52,8 @@ where
     spawn_operation(
         pool,
         operation.into(),
-        work,
+        (),
+        move |connection, ()| work(connection),
         OperationOptions { in_transaction: false, is_refusal: |_| false },
     )
     .await
@@ -67,7 +68,8 @@ where
     spawn_operation(
         pool,
         operation.into(),
-        work,
+        (),
+        move |connection, ()| work(connection),
         OperationOptions { in_transaction: true, is_refusal: |_| false },
     )
     .await
@@ -88,7 +90,8 @@ where
     spawn_operation(
         pool,
         operation.into(),
-        work,
+        (),
+        move |connection, ()| work(connection),
         OperationOptions { in_transaction: false, is_refusal },
     )
     .await
@@ -109,10 +112,56 @@ where
     spawn_operation(
         pool,
         operation.into(),
-        work,
+        (),
+        move |connection, ()| work(connection),
         OperationOptions { in_transaction: true, is_refusal },
     )
     .await
+}
+
+/// A transaction with the arguments that it reads; see [`transaction`].
+#[must_use = "a transaction does nothing until it is run"]
+pub struct PgTransaction<A> {
+    operation: PgOperation,
+    arguments: A,
+}
+
+/// A named transaction that reads `arguments`: an attempt borrows them, so nothing is cloned when it
+/// is repeated.
+pub fn transaction<A>(operation: impl Into<PgOperation>, arguments: A) -> PgTransaction<A> {
+    PgTransaction { operation: operation.into(), arguments }
+}
+
+impl<A: Send + Sync + 'static> PgTransaction<A> {
+    /// Like [`run_tx`].
+    pub async fn run<T, F>(self, pool: &PgPool, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut PgConnection, &'c A) -> BoxFuture<'c, Result<T>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.run_refusable(pool, |_| false, work).await
+    }
+
+    /// Like [`run_refusable_tx`].
+    pub async fn run_refusable<T, F>(
+        self,
+        pool: &PgPool,
+        is_refusal: fn(&T) -> bool,
+        work: F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut PgConnection, &'c A) -> BoxFuture<'c, Result<T>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let options = OperationOptions { in_transaction: true, is_refusal };
+        spawn_operation(pool, self.operation, self.arguments, work, options).await
+    }
 }
 
 /// Mode of an operation.
@@ -129,39 +178,43 @@ struct OperationAttempt<T> {
     may_be_committed: bool,
 }
 
-async fn spawn_operation<T, F>(
+async fn spawn_operation<T, A, F>(
     pool: &PgPool,
     operation: PgOperation,
+    arguments: A,
     work: F,
     options: OperationOptions<T>,
 ) -> Result<T>
 where
     T: Send + 'static,
-    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    A: Send + Sync + 'static,
+    F: for<'c> Fn(&'c mut PgConnection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
 {
     second_connection::check_not_held(pool, operation.name());
     let pool = pool.clone();
     tokio::spawn(crate::panics::contain_panic(async move {
-        retry_operation(&pool, operation, work, options).await
+        retry_operation(&pool, operation, &arguments, work, options).await
     }))
     .await
     .map_err(|_| Error::Abandoned)?
 }
 
-async fn retry_operation<T, F>(
+async fn retry_operation<T, A, F>(
     pool: &PgPool,
     operation: PgOperation,
+    arguments: &A,
     work: F,
     options: OperationOptions<T>,
 ) -> Result<T>
 where
-    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
+    F: for<'c> Fn(&'c mut PgConnection, &'c A) -> BoxFuture<'c, Result<T>>,
 {
     let (started, name) = (Instant::now(), operation.name());
     let mut wait = FIRST_RETRY_WAIT;
     let mut may_be_committed = false;
     for attempt in 1.. {
-        let result = attempt_operation(pool, operation, &work, options.in_transaction).await;
+        let result =
+            attempt_operation(pool, operation, arguments, &work, options.in_transaction).await;
         match result.outcome {
             Err(error) if error.is_transient() && started.elapsed() < RETRY_TIMEOUT => {
                 may_be_committed |= result.may_be_committed;
@@ -185,14 +238,15 @@ where
     Err(Error::Abandoned)
 }
 
-async fn attempt_operation<T, F>(
+async fn attempt_operation<T, A, F>(
     pool: &PgPool,
     operation: PgOperation,
+    arguments: &A,
     work: &F,
     transaction: bool,
 ) -> OperationAttempt<T>
 where
-    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
+    F: for<'c> Fn(&'c mut PgConnection, &'c A) -> BoxFuture<'c, Result<T>>,
 {
     let _permit = match operation.is_expensive().then(|| expensive_permits_of(pool)) {
         Some(places) => match places.acquire().await {
@@ -210,7 +264,7 @@ where
     let deadline = operation.answer_timeout(transaction);
     let worked = second_connection::while_held(
         pool,
-        attempt_within_timeout(&mut connection, operation, work, transaction),
+        attempt_within_timeout(&mut connection, operation, arguments, work, transaction),
     );
     let Ok(result) = timeout(deadline, worked).await else {
         discard_connection(connection);
@@ -251,22 +305,23 @@ fn no_answer_error(operation: PgOperation, deadline: Duration) -> Error {
 }
 
 /// Raises the server's timeouts to the operation's for its duration.
-async fn attempt_within_timeout<T, F>(
+async fn attempt_within_timeout<T, A, F>(
     connection: &mut PgConnection,
     operation: PgOperation,
+    arguments: &A,
     work: &F,
     transaction: bool,
 ) -> OperationAttempt<T>
 where
-    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
+    F: for<'c> Fn(&'c mut PgConnection, &'c A) -> BoxFuture<'c, Result<T>>,
 {
     let Some(limit) = operation.server_timeout() else {
-        return attempt_work(connection, work, transaction).await;
+        return attempt_work(connection, arguments, work, transaction).await;
     };
     if let Err(error) = set_session_timeouts(connection, limit, limit).await {
         return OperationAttempt { outcome: Err(error), may_be_committed: false };
     }
-    let done = attempt_work(connection, work, transaction).await;
+    let done = attempt_work(connection, arguments, work, transaction).await;
     // The work's outcome stands; a broken connection is detected when it is returned.
     let _ = set_session_timeouts(connection, STATEMENT_TIMEOUT, IDLE_IN_TRANSACTION_TIMEOUT).await;
     done
@@ -289,22 +344,23 @@ async fn set_session_timeouts(
     Ok(())
 }
 
-async fn attempt_work<T, F>(
+async fn attempt_work<T, A, F>(
     connection: &mut PgConnection,
+    arguments: &A,
     work: &F,
     transaction: bool,
 ) -> OperationAttempt<T>
 where
-    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
+    F: for<'c> Fn(&'c mut PgConnection, &'c A) -> BoxFuture<'c, Result<T>>,
 {
     if !transaction {
-        let outcome = work(connection).await;
+        let outcome = work(connection, arguments).await;
         let may_be_committed = outcome.as_ref().is_err_and(Error::leaves_outcome_unknown);
         return OperationAttempt { outcome, may_be_committed };
     }
     let worked = async {
         let mut tx = connection.begin().await?;
-        let value = work(&mut tx).await?;
+        let value = work(&mut tx, arguments).await?;
         Ok((tx, value))
     };
     match worked.await {
