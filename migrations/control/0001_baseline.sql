@@ -403,6 +403,9 @@ CREATE INDEX task_effects_by_task ON task_effects (task_id);
 
 -- The lane of jobs that are enqueued while no process works on the queue.
 INSERT INTO leases (class, name, owner, expires_at) VALUES ('lane/actions', 'unclaimed', gen_random_uuid(), '-infinity');
+-- With wal_level = minimal, Postgres (15) writes no WAL for a sequence in the transaction that creates it, but counts the 32
+-- numbers that nextval() has logged in advance as logged: after a crash it would give the same ids again. setval() resets that count.
+SELECT setval(pg_get_serial_sequence('leases', 'lease_id'), 1);
 
 
 -- Events -----------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,11 @@ from processes import run_command
 from waiting import wait_until
 
 
+def other_pickup(order_id: int) -> tuple[int, int]:
+    """Other data for the same storage, and so for the same shard key."""
+    return (first_data(order_id)[0], other_data(order_id)[1])
+
+
 class Restorable:
     """A control database and a ledger of one shard, apart; the first can be put back."""
 
@@ -69,20 +74,33 @@ def test_an_order_gets_the_data_that_it_was_posted_with(platform):
     world.postgres.dump("control", world.copy)
     assert all(answer.is_processed for answer in world.process(range(1, 4)))
     world.put_back()
-    manager.data = other_data  # it has forgotten what it gave
+    manager.data = other_pickup  # it has forgotten what it gave
     client = platform.client(world.service)
     answers = client.process([(n, 1) for n in range(1, 4)], timeout=3)
     assert not any(answer.is_processed for answer in answers)
     assert "CONFLICT" in client.get(1).last_error
     shown = world.reconcile()
     assert shown["dry_run"] and {order["difference"] for order in shown["orders"]} == {"posted_otherwise"}, shown
-    assert client.get(1).storage_id == other_data(1)[0], "a dry run changes nothing"
+    assert client.get(1).pickup_point_id == other_pickup(1)[1], "a dry run changes nothing"
     assert world.reconcile("--apply")["put_right"] == 3
     for order_id in range(1, 4):
         order = client.wait_state(order_id, FINISHED, 20)
         assert (order.storage_id, order.pickup_point_id) == first_data(order_id)
     assert world.posted() == 6
     assert world.reconcile()["differ"] == 0
+
+
+def test_data_of_another_storage_is_a_second_posting_which_the_check_names(platform):
+    """Idempotency ends at the shard key, however many shards there are."""
+    manager = platform.foreign_data_manager()
+    world = Restorable(platform)
+    world.postgres.dump("control", world.copy)
+    assert all(answer.is_processed for answer in world.process(range(1, 4)))
+    world.put_back()
+    manager.data = other_data
+    assert all(answer.is_processed for answer in world.process(range(1, 4)))
+    done = world.service.command_line("ledger", "check", *world.flags, timeout=60)
+    assert done.returncode == 1 and done.stdout.count("repeated_id: event ") == world.posted() // 2, done.stdout
 
 
 def test_what_an_older_ledger_lacks_is_posted_again(platform):

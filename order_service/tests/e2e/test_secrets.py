@@ -73,5 +73,9 @@ def test_a_database_url_may_be_in_a_file_that_is_closed_to_others(platform):
     both = run_command([DATA_MANAGER_BIN, "--database-url-file", file, "--database-url", postgres.url("given")])
     assert both.returncode == 2 and "--database-url-file" in both.stderr
     platform.data_manager("--database-url-file", file).stop()
+    another = platform.order_service(start=False).command_line("migrate", "--database-url-file", file, "--dry-run")
+    assert another.returncode == 1 and "of another program" in another.stderr and "postgres://" not in another.stderr
+    postgres.psql("CREATE DATABASE control", "postgres")
+    file.write_text(postgres.url("control") + "\n")
     migrated = platform.order_service(start=False).command_line("migrate", "--database-url-file", file, "--dry-run")
     assert migrated.returncode == 0, migrated.stderr

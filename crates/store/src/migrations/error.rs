@@ -41,9 +41,9 @@ pub enum MigrationError {
     },
     /// A migration was applied with other contents than this program has.
     #[error(
-        "migration {version} of the {role} database is not this program's: the database was made by a development \
-         version before 0.2.0, and such databases cannot be upgraded. Start with a new one (an embedded cluster: \
-         another --data-dir; else an empty database), or go on with the program that made it"
+        "migration {version} of the {role} database is not this program's: this is a database of another program, or of a \
+         development version before 0.2.0, which cannot be upgraded. Start with a new one (an embedded cluster: another \
+         --data-dir; else an empty database), or go on with the program that made it"
     )]
     Diverged {
         /// The database role.
