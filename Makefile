@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 # With `make -j` two cargo builds would only wait for, and slow down, one another.
 .NOTPARALLEL:
-.PHONY: help run test unit e2e chaos fault-matrix mutants build bench bench-quick bench-long lint fmt clean
+.PHONY: help run test test-long unit e2e e2e-long chaos fault-matrix mutants build bench bench-quick bench-long lint fmt clean
 
 # The folders' Makefiles run elsewhere: a relative path must mean the same to them.
 ifneq ($(CARGO_TARGET_DIR),)
@@ -18,10 +18,12 @@ help: ## this list
 run: ## install what is missing, build, start everything, process a first batch, serve until Ctrl-C
 	@scripts/run-without-docker.sh
 
-test: ## the whole suite: cargo test, then the end-to-end tests; nothing to start by hand
+test: ## cargo test, then the end-to-end tests that take less than ten seconds each; nothing to start by hand
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory e2e
-	@echo "make test: all passed: $$(cat target/unit-summary.txt); end to end: pytest's two closing lines above"
+	@echo "make test: all passed: $$(cat target/unit-summary.txt); end to end: pytest's closing line above"
+
+test-long: e2e-long ## the other end-to-end tests: kills, outages, fuzzing, SQS, and what measures time; 15 minutes
 
 unit: ## cargo test of the whole workspace
 	@scripts/init-repo.sh --test
@@ -33,8 +35,11 @@ unit: ## cargo test of the whole workspace
 	    END { printf "cargo test: %d passed, %d failed, %d ignored in %d runs\n", passed, failed, ignored, runs }' \
 	    target/unit-tests.log | tee target/unit-summary.txt
 
-e2e: ## build both programs and run the end-to-end tests against the real binaries
+e2e: ## build both programs as `make run` does and run the end-to-end tests of `make test` against them
 	@scripts/local-test-script.sh
+
+e2e-long:
+	@scripts/local-test-script.sh --long
 
 chaos: ## faults at random under load for CHAOS_MINUTES (10), then the invariants; CHAOS_SEED; kept in bench/results
 	@scripts/chaos.sh

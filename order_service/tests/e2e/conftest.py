@@ -18,8 +18,13 @@ def pytest_sessionstart(session):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Run side by side (`-n`), tests that share their module's platform stay together; all others may go anywhere."""
+    """Run side by side (`-n`), tests that share their module's platform stay together; all others may go anywhere.
+
+    A test that needs the SQS emulator needs programs that have the engine for it.
+    """
     for item in items:
+        if "sqs" in item.fixturenames:
+            item.add_marker(pytest.mark.full)
         if "module_platform" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 

@@ -68,6 +68,7 @@ def abort_calls(client, history: History, first_id: int, calls: int) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_two_thousand_aborts(platform):
     manager = platform.data_manager()
     service = platform.order_service()

@@ -5,6 +5,8 @@ import json
 import random
 import time
 
+import pytest
+
 from boto_integration import Running, Watched
 from configurator_client import ConfiguratorClient
 from sqs_emulator import CREDENTIALS, SqsEmulator
@@ -24,6 +26,7 @@ def template() -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.long
 def test_each_block_is_carried_out_once_whatever_is_killed(platform):
     emulator = SqsEmulator()
     platform.closing(emulator.close)

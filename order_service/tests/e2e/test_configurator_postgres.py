@@ -176,6 +176,7 @@ def test_a_template_sets_an_action_config_whose_task_runs_another_template(confi
     assert configurator.call("GET", "/api/v1/action_configs/run-started")[0] == 404
 
 
+@pytest.mark.long
 def test_runs_of_one_template_that_events_start_at_once_wait_for_their_turn(configurator):
     """Four runs of 6 s each: the last one waits longer than five attempts would take."""
     nobody = "blocks: [{name: a, type: integration, integration: nobody.does, block_timeout: 6}]"

@@ -87,6 +87,7 @@ def test_a_message_that_is_larger_than_its_queue_takes_fails_its_block_at_once(p
     assert status == 422 and error["code"] == "TOO_LARGE" and "1024" in error["args"]["reason"], answer
 
 
+@pytest.mark.long
 def test_an_sqs_that_is_away_is_said_once_and_when_it_is_back(platform, sqs):
     """Stopped for a while, it answers nobody; the log has a line for each queue, not two a second."""
     away = SqsProxy(sqs.port)
@@ -146,6 +147,7 @@ class SqsProxy:
         self._server.server_close()
 
 
+@pytest.mark.long
 def test_temporary_keys_are_used_and_read_again_when_they_change(platform, sqs):
     away = SqsProxy(sqs.port)
     platform.closing(away.close)

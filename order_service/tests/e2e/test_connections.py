@@ -45,6 +45,7 @@ def refused_at_start(platform, url: str, *flags) -> str:
     return done.stderr
 
 
+@pytest.mark.long
 def test_connections_that_all_go_silent_are_replaced(platform, server):
     way = SilentWay(server.port)
     platform.closing(way.stop)
@@ -72,6 +73,7 @@ def test_connections_that_all_go_silent_are_replaced(platform, server):
     assert expired == "0", f"{expired} leases expired"
 
 
+@pytest.mark.long
 def test_a_database_that_takes_nothing_shows_in_readyz(platform, server):
     way = SilentWay(server.port)
     platform.closing(way.stop)

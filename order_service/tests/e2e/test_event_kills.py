@@ -75,6 +75,7 @@ def test_three_hundred_events_of_sixteen_clients_start_one_task_for_each_config(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_the_same_under_ten_kills(platform):
     service = Roles(platform, "http,tasks")
     client = platform.ledger_client(service)
@@ -104,6 +105,7 @@ def test_the_same_under_ten_kills(platform):
 
 
 @pytest.mark.parametrize("point", ["action_events_written", "action_tasks_enqueued", "task_begun", "task_done", "task_ended"])
+@pytest.mark.long
 def test_dying_at_any_point_loses_and_doubles_nothing(platform, point):
     service = Roles(platform, "http,tasks", start=False, debug=True)
     service.start()

@@ -47,6 +47,7 @@ def leaves_exact_files(point: str, count: int) -> None:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.long
 def test_dying_anywhere_leaves_exact_files(debug_build):
     """All points, six platforms at a time: most of each case is waiting for the dead process's leases to run out."""
     with ThreadPoolExecutor(6) as pool:
@@ -55,6 +56,7 @@ def test_dying_anywhere_leaves_exact_files(debug_build):
     assert not failed, failed
 
 
+@pytest.mark.long
 def test_verify_names_a_row_that_was_changed_behind_the_services_back(platform):
     service = platform.order_service()
     ledger = platform.ledger_client(service)
@@ -93,6 +95,7 @@ def test_a_damaged_line_is_named_by_file_line_and_the_number_before_it(platform)
     assert "line 1 column" not in done.stderr
 
 
+@pytest.mark.long
 def test_without_an_engine_nothing_is_exported_and_a_wrong_one_is_refused(platform):
     service = platform.order_service("--export-engine", "none")
     ledger = platform.ledger_client(service)

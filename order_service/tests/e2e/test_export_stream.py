@@ -48,6 +48,7 @@ def to(server) -> tuple:
     return "--export-engine", "nats", "--nats-url", server.url
 
 
+@pytest.mark.long
 def test_a_broker_killed_under_load_and_away_for_longer_than_it_remembers(platform, server):
     service = platform.order_service(*to(server))
     ledger = platform.ledger_client(service)
@@ -80,6 +81,7 @@ def leaves_an_exact_stream(point: str, count: int) -> None:
         platform.close()
 
 
+@pytest.mark.long
 def test_dying_between_publishing_and_recording_leaves_an_exact_stream(debug_build):
     with ThreadPoolExecutor(4) as pool:
         cases = {point: pool.submit(leaves_an_exact_stream, *point) for point in POINTS}
@@ -87,6 +89,7 @@ def test_dying_between_publishing_and_recording_leaves_an_exact_stream(debug_bui
     assert not failed, failed
 
 
+@pytest.mark.long
 def test_a_broker_put_back_stops_the_exporter_until_it_is_told_to_go_on(platform, server):
     service = platform.order_service(*to(server))
     ledger = platform.ledger_client(service)
@@ -161,6 +164,7 @@ class OwnDatabases:
 
 
 @pytest.mark.parametrize("engine", ["files", "nats"])
+@pytest.mark.long
 def test_a_ledger_put_back_stops_the_exporter_until_a_new_epoch_begins(platform, server, engine):
     flags = to(server) if engine == "nats" else ()
     of_files = lambda shard: exported_files.read(platform.data_dir / "export", shard)  # noqa: E731

@@ -94,6 +94,7 @@ def every_order_is_posted_once(platform, service, client) -> None:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.long
 def test_dying_anywhere_neither_loses_nor_doubles_a_unit(monkeypatch):
     """All points, four platforms at a time: most of each case is waiting for the dead process's lease to run out."""
     monkeypatch.setattr(platform_under_test, "ORDER_SERVICE_BIN", DEBUG_BIN)

@@ -79,6 +79,7 @@ def test_the_same_again_and_what_is_refused(platform):
     assert [result_of(client.get(answer.order_id)) for answer in answers] == list(map(result_of, answers))
 
 
+@pytest.mark.long
 def test_limits_of_one_request(platform):
     client, manager = start_both(platform)
     assert list(client.stub.ProcessOrders(request_of([]), timeout=5).processed_orders) == []

@@ -47,6 +47,7 @@ class Faulty(Watched):
             self.send(message, task["block_id"], answer)
 
 
+@pytest.mark.long
 def test_the_kit_passes_the_example_and_finds_seeded_faults(sqs):
     made = order_service(sqs, "queues", "ensure", "--env", "test", "sound", "faulty")
     assert made.returncode == 0, made.stderr

@@ -49,6 +49,7 @@ def check_nothing_lost(client, history, kills: int) -> list:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_twenty_kills_with_a_manager_of_another_make(platform):
     foreign = platform.foreign_data_manager(default=Behaviour.ONCE)
     service = platform.order_service()
@@ -61,6 +62,7 @@ def test_twenty_kills_with_a_manager_of_another_make(platform):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_twenty_kills_with_our_manager_that_delivers_once(platform):
     manager = platform.data_manager("--once")
     service = platform.order_service()

@@ -169,6 +169,7 @@ def lagging(platform):
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_every_answer_is_exact_whether_the_aggregator_runs_lags_or_dies(lagging):
     lagging.write(200)
     lagging.agrees()  # nothing was ever aggregated
@@ -195,6 +196,7 @@ def test_every_answer_is_exact_whether_the_aggregator_runs_lags_or_dies(lagging)
     print(f"seed {SEED}: {lagging.number} events, {deaths} aggregators killed")
 
 
+@pytest.mark.long
 def test_explain_says_what_the_tables_say_lagging_and_not(lagging):
     lagging.aggregator.start()
     lagging.write(400)

@@ -39,6 +39,7 @@ def written_call(call: int) -> tuple[bytes, int]:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_a_million_amounts_at_the_limits(ledger):
     def send(call: int) -> int:
         body, total = written_call(call)

@@ -212,6 +212,7 @@ class Fuzz:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_a_fuzz_from_the_document(ledger):
     schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{ledger.port}/openapi.json")
     operations, fuzz = [found.ok() for found in schema.get_all_operations()], Fuzz()

@@ -78,6 +78,7 @@ def test_orders_that_never_got_their_data_post_nothing(platform):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_twenty_kills_leave_the_books_balanced(platform):
     placing_manager(platform, default=Behaviour.BEFORE, batch=True)
     service = platform.order_service()
@@ -111,6 +112,7 @@ def redescribed(bundle: Bundle) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_the_rule_changes_in_the_middle_of_the_load(platform):
     """With kills around it: events are sent again as they were computed once, so nothing ever conflicts."""
     placing_manager(platform, default=Behaviour.AFTER).delay = 0.05

@@ -124,6 +124,7 @@ def check_reading_meanwhile(ledger) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_eight_writers_and_a_killed_server(platform):
     servers, stop = TwoServers(platform), threading.Event()
     ledger = platform.ledger_client(servers.service)
@@ -170,6 +171,7 @@ def orders_over_both(platform):
     return servers, client, foreign, storages, points
 
 
+@pytest.mark.long
 def test_an_order_waits_for_its_shard(platform, orders_over_both):
     servers, client, foreign, storages, points = orders_over_both
     ways = [("shaky", "steady"), ("steady", "steady"), ("steady", "shaky"), ("shaky", "shaky")]

@@ -63,6 +63,7 @@ def lose_answer(proxy, at: dict, call, meanwhile, first_statement: str):
     return answer
 
 
+@pytest.mark.long
 def test_a_state_that_was_put_is_not_called_stale(platform, proxy, service, somebody_else):
     ledger = platform.ledger_client(service)
     ledger.put_state(STATE, KEY, {"n": 1}, 0).ok(200, 201)
@@ -76,6 +77,7 @@ def test_a_state_that_was_put_is_not_called_stale(platform, proxy, service, some
     ledger.put_state(STATE, KEY, {"n": 4}, 1).refused(409, "CONFLICT")
 
 
+@pytest.mark.long
 def test_a_write_under_a_lock_is_not_called_unwritten(platform, proxy, service):
     ledger = platform.ledger_client(service)
     lock = ledger.lock(LOCK, KEY).ok(200, 201)["lock_id"]

@@ -90,6 +90,7 @@ def test_orders_that_wait_for_the_data_manager_wait_side_by_side(platform):
     assert took < 12, f"{took:.1f} s for five requests of 5 s"
 
 
+@pytest.mark.long
 def test_what_a_small_service_has_no_room_for_is_sent_again(platform):
     platform.foreign_data_manager(batch=True)
     service = platform.order_service("--max-in-flight-orders", "1000")
@@ -100,6 +101,7 @@ def test_what_a_small_service_has_no_room_for_is_sent_again(platform):
     assert [order["order_id"] for order in orders] == list(range(8000))
 
 
+@pytest.mark.long
 def test_a_service_that_never_has_room_is_not_asked_for_ever(platform):
     foreign = platform.foreign_data_manager()
     foreign.default = Behaviour.SILENT

@@ -6,12 +6,15 @@ Down for 10 s: orders wait, none fails, all finish within 2 s of its return with
 import threading
 import time
 
+import pytest
+
 from client import FAILED, FINISHED, assert_processed_as_given
 from waiting import elapsed_since, wait_until
 
 OUTAGE = 10.0
 
 
+@pytest.mark.long
 def test_ten_seconds_without_the_data_manager(platform):
     manager, service = platform.data_manager(), platform.order_service()
     client, answers = platform.client(service), []

@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 
+import pytest
+
 from client import assert_processed_as_given
 from foreign_data_manager import Behaviour, first_data
 from waiting import elapsed_since, wait_until
@@ -15,6 +17,7 @@ import time
 SLEEPER, OTHER = 0, 1
 
 
+@pytest.mark.long
 def test_a_replica_that_slept_answers_with_what_the_other_did(platform):
     foreign = platform.foreign_data_manager(default=Behaviour.SILENT)
     sleeper = platform.order_service()

@@ -73,6 +73,7 @@ def test_a_standby_is_called_one_at_the_start(platform, server):
         assert "standby" in done.stderr.splitlines()[-1], done.stderr
 
 
+@pytest.mark.long
 def test_a_server_that_becomes_a_standby(platform, server):
     service = platform.order_service(*migrated(platform, server))
     server.kill()

@@ -128,6 +128,7 @@ def test_one_changed_type_of_fifty_is_its_shard_and_no_other(bundle):
     commit(bundle)
 
 
+@pytest.mark.long
 def test_a_diff_that_takes_too_long_is_a_warning_and_the_full_run(bundle, debug_build):
     bundle.add(LOCK, {"name": "guard_1", "description": "slowly", **GUARD})
     words = ["reconcile", "ledger-types", "--bundle", bundle.folder, "--dry-run", "--early-exit-compare", "HEAD"]

@@ -20,6 +20,7 @@ URLS = {
 
 
 @pytest.mark.parametrize("flag", URLS)
+@pytest.mark.full
 def test_no_setting_is_shown_with_its_password(platform, flag):
     service = platform.order_service(start=False)
     for output in ("text", "json"):
@@ -33,6 +34,7 @@ def test_no_setting_is_shown_with_its_password(platform, flag):
     assert CANARY not in refused.stdout + refused.stderr
 
 
+@pytest.mark.full
 def test_addresses_without_credentials_are_refused_with_some(platform):
     service = platform.order_service(start=False)
     for flag in ("--sqs-endpoint-url", "--data-manager-address"):
@@ -49,6 +51,7 @@ def test_a_settings_file_that_does_not_parse_is_refused_without_its_lines(platfo
     assert refused.returncode == 2 and "line 1" in refused.stderr and CANARY not in refused.stderr
 
 
+@pytest.mark.full
 def test_debug_logs_hold_no_password(platform):
     url = f"nats://u:{CANARY}@127.0.0.1:{free_port()}"
     filters = "trace,async_nats=trace,hyper=trace,sqlx=trace"

@@ -35,6 +35,7 @@ def started(platform, server, replica: int):
     return platform.order_service("--database-url", server.url("control"), replica=replica)
 
 
+@pytest.mark.long
 def test_orders_that_wait_are_not_given_up_because_a_clock_ran_ahead(platform, server, clock):
     manager = platform.foreign_data_manager(default=grpc.StatusCode.UNAVAILABLE)
     client = platform.client(started(platform, server, 0))

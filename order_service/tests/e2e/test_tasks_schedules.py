@@ -56,6 +56,7 @@ def more_ticks(client, count: int = 3, timeout: float = 40) -> None:
     wait_until(lambda: len(ticks_of(client, "each-second")) >= seen + count, timeout, "more ticks", every=0.2)
 
 
+@pytest.mark.long
 def test_each_tick_has_exactly_one_task_however_schedulers_die(platform, api, client):
     bring_in(platform, api, EACH_SECOND)
     schedulers = [Roles(platform, "scheduler") for _ in range(2)]
@@ -88,6 +89,7 @@ def soon_once(platform, api) -> datetime.datetime:
     raise AssertionError("the machine is too slow for this test")
 
 
+@pytest.mark.long
 def test_a_tick_missed_while_all_were_down_has_one_task_late(platform, api, client):
     bring_in(platform, api, EACH_SECOND)
     scheduler = Roles(platform, "scheduler")
