@@ -200,9 +200,10 @@ async fn read_earlier_outcome(
         return Ok(LedgerBatchOutcome::LockEnded);
     }
     // A write in progress under this lock holds the row lock; wait for its commit or rollback.
-    let ended =
-        sqlx::query("SELECT FROM locks WHERE lock_id = $1 FOR UPDATE -- ended_lock").bind(lock_id);
-    ended.execute(&mut *connection).await?;
+    store::statement("ended_lock", "SELECT FROM locks WHERE lock_id = $1 FOR UPDATE")
+        .bind(lock_id)
+        .execute(&mut *connection)
+        .await?;
     if !rows.are_written(connection).await? {
         return Ok(LedgerBatchOutcome::LockEnded);
     }

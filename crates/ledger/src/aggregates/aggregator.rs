@@ -16,6 +16,7 @@ use store::{ConnectionGeneration, Error, Lease, OwnConnection, Result, run_state
 
 use super::fold::{AggregateDeltas, Grouping, HourlySum, fold_hourly_sums, format_units};
 use super::list_grouping_names;
+use crate::events::InternedText;
 use crate::partitions::read_closing_sums;
 use crate::sequence::SequenceNotifier;
 use crate::sharding::parse_canonical;
@@ -136,22 +137,14 @@ async fn load_groupings(pool: &PgPool, catalogue: &LedgerTypeCatalogue) -> Resul
         let with_interval = |attributes| (kind.name.clone(), attributes, kind.aggregate);
         list_grouping_names(kind).into_iter().map(with_interval)
     });
-    let configured: Arc<[(String, String, AggregateInterval)]> = configured.collect();
-    let parameters = configured.clone();
+    let configured: Vec<(String, String, AggregateInterval)> = configured.collect();
     let rows: Vec<(i32, String, String, String, i64)> =
-        run_statement(pool, "groupings", move |connection| {
-            let (types, attributes): (Vec<_>, Vec<_>) =
-                parameters.iter().map(|w| (w.0.clone(), w.1.clone())).unzip();
-            let intervals: Vec<&str> = parameters.iter().map(|wanted| wanted.2.name()).collect();
-            Box::pin(async move {
-                let rows = sqlx::query_as(UPSERT_GROUPINGS_SQL)
-                    .bind(types)
-                    .bind(attributes)
-                    .bind(intervals);
-                Ok(rows.fetch_all(connection).await?)
-            })
-        })
-        .await?;
+        store::statement("groupings", UPSERT_GROUPINGS_SQL)
+            .bind(configured.iter().map(|wanted| wanted.0.as_str()).collect::<Vec<_>>())
+            .bind(configured.iter().map(|wanted| wanted.1.as_str()).collect::<Vec<_>>())
+            .bind(configured.iter().map(|wanted| wanted.2.name()).collect::<Vec<_>>())
+            .fetch_all(pool)
+            .await?;
     let grouping = |(id, type_name, attributes, interval, aggregated_seq): (
         i32,
         String,
@@ -177,11 +170,12 @@ async fn read_chunk(
 ) -> Result<Option<(i64, Vec<HourlySum>)>> {
     let rows: Vec<AggregateChunkRow> = run_statement(pool, "aggregate_chunk", move |connection| {
         Box::pin(async move {
-            let rows = sqlx::query_as(READ_CHUNK_SQL)
+            let rows = store::statement("aggregate_chunk", READ_CHUNK_SQL)
                 .bind(after_seq)
                 .bind(max_seq.unwrap_or(i64::MAX))
-                .bind(MAX_EVENTS_PER_CHUNK);
-            let rows = rows.fetch_all(&mut *connection).await?;
+                .bind(MAX_EVENTS_PER_CHUNK)
+                .fetch_all(&mut *connection)
+                .await?;
             check_chunk_complete(connection, after_seq, &rows).await?;
             Ok(rows)
         })
@@ -209,8 +203,9 @@ async fn check_chunk_complete(
     if found == upto - after_seq {
         return Ok(());
     }
-    let gaps = sqlx::query_scalar("SELECT upto FROM event_gaps -- event_gaps");
-    let gaps: i64 = gaps.fetch_one(&mut *connection).await?;
+    let gaps: i64 = store::statement("event_gaps", "SELECT upto FROM event_gaps")
+        .fetch_value(&mut *connection)
+        .await?;
     if after_seq < gaps && found < upto - after_seq {
         return Ok(());
     }
@@ -223,9 +218,10 @@ async fn check_chunk_complete(
         "events are missing: not aggregated"
     );
     // In case this backend misses a partition (stale relcache): end it, the next one will find it.
-    let _ = sqlx::query("SELECT pg_terminate_backend(pg_backend_pid()) -- end_this_connection")
-        .execute(connection)
-        .await;
+    let _ =
+        store::statement("end_this_connection", "SELECT pg_terminate_backend(pg_backend_pid())")
+            .execute(connection)
+            .await;
     Err(sqlx::Error::Protocol(format!(
         "of the events {} to {upto} only {found} were found",
         after_seq + 1
@@ -290,49 +286,44 @@ async fn write_aggregates(
     last_seq: i64,
     deltas: AggregateDeltas,
 ) -> Result<Option<bool>> {
-    let (lease, deltas) = (lease.clone(), Arc::new(deltas));
+    let sums = &deltas.sums;
+    let statement = store::statement("fold_aggregates", FOLD_AGGREGATES_SQL)
+        .bind(lease.id)
+        .bind(lease.epoch)
+        .bind(grouping_ids)
+        .bind(after_seq)
+        .bind(last_seq)
+        .bind(deltas.groups.keys().copied().collect::<Vec<_>>())
+        .bind(deltas.groups.values().map(|group| group.canonical.as_str()).collect::<Vec<_>>())
+        .bind(deltas.groups.values().map(format_group_object).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.1).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.2.letter()).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.3).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.4).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(_, sum)| format_units(sum.0)).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(_, sum)| format_units(sum.1)).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(_, sum)| sum.2).collect::<Vec<_>>());
     run_statement(pool, "fold_aggregates", move |connection| {
-        let (lease, deltas, grouping_ids) = (lease.clone(), deltas.clone(), grouping_ids.clone());
-        let is_over = generation.is_over();
+        let (is_over, statement) = (generation.is_over(), statement.clone());
         Box::pin(async move {
             if is_over {
                 return Ok(Some(false));
             }
-            let keys: Vec<_> = deltas.sums.iter().map(|(key, _)| key).collect();
-            let objects = deltas.groups.values().map(|group| {
-                let pairs = parse_canonical(&group.canonical).into_iter();
-                let object: Map<_, _> = pairs.map(|(name, value)| (name, value.into())).collect();
-                Value::Object(object).to_string()
-            });
-            let is_written: Option<bool> = sqlx::query_scalar(FOLD_AGGREGATES_SQL)
-                .bind(lease.id)
-                .bind(lease.epoch)
-                .bind(&grouping_ids)
-                .bind(after_seq)
-                .bind(last_seq)
-                .bind(deltas.groups.keys().copied().collect::<Vec<_>>())
-                .bind(
-                    deltas.groups.values().map(|group| group.canonical.clone()).collect::<Vec<_>>(),
-                )
-                .bind(objects.collect::<Vec<_>>())
-                .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
-                .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
-                .bind(keys.iter().map(|key| key.2.letter()).collect::<Vec<_>>())
-                .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
-                .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
-                .bind(deltas.sums.iter().map(|(_, sum)| format_units(sum.0)).collect::<Vec<_>>())
-                .bind(deltas.sums.iter().map(|(_, sum)| format_units(sum.1)).collect::<Vec<_>>())
-                .bind(deltas.sums.iter().map(|(_, sum)| sum.2).collect::<Vec<_>>())
-                .fetch_one(connection)
-                .await?;
-            Ok(is_written)
+            statement.fetch_value(connection).await
         })
     })
     .await
 }
 
-const UPSERT_GROUPINGS_SQL: &str = "-- groupings
-WITH wanted AS MATERIALIZED (
+/// The group's attributes as a JSON object.
+fn format_group_object(group: &InternedText) -> String {
+    let pairs = parse_canonical(&group.canonical).into_iter();
+    let object: Map<_, _> = pairs.map(|(name, value)| (name, value.into())).collect();
+    Value::Object(object).to_string()
+}
+
+const UPSERT_GROUPINGS_SQL: &str = "WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS w (type, attributes, interval)
 ), new AS (
     INSERT INTO groupings (type, attributes, interval, aggregated_seq)
@@ -347,6 +338,7 @@ SELECT g.grouping_id, g.type, g.attributes, g.interval, g.aggregated_seq
 FROM groupings g JOIN wanted w USING (type, attributes, interval)
 UNION ALL SELECT * FROM new";
 
-const READ_CHUNK_SQL: &str = "SELECT * FROM numbered_sums($1, $2, $3) -- aggregate_chunk";
+const READ_CHUNK_SQL: &str = "SELECT * FROM numbered_sums($1, $2, $3)";
 
-const FOLD_AGGREGATES_SQL: &str = "SELECT fold_aggregates($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) -- fold_aggregates";
+const FOLD_AGGREGATES_SQL: &str =
+    "SELECT fold_aggregates($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";

@@ -136,7 +136,9 @@ fn account_id<T: AccountRow>(row: Option<&T>) -> Option<i64> {
 /// All rows of `groupings` with a known interval.
 async fn read_groupings(snapshot: &mut ShardSnapshot) -> Result<Vec<Grouping>> {
     let rows: Vec<(i32, String, String, String, i64)> =
-        sqlx::query_as(READ_GROUPINGS_SQL).fetch_all(snapshot.connection()).await?;
+        store::statement("check_groupings", READ_GROUPINGS_SQL)
+            .fetch_all(snapshot.connection())
+            .await?;
     let grouping = |(id, type_name, attributes, interval, aggregated_seq): (
         i32,
         String,
@@ -152,5 +154,5 @@ async fn read_groupings(snapshot: &mut ShardSnapshot) -> Result<Vec<Grouping>> {
     Ok(rows.into_iter().filter_map(grouping).collect())
 }
 
-const READ_GROUPINGS_SQL: &str = "-- check_groupings
-SELECT grouping_id, type, attributes, interval, aggregated_seq FROM groupings";
+const READ_GROUPINGS_SQL: &str =
+    "SELECT grouping_id, type, attributes, interval, aggregated_seq FROM groupings";

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use sqlx::PgConnection;
-use store::Result;
+use store::{Result, StatementTarget};
 use uuid::Uuid;
 
 use super::{LedgerEvent, LedgerEventStatus};
@@ -52,15 +51,16 @@ impl LedgerEventContradiction {
     /// Statuses of all events, compared with `event_keys`. Read-only.
     pub(crate) async fn read_statuses(
         &self,
-        connection: &mut PgConnection,
+        target: impl StatementTarget,
     ) -> Result<Vec<LedgerEventStatus>> {
-        let stored_matches: Vec<Option<bool>> = sqlx::query_scalar(
+        let stored_matches: Vec<Option<bool>> = store::statement(
+            "judge_events",
             "SELECT e.content = k.content FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS k (key, content, place)
-             LEFT JOIN event_keys e ON e.key = k.key ORDER BY k.place -- judge_events",
+             LEFT JOIN event_keys e ON e.key = k.key ORDER BY k.place",
         )
         .bind(&self.keys)
         .bind(&self.fingerprints)
-        .fetch_all(connection)
+        .fetch_values(target)
         .await?;
         Ok(self.resolve_statuses(stored_matches.into_iter(), LedgerEventStatus::NotWritten))
     }

@@ -191,12 +191,14 @@ impl LedgerEventColumns {
 
     /// Whether all events are stored with the same content. Read-only.
     pub(crate) async fn are_written(&self, connection: &mut PgConnection) -> Result<bool> {
-        let written = sqlx::query_scalar(
-            "SELECT count(*) = cardinality($1) FROM unnest($1, $2) AS k (key, content) JOIN event_keys USING (key, content) -- written_events",
+        store::statement(
+            "written_events",
+            "SELECT count(*) = cardinality($1) FROM unnest($1, $2) AS k (key, content) JOIN event_keys USING (key, content)",
         )
         .bind(self.keys.iter().map(|key| key.0).collect::<Vec<_>>())
-        .bind(self.keys.iter().map(|key| key.1).collect::<Vec<_>>());
-        Ok(written.fetch_one(connection).await?)
+        .bind(self.keys.iter().map(|key| key.1).collect::<Vec<_>>())
+        .fetch_value(connection)
+        .await
     }
 
     /// Writes the events in the caller's transaction. Returns those that were not created, by index
@@ -211,8 +213,9 @@ impl LedgerEventColumns {
         let events = || self.events.iter().flat_map(|part| &**part);
         let ids =
             |names: &[NewInternedText]| names.iter().map(|new| new.text.id).collect::<Vec<_>>();
-        let refusals: Vec<(i32, i8)> = sqlx::query_as(
-            "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) -- write_events",
+        let refusals: Vec<(i32, i8)> = store::statement(
+            "write_events",
+            "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         )
         .bind(self.keys.iter().map(|key| key.0).collect::<Vec<_>>())
         .bind(self.keys.iter().map(|key| key.1).collect::<Vec<_>>())

@@ -186,15 +186,9 @@ impl LedgerEventWriter {
         shard: usize,
         contradiction: LedgerEventContradiction,
     ) -> Vec<LedgerEventStatus> {
-        let contradiction = Arc::new(contradiction);
-        let query = contradiction.clone();
-        let statuses =
-            run_statement(&self.shards.all()[shard].pool, "judge_events", move |connection| {
-                let asked = query.clone();
-                Box::pin(async move { asked.read_statuses(connection).await })
-            });
-        statuses.await.unwrap_or_else(|error| {
-            tracing::warn!(shard = self.shards.all()[shard].name, %error, code = "UNAVAILABLE", "events not looked up");
+        let shard = &self.shards.all()[shard];
+        contradiction.read_statuses(&shard.pool).await.unwrap_or_else(|error| {
+            tracing::warn!(shard = shard.name, %error, code = "UNAVAILABLE", "events not looked up");
             contradiction.unavailable_statuses()
         })
     }

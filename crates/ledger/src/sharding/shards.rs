@@ -169,18 +169,17 @@ async fn check_identity(
 ) -> Result<bool, ShardOpenError> {
     let database_error =
         |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
-    let identity = store::run_statement(pool, "look_at_shard", |connection| {
+    let name = "look_at_shard";
+    let identity = store::run_statement(pool, name, move |connection| {
         Box::pin(async move {
-            let there = sqlx::query_scalar(
-                "SELECT to_regclass('shard_identity') IS NOT NULL -- look_at_shard",
-            );
-            if !there.fetch_one(&mut *connection).await? {
+            let has_table =
+                store::statement(name, "SELECT to_regclass('shard_identity') IS NOT NULL");
+            if !has_table.fetch_value::<bool>(&mut *connection).await? {
                 return Ok(None);
             }
-            let found = sqlx::query_as(
-                "SELECT name, range_first, range_last FROM shard_identity -- look_at_shard",
-            );
-            Ok(found.fetch_optional(connection).await?)
+            store::statement(name, "SELECT name, range_first, range_last FROM shard_identity")
+                .fetch_optional(connection)
+                .await
         })
     });
     match identity.await.map_err(database_error)? {
@@ -210,18 +209,18 @@ async fn claim_identity(
     connection: &mut PgConnection,
 ) -> store::Result<(String, String, String)> {
     let (first, last) = format_bounds(definition.range);
-    sqlx::query(
-        "INSERT INTO shard_identity (name, range_first, range_last) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING -- identify_shard",
+    store::statement(
+        "identify_shard",
+        "INSERT INTO shard_identity (name, range_first, range_last) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     )
     .bind(&definition.name)
     .bind(first)
     .bind(last)
     .execute(&mut *connection)
     .await?;
-    let found = sqlx::query_as(
-        "SELECT name, range_first, range_last FROM shard_identity -- shard_identity",
-    );
-    Ok(found.fetch_one(connection).await?)
+    store::statement("shard_identity", "SELECT name, range_first, range_last FROM shard_identity")
+        .fetch_one(connection)
+        .await
 }
 
 fn format_bounds(range: ShardRange) -> (String, String) {

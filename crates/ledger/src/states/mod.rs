@@ -42,18 +42,12 @@ impl StateStore {
 
     /// Current state, or `None`.
     pub async fn get(&self, target: &LedgerKey) -> Result<Option<VersionedState>> {
-        let key = target.key_hash;
-        let found = store::run_statement(self.pool(target), "get_state", move |connection| {
-            Box::pin(async move {
-                let found: Option<(String, i64)> =
-                    sqlx::query_as("SELECT state, version FROM states WHERE key = $1 -- get_state")
-                        .bind(key)
-                        .fetch_optional(connection)
-                        .await?;
-                Ok(found)
-            })
-        });
-        Ok(found.await?.map(|(state, version)| VersionedState { state, version }))
+        let found: Option<(String, i64)> =
+            store::statement("get_state", "SELECT state, version FROM states WHERE key = $1")
+                .bind(target.key_hash)
+                .fetch_optional(self.pool(target))
+                .await?;
+        Ok(found.map(|(state, version)| VersionedState { state, version }))
     }
 
     /// Writes one state in one statement.

@@ -62,8 +62,9 @@ pub async fn put_states_in_tx(
     writes: &[StateWrite],
 ) -> Result<Vec<StateWriteOutcome>> {
     let column = |of: fn(&StateWrite) -> &str| writes.iter().map(of).collect::<Vec<&str>>();
-    let rows: Vec<(i32, i64, bool)> = sqlx::query_as(
-        "SELECT place, now_version, done FROM put_states($1, $2, $3, $4, $5, $6) ORDER BY place -- put_states",
+    let rows: Vec<(i32, i64, bool)> = store::statement(
+        "put_states",
+        "SELECT place, now_version, done FROM put_states($1, $2, $3, $4, $5, $6) ORDER BY place",
     )
     .bind(writes.iter().map(|put| put.target.key_hash).collect::<Vec<_>>())
     .bind(column(|put| &put.target.type_name))
@@ -89,15 +90,16 @@ pub(crate) async fn read_written_versions(
     connection: &mut PgConnection,
     writes: &[StateWrite],
 ) -> Result<Option<Vec<i64>>> {
-    let versions: Vec<Option<i64>> = sqlx::query_scalar(
+    let versions: Vec<Option<i64>> = store::statement(
+        "made_versions",
         "SELECT s.version FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY AS p (key, content, expected, place)
          LEFT JOIN states s ON s.key = p.key AND s.content = p.content AND s.expected IS NOT DISTINCT FROM p.expected
-         ORDER BY p.place -- made_versions",
+         ORDER BY p.place",
     )
     .bind(writes.iter().map(|put| put.target.key_hash).collect::<Vec<_>>())
     .bind(writes.iter().map(|put| put.fingerprint).collect::<Vec<_>>())
     .bind(writes.iter().map(|put| put.expected_version).collect::<Vec<_>>())
-    .fetch_all(connection)
+    .fetch_values(connection)
     .await?;
     Ok(versions.into_iter().collect())
 }

@@ -52,8 +52,9 @@ pub async fn read_all_types(
 async fn read_type_rows(
     connection: &mut PgConnection,
 ) -> Result<Vec<Result<LedgerTypeRow, String>>> {
-    let rows: Vec<(String, String, Json, String)> = sqlx::query_as(
-        "SELECT kind, name, definition, owner FROM ledger_types ORDER BY kind, name -- load_types",
+    let rows: Vec<(String, String, Json, String)> = store::statement(
+        "load_types",
+        "SELECT kind, name, definition, owner FROM ledger_types ORDER BY kind, name",
     )
     .fetch_all(connection)
     .await?;
@@ -77,10 +78,11 @@ pub async fn put_type_in_tx(
     definition: &LedgerTypeDefinition,
     owner: ObjectOwner,
 ) -> Result<()> {
-    sqlx::query(
+    store::statement(
+        "put_type",
         "INSERT INTO ledger_types (kind, name, definition, owner) VALUES ($1, $2, $3, $4)
          ON CONFLICT (kind, name) DO UPDATE
-             SET definition = excluded.definition, owner = excluded.owner, changed_at = now() -- put_type",
+             SET definition = excluded.definition, owner = excluded.owner, changed_at = now()",
     )
     .bind(definition.kind().name())
     .bind(definition.name())
@@ -97,7 +99,7 @@ pub async fn delete_type_in_tx(
     kind: LedgerTypeKind,
     name: &str,
 ) -> Result<()> {
-    sqlx::query("DELETE FROM ledger_types WHERE kind = $1 AND name = $2 -- delete_type")
+    store::statement("delete_type", "DELETE FROM ledger_types WHERE kind = $1 AND name = $2")
         .bind(kind.name())
         .bind(name)
         .execute(connection)
@@ -107,7 +109,7 @@ pub async fn delete_type_in_tx(
 
 /// Notifies all processes of changed types when the transaction commits.
 pub async fn notify_types_in_tx(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query("SELECT pg_notify($1, '') -- tell_types")
+    store::statement("tell_types", "SELECT pg_notify($1, '')")
         .bind(TYPES_CHANNEL)
         .execute(connection)
         .await?;
