@@ -15,12 +15,12 @@ use sqlx::{PgConnection, PgPool};
 use store::{ConnectionGeneration, Error, Lease, OwnConnection, Result, run_statement};
 
 use super::fold::{AggregateDeltas, Grouping, HourlySum, fold_hourly_sums, format_units};
-use super::list_grouping_names;
+use super::{GroupingColumns, GroupingRow};
 use crate::events::InternedText;
 use crate::partitions::read_closing_sums;
 use crate::sequence::SequenceNotifier;
 use crate::sharding::parse_canonical;
-use crate::types::{AggregateInterval, LedgerTypeCatalogue, LedgerTypeRegistry};
+use crate::types::{LedgerTypeCatalogue, LedgerTypeRegistry};
 
 /// Approximate number of events per chunk.
 const MAX_EVENTS_PER_CHUNK: i64 = 50_000;
@@ -133,32 +133,14 @@ impl Aggregator {
 /// Progress of the configured groupings; inserts new ones with `aggregated_seq` 0, or with the last
 /// sequence number if the type has no accounts.
 async fn load_groupings(pool: &PgPool, catalogue: &LedgerTypeCatalogue) -> Result<Vec<Grouping>> {
-    let configured = catalogue.accounts.values().flat_map(|kind| {
-        let with_interval = |attributes| (kind.name.clone(), attributes, kind.aggregate);
-        list_grouping_names(kind).into_iter().map(with_interval)
-    });
-    let configured: Vec<(String, String, AggregateInterval)> = configured.collect();
-    let rows: Vec<(i32, String, String, String, i64)> =
-        store::statement("groupings", UPSERT_GROUPINGS_SQL)
-            .bind(configured.iter().map(|wanted| wanted.0.as_str()).collect::<Vec<_>>())
-            .bind(configured.iter().map(|wanted| wanted.1.as_str()).collect::<Vec<_>>())
-            .bind(configured.iter().map(|wanted| wanted.2.name()).collect::<Vec<_>>())
-            .fetch_all(pool)
-            .await?;
-    let grouping = |(id, type_name, attributes, interval, aggregated_seq): (
-        i32,
-        String,
-        String,
-        String,
-        i64,
-    )| {
-        let interval =
-            configured.iter().map(|wanted| wanted.2).find(|known| known.name() == interval)?;
-        let attributes =
-            attributes.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        Some(Grouping { id, type_name, attributes, interval, aggregated_seq })
-    };
-    Ok(rows.into_iter().filter_map(grouping).collect())
+    let configured = GroupingColumns::from_catalogue(catalogue);
+    let rows: Vec<GroupingRow> = store::statement("groupings", UPSERT_GROUPINGS_SQL)
+        .bind(configured.types)
+        .bind(configured.attributes)
+        .bind(configured.intervals)
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.into_iter().filter_map(Grouping::from_row).collect())
 }
 
 /// Batches after `after_seq` up to `max_seq`: the last number in them, and their events summed by
@@ -182,11 +164,10 @@ async fn read_chunk(
     })
     .await?;
     let Some(last_seq) = rows.first().map(|row| row.0) else { return Ok(None) };
-    let hourly_sums: Option<Vec<HourlySum>> =
-        rows.into_iter().filter(|row| row.1.is_some()).map(parse_hourly_sum).collect();
-    // An error, never skipped: a dropped row would be missing from every balance.
-    let hourly_sums =
-        hourly_sums.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?;
+    let mut hourly_sums = Vec::with_capacity(rows.len());
+    for row in rows.into_iter().filter(|row| row.1.is_some()) {
+        hourly_sums.push(parse_hourly_sum(row)?);
+    }
     Ok(Some((last_seq, hourly_sums)))
 }
 
@@ -242,7 +223,13 @@ type AggregateChunkRow = (
     Option<i64>,
 );
 
-fn parse_hourly_sum(
+/// An unreadable sum is an error, never skipped: it would be missing from every balance.
+fn parse_hourly_sum(row: AggregateChunkRow) -> Result<HourlySum> {
+    let sum = try_parse_hourly_sum(row);
+    Ok(sum.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?)
+}
+
+fn try_parse_hourly_sum(
     (_, type_name, account_id, attribute_set, hour, debit, credit, events): AggregateChunkRow,
 ) -> Option<HourlySum> {
     let (debit, credit) = (debit?.parse().ok()?, credit?.parse().ok()?);
@@ -260,21 +247,22 @@ fn parse_hourly_sum(
 /// Sums of events that were dropped before these groupings began.
 async fn read_closing_hourly_sums(pool: &PgPool, groupings: &[Grouping]) -> Result<Vec<HourlySum>> {
     let types = groupings.iter().map(|grouping| grouping.type_name.clone()).collect();
-    let sums = read_closing_sums(pool, types).await?.into_iter();
-    let to_hourly_sum = |(type_name, account_id, tuple, hour, debit, credit, events)| {
-        parse_hourly_sum((
+    let mut hourly_sums = Vec::new();
+    for (type_name, account_id, attribute_set, hour, debit, credit, events) in
+        read_closing_sums(pool, types).await?
+    {
+        hourly_sums.push(parse_hourly_sum((
             0,
             Some(type_name),
             Some(account_id),
-            Some(tuple),
+            Some(attribute_set),
             Some(hour),
             Some(debit),
             Some(credit),
             Some(events),
-        ))
-    };
-    let hourly_sums: Option<Vec<HourlySum>> = sums.map(to_hourly_sum).collect();
-    Ok(hourly_sums.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?)
+        ))?);
+    }
+    Ok(hourly_sums)
 }
 
 async fn write_aggregates(

@@ -25,7 +25,7 @@ pub(crate) use query::{AccountQuery, AllowedQueryParameters};
 
 use crate::MAX_PAGE_BYTES;
 use crate::partitions::HorizonRow;
-use crate::types::{AccountType, AttributeType};
+use crate::types::{AccountType, AttributeType, find_attribute};
 
 /// Parameters of a balance or turnover.
 #[derive(Debug, Clone)]
@@ -108,12 +108,12 @@ pub(crate) async fn read_balances(
         page.next_sort_key = None;
     }
     if page.groups.is_empty() && is_ungrouped {
-        let zero = || "0".to_owned();
+        let zero = "0".to_owned();
         page.groups.push(BalanceGroup {
             attributes: Vec::new(),
-            debit: zero(),
-            credit: zero(),
-            balance: zero(),
+            debit: zero.clone(),
+            credit: zero.clone(),
+            balance: zero,
         });
     }
     Ok((page, standing))
@@ -125,13 +125,11 @@ async fn read_balance_rows(
     balance_query: BalanceQuery,
 ) -> Result<Vec<BalanceRow>> {
     let plan = BalancePlan::for_query(account_type, &balance_query);
-    let is_int = |name: &String| {
-        account_type
-            .attributes
-            .iter()
-            .any(|attribute| attribute.name == *name && attribute.kind == AttributeType::Int)
-    };
-    let is_int_flags: Vec<bool> = balance_query.group_by.iter().map(is_int).collect();
+    let mut is_int_flags = Vec::with_capacity(balance_query.group_by.len());
+    for name in &balance_query.group_by {
+        let attribute = find_attribute(&account_type.attributes, name);
+        is_int_flags.push(attribute.is_some_and(|found| found.kind == AttributeType::Int));
+    }
     // Bytes of a group's JSON without its values.
     let group_overhead_bytes: usize =
         60 + balance_query.group_by.iter().map(|name| name.len() + 6).sum::<usize>();

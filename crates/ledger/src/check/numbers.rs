@@ -75,13 +75,16 @@ impl LedgerCheckBatchRow {
             Some(first) => format!("numbers {first} to {}", first + i64::from(events) - 1),
             None => format!("batch {batch_id}, not numbered yet"),
         };
-        let time = |dt: Option<DateTime<Utc>>| dt.map(moment::format_moment).unwrap_or_default();
         format!(
             "{named}: {found} events at {places} places, should be {events}, with times from {} to {}",
-            time(self.first_dt),
-            time(self.last_dt)
+            format_time(self.first_dt),
+            format_time(self.last_dt)
         )
     }
+}
+
+fn format_time(dt: Option<DateTime<Utc>>) -> String {
+    dt.map(moment::format_moment).unwrap_or_default()
 }
 
 const EVENT_COUNTS_SQL: &str = "SELECT last_seq + (SELECT coalesce(sum(events), 0)::bigint FROM pending_batches) AS events, last_seq, horizon

@@ -73,17 +73,22 @@ pub async fn find_event_time(
             })
         })
         .await?;
-    let same = |row: &&LedgerEventMatchRow| {
-        let amount = match (row.2, row.3) {
-            (Some(debit), None) => Some(Amount::Debit(debit)),
-            (None, Some(credit)) => Some(Amount::Credit(credit)),
-            _ => None,
-        };
-        row.1 == event.attribute_set.canonical
-            && amount == Some(event.amount)
-            && row.4 == event.info
+    Ok(rows.iter().find(|row| has_same_content(row, event)).map(|row| row.0))
+}
+
+/// Whether the row has the event's attributes, amount and info.
+fn has_same_content(
+    (_, attribute_set, debit, credit, info): &LedgerEventMatchRow,
+    event: &LedgerEvent,
+) -> bool {
+    let amount = match (*debit, *credit) {
+        (Some(debit), None) => Some(Amount::Debit(debit)),
+        (None, Some(credit)) => Some(Amount::Credit(credit)),
+        _ => None,
     };
-    Ok(rows.iter().find(same).map(|row| row.0))
+    *attribute_set == event.attribute_set.canonical
+        && amount == Some(event.amount)
+        && *info == event.info
 }
 
 /// Matches `events` against the ledger, in their order. One round trip per shard, plus one

@@ -94,25 +94,24 @@ impl LedgerEventWriter {
     pub fn start(shards: LedgerShards, wakes: &[SequenceNotifier]) -> Self {
         let caches: Arc<[Arc<LedgerEventCache>]> =
             shards.all().iter().map(|_| Arc::default()).collect();
-        let coalescers =
-            shards.all().iter().zip(caches.iter()).zip(wakes).map(|((shard, known), wake)| {
-                let (own, known, wake) =
-                    (OwnConnection::open_beside(&shard.pool), known.clone(), wake.clone());
-                Coalescer::spawn_fair(
-                    "write_events",
-                    MAX_WAITING_PARTS,
-                    EVENT_BATCH_LIMITS,
-                    move |parts| {
-                        let (own, known, wake) = (own.clone(), known.clone(), wake.clone());
-                        async move {
-                            write_parts(&own, &known, parts).await;
-                            wake.notify_written();
-                        }
-                    },
-                )
-            });
-        let coalescers = coalescers.collect();
-        Self { shards, coalescers, caches }
+        let mut coalescers = Vec::with_capacity(shards.all().len());
+        for ((shard, known), wake) in shards.all().iter().zip(caches.iter()).zip(wakes) {
+            let (own, known, wake) =
+                (OwnConnection::open_beside(&shard.pool), known.clone(), wake.clone());
+            coalescers.push(Coalescer::spawn_fair(
+                "write_events",
+                MAX_WAITING_PARTS,
+                EVENT_BATCH_LIMITS,
+                move |parts| {
+                    let (own, known, wake) = (own.clone(), known.clone(), wake.clone());
+                    async move {
+                        write_parts(&own, &known, parts).await;
+                        wake.notify_written();
+                    }
+                },
+            ));
+        }
+        Self { shards, coalescers: coalescers.into(), caches }
     }
 
     /// Writes `events`; returns outcomes in their order. Each
@@ -208,8 +207,9 @@ impl LedgerEventWriter {
             cache.find_missing_partitions(events),
         )
         .await?;
-        let request = |reply| LedgerEventWriteRequest { events: events.clone(), reply };
-        let reply = self.coalescers[shard].submit_for(turn, request).await;
+        let reply = self.coalescers[shard]
+            .submit_for(turn, |reply| LedgerEventWriteRequest { events: events.clone(), reply })
+            .await;
         reply.unwrap_or(Err(Error::Abandoned))
     }
 

@@ -129,16 +129,19 @@ impl LedgerShards {
     }
 }
 
+fn database_error(definition: &ShardDefinition, cause: store::Error) -> ShardOpenError {
+    ShardOpenError::Database { shard: definition.name.clone(), cause }
+}
+
 async fn prepare_shard(
     definition: &ShardDefinition,
     pool: &PgPool,
     migrate: bool,
 ) -> Result<(), ShardOpenError> {
-    let database_error =
-        |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
     let mut connection = prepare_schema(definition, pool, migrate).await?;
-    let stored_identity =
-        claim_identity(definition, &mut connection).await.map_err(database_error)?;
+    let stored_identity = claim_identity(definition, &mut connection)
+        .await
+        .map_err(|cause| database_error(definition, cause))?;
     identity_mismatch(definition, stored_identity).map_or(Ok(()), Err)
 }
 
@@ -147,11 +150,10 @@ async fn prepare_schema(
     pool: &PgPool,
     migrate: bool,
 ) -> Result<DedicatedConnection, ShardOpenError> {
-    let database_error =
-        |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
     // Migrations have no statement timeout.
-    let mut connection =
-        DedicatedConnection::acquire(pool, Duration::ZERO).await.map_err(database_error)?;
+    let mut connection = DedicatedConnection::acquire(pool, Duration::ZERO)
+        .await
+        .map_err(|cause| database_error(definition, cause))?;
     let migrations = MigrationSet::shard();
     let migration_result = match migrate {
         true => migrations.apply_pending(&mut connection).await,
@@ -167,8 +169,6 @@ async fn check_identity(
     definition: &ShardDefinition,
     pool: &PgPool,
 ) -> Result<bool, ShardOpenError> {
-    let database_error =
-        |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
     let name = "look_at_shard";
     let identity = store::run_statement(pool, name, move |connection| {
         Box::pin(async move {
@@ -182,7 +182,7 @@ async fn check_identity(
                 .await
         })
     });
-    match identity.await.map_err(database_error)? {
+    match identity.await.map_err(|cause| database_error(definition, cause))? {
         Some(identity) => identity_mismatch(definition, identity).map_or(Ok(true), Err),
         None => Ok(false),
     }

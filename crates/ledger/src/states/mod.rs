@@ -54,15 +54,15 @@ impl StateStore {
     pub async fn put(&self, put: StateWrite) -> Result<StateWriteOutcome> {
         let pool = self.pool(&put.target).clone();
         let put: std::sync::Arc<[StateWrite]> = [put].into();
-        let is_stale = |outcomes: &Vec<StateWriteOutcome>| {
-            outcomes.iter().any(|o| matches!(o, StateWriteOutcome::Stale { .. }))
-        };
-        let outcomes =
-            store::run_refusable_statement(&pool, "put_states", is_stale, move |connection| {
-                let put = put.clone();
-                Box::pin(async move { put_states_in_tx(connection, &put).await })
-            });
-        Ok(outcomes.await?.pop().unwrap_or(StateWriteOutcome::Stale { version: 0 }))
+        let is_stale = StateWriteOutcome::is_stale;
+        store::run_refusable_statement(&pool, "put_states", is_stale, move |connection| {
+            let put = put.clone();
+            Box::pin(async move {
+                let outcome = put_states_in_tx(connection, &put).await?.pop();
+                Ok(outcome.unwrap_or(StateWriteOutcome::Stale { version: 0 }))
+            })
+        })
+        .await
     }
 
     fn pool(&self, target: &LedgerKey) -> &PgPool {
