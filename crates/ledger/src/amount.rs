@@ -17,16 +17,18 @@ pub fn parse_amount(text: &str) -> Option<Decimal> {
         Some((whole, fraction)) => (whole, Some(fraction)),
         None => (text, None),
     };
-    let is_digits = |part: &str, max_digits: usize| {
-        (1..=max_digits).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    if !is_digits(whole, MAX_WHOLE_DIGITS)
-        || !fraction.is_none_or(|fraction| is_digits(fraction, MAX_FRACTION_DIGITS))
+    if !has_only_digits(whole, MAX_WHOLE_DIGITS)
+        || !fraction.is_none_or(|fraction| has_only_digits(fraction, MAX_FRACTION_DIGITS))
     {
         return None;
     }
     // At most 24 digits; a Decimal holds 28.
     text.parse().ok()
+}
+
+/// Whether the text consists of 1 to `max_digits` digits.
+fn has_only_digits(text: &str, max_digits: usize) -> bool {
+    (1..=max_digits).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Parses an amount to units of 10^-9; `None` if the text is not in the amount format.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::events::{RawAttributes, shorten_text};
 use crate::sequence::LedgerFeedEvent;
 use crate::sharding::{ShardHash, digest_parts, encode_canonical, parse_canonical};
-use crate::types::{AccountType, KeyedType, LedgerAttribute};
+use crate::types::{AccountType, KeyedType, LedgerAttribute, find_attribute};
 
 /// Key of a lock or state: type and attributes, with their hashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,19 +33,16 @@ impl LedgerKey {
     ) -> Result<Self, ApiError> {
         let mut values = BTreeMap::new();
         for (name, json) in &attributes.0 {
-            let field_path = || format!("{field}.{}", shorten_text(name));
-            let Some(attribute) =
-                keyed_type.attributes.iter().find(|attribute| attribute.name == **name)
-            else {
+            let Some(attribute) = find_attribute(&keyed_type.attributes, name) else {
                 return Err(ApiError::invalid_field(
-                    field_path(),
+                    format!("{field}.{}", shorten_text(name)),
                     format!("unknown attribute; {}", describe_attributes(keyed_type)),
                 ));
             };
-            let value = attribute
-                .kind
-                .canonical_json(json.get())
-                .ok_or_else(|| wrong_value_error(field_path(), attribute.kind))?;
+            let Some(value) = attribute.kind.canonical_json(json.get()) else {
+                let field = format!("{field}.{}", shorten_text(name));
+                return Err(wrong_value_error(field, attribute.kind));
+            };
             values.insert(attribute.name.as_str(), value);
         }
         Self::from_canonical_values(keyed_type, &values, |name| format!("{field}.{name}"))
@@ -58,18 +55,15 @@ impl LedgerKey {
     ) -> Result<Self, ApiError> {
         let mut values = BTreeMap::new();
         for (name, text) in parameters {
-            let Some(attribute) =
-                keyed_type.attributes.iter().find(|attribute| attribute.name == *name)
-            else {
+            let Some(attribute) = find_attribute(&keyed_type.attributes, name) else {
                 return Err(ApiError::invalid_field(
                     shorten_text(name),
                     format!("unknown parameter; {}", describe_attributes(keyed_type)),
                 ));
             };
-            let value = attribute
-                .kind
-                .canonical_text(text)
-                .ok_or_else(|| wrong_value_error(name.clone(), attribute.kind))?;
+            let Some(value) = attribute.kind.canonical_text(text) else {
+                return Err(wrong_value_error(name.clone(), attribute.kind));
+            };
             if values.insert(attribute.name.as_str(), value).is_some() {
                 return Err(ApiError::invalid_field(name, "is given twice"));
             }
@@ -90,12 +84,11 @@ impl LedgerKey {
                 format!("is missing; {}", describe_attributes(keyed_type)),
             ));
         }
-        let pairs = || values.iter().map(|(name, value)| (*name, value.as_str()));
-        let attributes = encode_canonical(pairs());
-        let in_shard_key = |name: &str| keyed_type.shard_key.iter().any(|part| part == name);
-        let hash = ShardHash::from_shard_key(&encode_canonical(
-            pairs().filter(|(name, _)| in_shard_key(name)),
-        ));
+        let mut pairs: Vec<(&str, &str)> =
+            values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let attributes = encode_canonical(pairs.iter().copied());
+        pairs.retain(|(name, _)| keyed_type.shard_key.iter().any(|part| part == name));
+        let hash = ShardHash::from_shard_key(&encode_canonical(pairs));
         let key = hash_ledger_key(&keyed_type.name, &attributes);
         Ok(Self { type_name: keyed_type.name.clone(), attributes, shard_hash: hash, key_hash: key })
     }
@@ -120,11 +113,13 @@ pub(crate) fn attributes_to_json(
     if attributes.iter().any(|(name, _)| attribute_types.iter().all(|kind| kind.name != *name)) {
         return None;
     }
-    let value = |kind: &LedgerAttribute| {
-        let (name, value) = attributes.iter().find(|(name, _)| *name == kind.name)?;
-        Some((name.clone(), kind.kind.to_json(value)))
-    };
-    Some(attribute_types.iter().filter_map(value).collect())
+    let mut object = Map::new();
+    for attribute in attribute_types {
+        if let Some((name, value)) = attributes.iter().find(|(name, _)| *name == attribute.name) {
+            object.insert(name.clone(), attribute.kind.to_json(value));
+        }
+    }
+    Some(object)
 }
 
 /// Attributes of a numbered event: those of its account first, then its auxiliary attributes.

@@ -57,6 +57,13 @@ pub enum LedgerBatchOutcome {
     LockEnded,
 }
 
+impl LedgerBatchOutcome {
+    /// Whether nothing was written.
+    fn is_refusal(&self) -> bool {
+        !matches!(self, LedgerBatchOutcome::Written { .. })
+    }
+}
+
 impl Ledger {
     /// Writes a batch whose parts all belong to the shard
     /// at `shard_index` in `LedgerShards::all`.
@@ -128,11 +135,10 @@ impl Ledger {
                 None => first = Some((shard, field)),
                 Some((known, _)) if *known == shard => {}
                 Some((known, other)) => {
-                    let name = |shard: usize| &self.shards.all()[shard].name;
+                    let shards = self.shards.all();
                     let reason = format!(
                         "lies on shard {}, but {other} on {}: everything must lie on one shard",
-                        name(shard),
-                        name(*known)
+                        shards[shard].name, shards[*known].name
                     );
                     return Err(ApiError::invalid_field(field, reason));
                 }
@@ -169,9 +175,8 @@ async fn write_in_transaction(
     pool: &PgPool,
     prepared: Arc<PreparedLedgerBatch>,
 ) -> Result<LedgerBatchOutcome> {
-    let is_refused =
-        |done: &LedgerBatchOutcome| !matches!(done, LedgerBatchOutcome::Written { .. });
-    store::run_refusable_statement(pool, "write_batch", is_refused, move |connection| {
+    let is_refusal = LedgerBatchOutcome::is_refusal;
+    store::run_refusable_statement(pool, "write_batch", is_refusal, move |connection| {
         let prepared = prepared.clone();
         Box::pin(async move {
             let mut tx = connection.begin().await?;
@@ -200,9 +205,10 @@ async fn read_earlier_outcome(
         return Ok(LedgerBatchOutcome::LockEnded);
     }
     // A write in progress under this lock holds the row lock; wait for its commit or rollback.
-    let ended =
-        sqlx::query("SELECT FROM locks WHERE lock_id = $1 FOR UPDATE -- ended_lock").bind(lock_id);
-    ended.execute(&mut *connection).await?;
+    store::statement("ended_lock", "SELECT FROM locks WHERE lock_id = $1 FOR UPDATE")
+        .bind(lock_id)
+        .execute(&mut *connection)
+        .await?;
     if !rows.are_written(connection).await? {
         return Ok(LedgerBatchOutcome::LockEnded);
     }

@@ -16,6 +16,12 @@ pub enum JsonRefusal {
     Malformed(String),
 }
 
+impl From<serde_json::Error> for JsonRefusal {
+    fn from(error: serde_json::Error) -> Self {
+        JsonRefusal::Malformed(error.to_string())
+    }
+}
+
 /// Canonical text of a JSON value. Numbers are compared by
 /// their digits and never converted to float.
 pub fn canonicalize_json(value: &str) -> Result<String, JsonRefusal> {
@@ -24,8 +30,7 @@ pub fn canonicalize_json(value: &str) -> Result<String, JsonRefusal> {
         return Err(JsonRefusal::TooDeep);
     }
     let mut text = String::with_capacity(value.len());
-    write_json_value(value.trim(), &mut text)
-        .map_err(|error| JsonRefusal::Malformed(error.to_string()))?;
+    write_json_value(value.trim(), &mut text)?;
     Ok(text)
 }
 
@@ -38,11 +43,10 @@ pub(crate) fn canonicalize_object(
     if measure_json_depth(object) > MAX_JSON_DEPTH + 1 {
         return Err(JsonRefusal::TooDeep);
     }
-    let malformed = |error: serde_json::Error| JsonRefusal::Malformed(error.to_string());
-    let JsonMembers(mut members) = serde_json::from_str(object).map_err(malformed)?;
+    let JsonMembers(mut members) = serde_json::from_str(object)?;
     members.retain(|name, _| !removed_keys.contains(&name.as_str()));
     let mut text = String::with_capacity(object.len());
-    write_json_members(&members, &mut text).map_err(malformed)?;
+    write_json_members(&members, &mut text)?;
     Ok(text)
 }
 

@@ -1,7 +1,5 @@
 //! Statistics of a shard: size, and backlog of sequencer, aggregator and exporter.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use store::PgOperation;
 
@@ -39,24 +37,15 @@ impl ShardStats {
     pub async fn load(shard: &Shard, types: &LedgerTypeCatalogue) -> store::Result<Self> {
         // Read first, so that `exported_seq` never exceeds `last_seq`.
         let export = ExportProgress::load(&shard.pool).await?;
-        let groupings = Arc::new(GroupingColumns::from_catalogue(types));
-        store::run_statement(
-            &shard.pool,
-            PgOperation::named("shard_figures").expensive(),
-            move |connection| {
-                let (groupings, export) = (groupings.clone(), export.clone());
-                Box::pin(async move {
-                    let row: ShardStatsRow = sqlx::query_as(SHARD_STATS_SQL)
-                        .bind(&groupings.types)
-                        .bind(&groupings.attributes)
-                        .bind(&groupings.intervals)
-                        .fetch_one(connection)
-                        .await?;
-                    Ok(row.into_stats(export))
-                })
-            },
-        )
-        .await
+        let groupings = GroupingColumns::from_catalogue(types);
+        let operation = PgOperation::named("shard_figures").expensive();
+        let row: ShardStatsRow = store::statement(operation, SHARD_STATS_SQL)
+            .bind(&groupings.types)
+            .bind(&groupings.attributes)
+            .bind(&groupings.intervals)
+            .fetch_one(&shard.pool)
+            .await?;
+        Ok(row.into_stats(export))
     }
 }
 
@@ -88,8 +77,7 @@ impl ShardStatsRow {
 }
 
 /// `aggregated_seq` is the minimum over groupings of types that have accounts in this shard.
-const SHARD_STATS_SQL: &str = "-- shard_figures
-SELECT (SELECT coalesce(sum(events), 0)::bigint FROM pending_batches) AS pending, last_seq,
+const SHARD_STATS_SQL: &str = "SELECT (SELECT coalesce(sum(events), 0)::bigint FROM pending_batches) AS pending, last_seq,
        coalesce((SELECT min(coalesce(g.aggregated_seq, 0))
                  FROM unnest($1::text[], $2::text[], $3::text[]) AS w (type, attributes, interval)
                  LEFT JOIN groupings g USING (type, attributes, interval)

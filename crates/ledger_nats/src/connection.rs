@@ -1,5 +1,6 @@
 //! Connection to NATS, one per process, and the stream that all shards share.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,9 +46,6 @@ impl NatsConnection {
         create: bool,
     ) -> Result<Option<Stream>> {
         let context = self.get_context().await?;
-        let failed = |error: &dyn std::fmt::Display| {
-            ExportError::Unavailable(format!("the stream {STREAM_NAME}: {error}"))
-        };
         let stream = match context.get_stream(STREAM_NAME).await {
             Ok(stream) => stream,
             Err(error) => match error.kind() {
@@ -63,9 +61,9 @@ impl NatsConnection {
                         made = made.is_ok(),
                         "the stream was not there"
                     );
-                    made.map_err(|error| failed(&error))?
+                    made.map_err(|error| stream_error(&error))?
                 }
-                _ => return Err(failed(&error)),
+                _ => return Err(stream_error(&error)),
             },
         };
         let config = &stream.cached_info().config;
@@ -89,22 +87,17 @@ impl NatsConnection {
     }
 
     async fn connect(&self) -> Result<Context> {
-        let refused = |why: String| ExportError::Refused(format!("--nats-url: {why}"));
-        let servers = parse_servers(&self.settings.url).map_err(refused)?;
+        let servers = parse_servers(&self.settings.url)
+            .map_err(|why| ExportError::Refused(format!("--nats-url: {why}")))?;
         let mut options = ConnectOptions::new()
             .name("order_service exporter")
             .connection_timeout(self.settings.timeout)
             .request_timeout(Some(self.settings.timeout))
             .reconnect_delay_callback(|attempts| Duration::from_millis(100 << attempts.min(5)));
         if let Some(file) = &self.settings.credentials {
-            let refused = || {
-                ExportError::Refused(format!(
-                    "--nats-credentials {}: cannot be read or used",
-                    file.display()
-                ))
-            };
-            let credentials = tokio::fs::read_to_string(file).await.map_err(|_| refused())?;
-            options = options.credentials(&credentials).map_err(|_| refused())?;
+            let credentials =
+                tokio::fs::read_to_string(file).await.map_err(|_| credentials_error(file))?;
+            options = options.credentials(&credentials).map_err(|_| credentials_error(file))?;
         }
         let names = format_servers(&servers);
         let client = options.connect(servers).await;
@@ -145,11 +138,20 @@ impl NatsConnection {
     }
 }
 
+fn stream_error(error: &dyn std::fmt::Display) -> ExportError {
+    ExportError::Unavailable(format!("the stream {STREAM_NAME}: {error}"))
+}
+
+fn credentials_error(file: &Path) -> ExportError {
+    ExportError::Refused(format!("--nats-credentials {}: cannot be read or used", file.display()))
+}
+
 pub(super) fn parse_servers(urls: &str) -> Result<Vec<ServerAddr>, String> {
-    let parse = |url: &str| {
-        url.trim().parse().map_err(|_| "not a URL such as nats://localhost:4222".to_owned())
-    };
-    urls.split(',').map(parse).collect()
+    urls.split(',').map(parse_server).collect()
+}
+
+fn parse_server(url: &str) -> Result<ServerAddr, String> {
+    url.trim().parse().map_err(|_| "not a URL such as nats://localhost:4222".to_owned())
 }
 
 /// Host and port only: the URL may contain secrets.

@@ -15,11 +15,12 @@ use sqlx::{PgConnection, PgPool};
 use store::{ConnectionGeneration, Error, Lease, OwnConnection, Result, run_statement};
 
 use super::fold::{AggregateDeltas, Grouping, HourlySum, fold_hourly_sums, format_units};
-use super::list_grouping_names;
+use super::{GroupingColumns, GroupingRow};
+use crate::events::InternedText;
 use crate::partitions::read_closing_sums;
 use crate::sequence::SequenceNotifier;
 use crate::sharding::parse_canonical;
-use crate::types::{AggregateInterval, LedgerTypeCatalogue, LedgerTypeRegistry};
+use crate::types::{LedgerTypeCatalogue, LedgerTypeRegistry};
 
 /// Approximate number of events per chunk.
 const MAX_EVENTS_PER_CHUNK: i64 = 50_000;
@@ -132,40 +133,14 @@ impl Aggregator {
 /// Progress of the configured groupings; inserts new ones with `aggregated_seq` 0, or with the last
 /// sequence number if the type has no accounts.
 async fn load_groupings(pool: &PgPool, catalogue: &LedgerTypeCatalogue) -> Result<Vec<Grouping>> {
-    let configured = catalogue.accounts.values().flat_map(|kind| {
-        let with_interval = |attributes| (kind.name.clone(), attributes, kind.aggregate);
-        list_grouping_names(kind).into_iter().map(with_interval)
-    });
-    let configured: Arc<[(String, String, AggregateInterval)]> = configured.collect();
-    let parameters = configured.clone();
-    let rows: Vec<(i32, String, String, String, i64)> =
-        run_statement(pool, "groupings", move |connection| {
-            let (types, attributes): (Vec<_>, Vec<_>) =
-                parameters.iter().map(|w| (w.0.clone(), w.1.clone())).unzip();
-            let intervals: Vec<&str> = parameters.iter().map(|wanted| wanted.2.name()).collect();
-            Box::pin(async move {
-                let rows = sqlx::query_as(UPSERT_GROUPINGS_SQL)
-                    .bind(types)
-                    .bind(attributes)
-                    .bind(intervals);
-                Ok(rows.fetch_all(connection).await?)
-            })
-        })
+    let configured = GroupingColumns::from_catalogue(catalogue);
+    let rows: Vec<GroupingRow> = store::statement("groupings", UPSERT_GROUPINGS_SQL)
+        .bind(configured.types)
+        .bind(configured.attributes)
+        .bind(configured.intervals)
+        .fetch_all(pool)
         .await?;
-    let grouping = |(id, type_name, attributes, interval, aggregated_seq): (
-        i32,
-        String,
-        String,
-        String,
-        i64,
-    )| {
-        let interval =
-            configured.iter().map(|wanted| wanted.2).find(|known| known.name() == interval)?;
-        let attributes =
-            attributes.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        Some(Grouping { id, type_name, attributes, interval, aggregated_seq })
-    };
-    Ok(rows.into_iter().filter_map(grouping).collect())
+    Ok(rows.into_iter().filter_map(Grouping::from_row).collect())
 }
 
 /// Batches after `after_seq` up to `max_seq`: the last number in them, and their events summed by
@@ -177,22 +152,22 @@ async fn read_chunk(
 ) -> Result<Option<(i64, Vec<HourlySum>)>> {
     let rows: Vec<AggregateChunkRow> = run_statement(pool, "aggregate_chunk", move |connection| {
         Box::pin(async move {
-            let rows = sqlx::query_as(READ_CHUNK_SQL)
+            let rows = store::statement("aggregate_chunk", READ_CHUNK_SQL)
                 .bind(after_seq)
                 .bind(max_seq.unwrap_or(i64::MAX))
-                .bind(MAX_EVENTS_PER_CHUNK);
-            let rows = rows.fetch_all(&mut *connection).await?;
+                .bind(MAX_EVENTS_PER_CHUNK)
+                .fetch_all(&mut *connection)
+                .await?;
             check_chunk_complete(connection, after_seq, &rows).await?;
             Ok(rows)
         })
     })
     .await?;
     let Some(last_seq) = rows.first().map(|row| row.0) else { return Ok(None) };
-    let hourly_sums: Option<Vec<HourlySum>> =
-        rows.into_iter().filter(|row| row.1.is_some()).map(parse_hourly_sum).collect();
-    // An error, never skipped: a dropped row would be missing from every balance.
-    let hourly_sums =
-        hourly_sums.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?;
+    let mut hourly_sums = Vec::with_capacity(rows.len());
+    for row in rows.into_iter().filter(|row| row.1.is_some()) {
+        hourly_sums.push(parse_hourly_sum(row)?);
+    }
     Ok(Some((last_seq, hourly_sums)))
 }
 
@@ -209,8 +184,9 @@ async fn check_chunk_complete(
     if found == upto - after_seq {
         return Ok(());
     }
-    let gaps = sqlx::query_scalar("SELECT upto FROM event_gaps -- event_gaps");
-    let gaps: i64 = gaps.fetch_one(&mut *connection).await?;
+    let gaps: i64 = store::statement("event_gaps", "SELECT upto FROM event_gaps")
+        .fetch_value(&mut *connection)
+        .await?;
     if after_seq < gaps && found < upto - after_seq {
         return Ok(());
     }
@@ -223,9 +199,10 @@ async fn check_chunk_complete(
         "events are missing: not aggregated"
     );
     // In case this backend misses a partition (stale relcache): end it, the next one will find it.
-    let _ = sqlx::query("SELECT pg_terminate_backend(pg_backend_pid()) -- end_this_connection")
-        .execute(connection)
-        .await;
+    let _ =
+        store::statement("end_this_connection", "SELECT pg_terminate_backend(pg_backend_pid())")
+            .execute(connection)
+            .await;
     Err(sqlx::Error::Protocol(format!(
         "of the events {} to {upto} only {found} were found",
         after_seq + 1
@@ -246,7 +223,13 @@ type AggregateChunkRow = (
     Option<i64>,
 );
 
-fn parse_hourly_sum(
+/// An unreadable sum is an error, never skipped: it would be missing from every balance.
+fn parse_hourly_sum(row: AggregateChunkRow) -> Result<HourlySum> {
+    let sum = try_parse_hourly_sum(row);
+    Ok(sum.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?)
+}
+
+fn try_parse_hourly_sum(
     (_, type_name, account_id, attribute_set, hour, debit, credit, events): AggregateChunkRow,
 ) -> Option<HourlySum> {
     let (debit, credit) = (debit?.parse().ok()?, credit?.parse().ok()?);
@@ -264,21 +247,22 @@ fn parse_hourly_sum(
 /// Sums of events that were dropped before these groupings began.
 async fn read_closing_hourly_sums(pool: &PgPool, groupings: &[Grouping]) -> Result<Vec<HourlySum>> {
     let types = groupings.iter().map(|grouping| grouping.type_name.clone()).collect();
-    let sums = read_closing_sums(pool, types).await?.into_iter();
-    let to_hourly_sum = |(type_name, account_id, tuple, hour, debit, credit, events)| {
-        parse_hourly_sum((
+    let mut hourly_sums = Vec::new();
+    for (type_name, account_id, attribute_set, hour, debit, credit, events) in
+        read_closing_sums(pool, types).await?
+    {
+        hourly_sums.push(parse_hourly_sum((
             0,
             Some(type_name),
             Some(account_id),
-            Some(tuple),
+            Some(attribute_set),
             Some(hour),
             Some(debit),
             Some(credit),
             Some(events),
-        ))
-    };
-    let hourly_sums: Option<Vec<HourlySum>> = sums.map(to_hourly_sum).collect();
-    Ok(hourly_sums.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?)
+        ))?);
+    }
+    Ok(hourly_sums)
 }
 
 async fn write_aggregates(
@@ -290,49 +274,44 @@ async fn write_aggregates(
     last_seq: i64,
     deltas: AggregateDeltas,
 ) -> Result<Option<bool>> {
-    let (lease, deltas) = (lease.clone(), Arc::new(deltas));
+    let sums = &deltas.sums;
+    let statement = store::statement("fold_aggregates", FOLD_AGGREGATES_SQL)
+        .bind(lease.id)
+        .bind(lease.epoch)
+        .bind(grouping_ids)
+        .bind(after_seq)
+        .bind(last_seq)
+        .bind(deltas.groups.keys().copied().collect::<Vec<_>>())
+        .bind(deltas.groups.values().map(|group| group.canonical.as_str()).collect::<Vec<_>>())
+        .bind(deltas.groups.values().map(format_group_object).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.1).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.2.letter()).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.3).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.4).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(_, sum)| format_units(sum.0)).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(_, sum)| format_units(sum.1)).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(_, sum)| sum.2).collect::<Vec<_>>());
     run_statement(pool, "fold_aggregates", move |connection| {
-        let (lease, deltas, grouping_ids) = (lease.clone(), deltas.clone(), grouping_ids.clone());
-        let is_over = generation.is_over();
+        let (is_over, statement) = (generation.is_over(), statement.clone());
         Box::pin(async move {
             if is_over {
                 return Ok(Some(false));
             }
-            let keys: Vec<_> = deltas.sums.iter().map(|(key, _)| key).collect();
-            let objects = deltas.groups.values().map(|group| {
-                let pairs = parse_canonical(&group.canonical).into_iter();
-                let object: Map<_, _> = pairs.map(|(name, value)| (name, value.into())).collect();
-                Value::Object(object).to_string()
-            });
-            let is_written: Option<bool> = sqlx::query_scalar(FOLD_AGGREGATES_SQL)
-                .bind(lease.id)
-                .bind(lease.epoch)
-                .bind(&grouping_ids)
-                .bind(after_seq)
-                .bind(last_seq)
-                .bind(deltas.groups.keys().copied().collect::<Vec<_>>())
-                .bind(
-                    deltas.groups.values().map(|group| group.canonical.clone()).collect::<Vec<_>>(),
-                )
-                .bind(objects.collect::<Vec<_>>())
-                .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
-                .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
-                .bind(keys.iter().map(|key| key.2.letter()).collect::<Vec<_>>())
-                .bind(keys.iter().map(|key| key.3).collect::<Vec<_>>())
-                .bind(keys.iter().map(|key| key.4).collect::<Vec<_>>())
-                .bind(deltas.sums.iter().map(|(_, sum)| format_units(sum.0)).collect::<Vec<_>>())
-                .bind(deltas.sums.iter().map(|(_, sum)| format_units(sum.1)).collect::<Vec<_>>())
-                .bind(deltas.sums.iter().map(|(_, sum)| sum.2).collect::<Vec<_>>())
-                .fetch_one(connection)
-                .await?;
-            Ok(is_written)
+            statement.fetch_value(connection).await
         })
     })
     .await
 }
 
-const UPSERT_GROUPINGS_SQL: &str = "-- groupings
-WITH wanted AS MATERIALIZED (
+/// The group's attributes as a JSON object.
+fn format_group_object(group: &InternedText) -> String {
+    let pairs = parse_canonical(&group.canonical).into_iter();
+    let object: Map<_, _> = pairs.map(|(name, value)| (name, value.into())).collect();
+    Value::Object(object).to_string()
+}
+
+const UPSERT_GROUPINGS_SQL: &str = "WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS w (type, attributes, interval)
 ), new AS (
     INSERT INTO groupings (type, attributes, interval, aggregated_seq)
@@ -347,6 +326,7 @@ SELECT g.grouping_id, g.type, g.attributes, g.interval, g.aggregated_seq
 FROM groupings g JOIN wanted w USING (type, attributes, interval)
 UNION ALL SELECT * FROM new";
 
-const READ_CHUNK_SQL: &str = "SELECT * FROM numbered_sums($1, $2, $3) -- aggregate_chunk";
+const READ_CHUNK_SQL: &str = "SELECT * FROM numbered_sums($1, $2, $3)";
 
-const FOLD_AGGREGATES_SQL: &str = "SELECT fold_aggregates($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) -- fold_aggregates";
+const FOLD_AGGREGATES_SQL: &str =
+    "SELECT fold_aggregates($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";

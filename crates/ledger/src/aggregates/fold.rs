@@ -20,6 +20,21 @@ pub(crate) struct Grouping {
     pub(crate) aggregated_seq: i64,
 }
 
+/// Columns of `groupings`: id, type, attributes joined by commas, interval, `aggregated_seq`.
+pub(crate) type GroupingRow = (i32, String, String, String, i64);
+
+impl Grouping {
+    /// `None` if this version does not know the interval.
+    pub(crate) fn from_row(
+        (id, type_name, attributes, interval, aggregated_seq): GroupingRow,
+    ) -> Option<Self> {
+        let interval = AggregateInterval::from_name(&interval)?;
+        let names = attributes.split(',').filter(|name| !name.is_empty());
+        let attributes = names.map(str::to_owned).collect();
+        Some(Self { id, type_name, attributes, interval, aggregated_seq })
+    }
+}
+
 /// Sum of the events of one account, attribute set and hour, in units of 10^-9.
 #[derive(Debug, Clone)]
 pub(super) struct HourlySum {
@@ -61,17 +76,7 @@ pub(super) fn fold_hourly_sums(
     for row in hourly_sums {
         let row_groupings = groupings_by_attribute_set
             .entry((&row.type_name, &row.attribute_set))
-            .or_insert_with(|| {
-                let type_groupings =
-                    groupings.iter().filter(|grouping| grouping.type_name == row.type_name);
-                let mut group = |grouping: &Grouping| {
-                    insert_group(
-                        &mut groups,
-                        project_attribute_set(&row.attribute_set, &grouping.attributes),
-                    )
-                };
-                type_groupings.map(|grouping| (grouping, group(grouping))).collect()
-            });
+            .or_insert_with(|| find_row_groups(row, groupings, &mut groups));
         for (grouping, group) in row_groupings {
             let Some(&level) = AggregateLevel::levels_for(grouping.interval).last() else {
                 continue;
@@ -90,13 +95,7 @@ pub(super) fn fold_hourly_sums(
             .into_iter()
             .filter(|longer| *longer < level)
         {
-            let part = |((account, grouping, _, period, group), sum): &(
-                AggregateKey,
-                AggregateAmounts,
-            )| {
-                ((*account, *grouping, longer, longer.period_start(*period), *group), *sum)
-            };
-            sums.extend(parts.iter().map(part));
+            sums.extend(parts.iter().map(|(key, sum)| (lengthen_period(*key, longer), *sum)));
         }
         sums.append(&mut parts);
     }
@@ -104,10 +103,28 @@ pub(super) fn fold_hourly_sums(
     AggregateDeltas { sums, groups }
 }
 
-fn insert_group(groups: &mut BTreeMap<i64, InternedText>, group: InternedText) -> i64 {
-    let id = group.id;
-    groups.insert(id, group);
-    id
+/// The groupings of the row's type, each with the id of the row's group; adds the groups to
+/// `groups`.
+fn find_row_groups<'g>(
+    row: &HourlySum,
+    groupings: &'g [Grouping],
+    groups: &mut BTreeMap<i64, InternedText>,
+) -> Vec<(&'g Grouping, i64)> {
+    let mut row_groups = Vec::new();
+    for grouping in groupings.iter().filter(|grouping| grouping.type_name == row.type_name) {
+        let group = project_attribute_set(&row.attribute_set, &grouping.attributes);
+        row_groups.push((grouping, group.id));
+        groups.insert(group.id, group);
+    }
+    row_groups
+}
+
+/// The key of the longer period that contains the key's period.
+fn lengthen_period(
+    (account_id, grouping_id, _, period, group_id): AggregateKey,
+    level: AggregateLevel,
+) -> AggregateKey {
+    (account_id, grouping_id, level, level.period_start(period), group_id)
 }
 
 /// Sorts by key and merges equal keys.

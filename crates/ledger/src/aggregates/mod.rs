@@ -15,7 +15,7 @@ mod periods;
 mod recount;
 
 pub use aggregator::Aggregator;
-pub(crate) use fold::Grouping;
+pub(crate) use fold::{Grouping, GroupingRow};
 pub use pass::run_aggregation_pass;
 pub(crate) use periods::{AggregateLevel, BalanceCutOffs, compute_cut_offs};
 pub(crate) use recount::{AggregateRecount, AggregateRow, AggregateSum};
@@ -83,14 +83,18 @@ pub(crate) fn find_serving_grouping(
     if attribute_names.is_empty() {
         return String::new();
     }
-    let has_all_names = |grouping: &&Vec<String>| {
-        attribute_names.iter().all(|name| grouping.iter().any(|own| own == name))
-    };
-    let smallest =
-        account_type.groupings.iter().filter(has_all_names).min_by_key(|grouping| grouping.len());
-    smallest
-        .map(|grouping| join_sorted_names(grouping.iter().map(String::as_str)))
-        .unwrap_or_default()
+    let serving = account_type
+        .groupings
+        .iter()
+        .filter(|grouping| contains_all_names(grouping, attribute_names));
+    match serving.min_by_key(|grouping| grouping.len()) {
+        Some(smallest) => join_sorted_names(smallest.iter().map(String::as_str)),
+        None => String::new(),
+    }
+}
+
+fn contains_all_names(grouping: &[String], names: &[&str]) -> bool {
+    names.iter().all(|name| grouping.iter().any(|own| own == name))
 }
 
 fn join_sorted_names<'a>(names: impl Iterator<Item = &'a str>) -> String {

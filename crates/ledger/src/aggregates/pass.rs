@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{DutyWork, Error, LeaseOptions, Result, run_duties, run_statement};
+use store::{DutyWork, Error, LeaseOptions, Result, run_duties};
 use tokio_util::sync::CancellationToken;
 
 use super::{AGGREGATOR_DUTY, Aggregator, GroupingColumns};
@@ -20,7 +20,7 @@ const PASS_POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub async fn run_aggregation_pass(aggregator: Aggregator) -> Result<i64> {
     let pool = aggregator.pool.clone();
     let target_seq = read_last_seq(&pool).await?;
-    let groupings = Arc::new(GroupingColumns::from_catalogue(&aggregator.types.current()));
+    let groupings = GroupingColumns::from_catalogue(&aggregator.types.current());
     if is_aggregated_up_to(&pool, &groupings, target_seq).await? {
         return Ok(target_seq);
     }
@@ -39,38 +39,25 @@ pub async fn run_aggregation_pass(aggregator: Aggregator) -> Result<i64> {
 }
 
 async fn read_last_seq(pool: &PgPool) -> Result<i64> {
-    run_statement(pool, "last_seq", |connection| {
-        Box::pin(async move {
-            let last = sqlx::query_scalar("SELECT last_seq FROM sequence -- last_seq");
-            Ok(last.fetch_one(connection).await?)
-        })
-    })
-    .await
+    store::statement("last_seq", "SELECT last_seq FROM sequence").fetch_value(pool).await
 }
 
 /// Whether all groupings of types with accounts include the events up to `target_seq`.
 async fn is_aggregated_up_to(
     pool: &PgPool,
-    groupings: &Arc<GroupingColumns>,
+    groupings: &GroupingColumns,
     target_seq: i64,
 ) -> Result<bool> {
-    let groupings = groupings.clone();
-    run_statement(pool, "aggregated_up_to", move |connection| {
-        let groupings = groupings.clone();
-        Box::pin(async move {
-            let aggregated = sqlx::query_scalar(IS_AGGREGATED_SQL)
-                .bind(&groupings.types)
-                .bind(&groupings.attributes)
-                .bind(&groupings.intervals)
-                .bind(target_seq);
-            Ok(aggregated.fetch_one(connection).await?)
-        })
-    })
-    .await
+    store::statement("aggregated_up_to", IS_AGGREGATED_SQL)
+        .bind(&groupings.types)
+        .bind(&groupings.attributes)
+        .bind(&groupings.intervals)
+        .bind(target_seq)
+        .fetch_value(pool)
+        .await
 }
 
-const IS_AGGREGATED_SQL: &str = "-- aggregated_up_to
-SELECT NOT EXISTS (
+const IS_AGGREGATED_SQL: &str = "SELECT NOT EXISTS (
     SELECT FROM unnest($1::text[], $2::text[], $3::text[]) AS w (type, attributes, interval)
     LEFT JOIN groupings g USING (type, attributes, interval)
     WHERE coalesce(g.aggregated_seq, 0) < $4 AND EXISTS (SELECT FROM accounts a WHERE a.type = w.type)

@@ -70,17 +70,20 @@ impl AggregateLevel {
     /// Start of the period that contains `moment`.
     pub(super) fn period_start(self, moment: DateTime<Utc>) -> DateTime<Utc> {
         let date = moment.date_naive();
-        let first = |month, day| NaiveDate::from_ymd_opt(date.year(), month, day).unwrap_or(date);
-        match self {
-            AggregateLevel::Year => first(1, 1).and_time(NaiveTime::MIN).and_utc(),
-            AggregateLevel::Month => first(date.month(), 1).and_time(NaiveTime::MIN).and_utc(),
-            AggregateLevel::Day => date.and_time(NaiveTime::MIN).and_utc(),
-            AggregateLevel::Hour => {
-                let hour = NaiveTime::from_hms_opt(moment.hour(), 0, 0).unwrap_or(NaiveTime::MIN);
-                date.and_time(hour).and_utc()
-            }
-        }
+        let (day, hour) = match self {
+            AggregateLevel::Year => (find_month_start(date, 1), 0),
+            AggregateLevel::Month => (find_month_start(date, date.month()), 0),
+            AggregateLevel::Day => (date, 0),
+            AggregateLevel::Hour => (date, moment.hour()),
+        };
+        let time = NaiveTime::from_hms_opt(hour, 0, 0).unwrap_or(NaiveTime::MIN);
+        day.and_time(time).and_utc()
     }
+}
+
+/// First day of a month in the year of `date`.
+fn find_month_start(date: NaiveDate, month: u32) -> NaiveDate {
+    NaiveDate::from_ymd_opt(date.year(), month, 1).unwrap_or(date)
 }
 
 /// Boundaries of the periods that add up to a balance: years before `year`, then months before

@@ -93,8 +93,11 @@ impl<'g> AggregateRecount<'g> {
     /// Adds the closing balance of the account's dropped events. A grouping with `aggregated_seq` 0
     /// does not include it.
     pub(crate) fn add_closing_sum(&mut self, attribute_set: &str, sum: AggregateSum) {
-        let before = |horizon| horizon - TimeDelta::hours(1);
-        self.add_event(attribute_set, self.horizon.map_or(DateTime::UNIX_EPOCH, before), 1, sum);
+        let moment = match self.horizon {
+            Some(horizon) => horizon - TimeDelta::hours(1),
+            None => DateTime::UNIX_EPOCH,
+        };
+        self.add_event(attribute_set, moment, 1, sum);
     }
 
     /// Differences between the stored and the recounted aggregates.
@@ -103,31 +106,22 @@ impl<'g> AggregateRecount<'g> {
         let expected = self.compute_expected_sums();
         for grouping in &self.groupings {
             let levels = AggregateLevel::levels_for(grouping.interval);
-            let stored_sums = |level: AggregateLevel| {
-                collect_row_sums(
-                    stored_rows.iter().filter(|k| k.grouping_id == grouping.id && k.level == level),
-                )
-            };
             for pair in levels.windows(2) {
                 let [coarse, fine] = pair else { continue };
-                let parts = stored_sums(*fine).into_iter();
+                let stored = collect_stored_sums(stored_rows, grouping.id, *coarse);
+                let parts = collect_stored_sums(stored_rows, grouping.id, *fine).into_iter();
                 let parts = add_up_sums(
                     parts.map(|((id, at, group), sum)| ((id, coarse.period_start(at), group), sum)),
                 );
-                compare_sums(
-                    grouping,
-                    *coarse,
-                    &stored_sums(*coarse),
-                    &parts,
-                    fine.plural_name(),
-                    &mut differences,
-                );
+                let source = fine.plural_name();
+                compare_sums(grouping, *coarse, &stored, &parts, source, &mut differences);
             }
             if let Some(finest) = levels.last() {
                 let expected = expected.iter().filter(|(key, _)| key.0 == grouping.id);
                 let expected =
                     self.merge_before_horizon(expected.map(|(key, sum)| (key.clone(), *sum)));
-                let stored = self.merge_before_horizon(stored_sums(*finest).into_iter());
+                let stored = collect_stored_sums(stored_rows, grouping.id, *finest);
+                let stored = self.merge_before_horizon(stored.into_iter());
                 compare_sums(grouping, *finest, &stored, &expected, "events", &mut differences);
             }
         }
@@ -139,11 +133,12 @@ impl<'g> AggregateRecount<'g> {
         &self,
         sums: impl Iterator<Item = ((i32, DateTime<Utc>, String), AggregateSum)>,
     ) -> AggregateSumMap {
-        let period = |at: DateTime<Utc>| match self.horizon {
-            Some(horizon) if at < horizon => DateTime::<Utc>::MIN_UTC,
-            _ => at,
-        };
-        add_up_sums(sums.map(|((id, at, group), sum)| ((id, period(at), group), sum)))
+        // Without a horizon, no period lies before it.
+        let horizon = self.horizon.unwrap_or(DateTime::<Utc>::MIN_UTC);
+        add_up_sums(sums.map(|((id, at, group), sum)| {
+            let period = if at < horizon { DateTime::<Utc>::MIN_UTC } else { at };
+            ((id, period, group), sum)
+        }))
     }
 
     /// Expected sums of the finest periods.
@@ -195,7 +190,13 @@ fn to_hourly_sum(
     }
 }
 
-fn collect_row_sums<'k>(rows: impl Iterator<Item = &'k AggregateRow>) -> AggregateSumMap {
+/// Sums of a grouping's stored rows of one level.
+fn collect_stored_sums(
+    stored_rows: &[AggregateRow],
+    grouping_id: i32,
+    level: AggregateLevel,
+) -> AggregateSumMap {
+    let rows = stored_rows.iter().filter(|k| k.grouping_id == grouping_id && k.level == level);
     add_up_sums(
         rows.map(|kept| ((kept.grouping_id, kept.period_start, kept.group.clone()), kept.sum)),
     )

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use store::{PgOperation, Result, run_tx};
+use store::{PgOperation, Result};
 
 use super::{BalancePlan, BalanceQuery};
 use crate::types::AccountType;
@@ -43,17 +43,10 @@ pub async fn explain_balance(
     balance_query: &BalanceQuery,
 ) -> Result<BalanceExplanation> {
     let plan = BalancePlan::for_query(account_type, balance_query);
-    let bound_plan = plan.clone();
-    let row: BalanceExplanationRow =
-        run_tx(pool, PgOperation::named("explain_totals").expensive(), move |connection| {
-            let bound_plan = bound_plan.clone();
-            Box::pin(async move {
-                Ok(bound_plan
-                    .bind_account_parts(sqlx::query_as(EXPLAIN_TOTALS_SQL))
-                    .fetch_one(connection)
-                    .await?)
-            })
-        })
+    let operation = PgOperation::named("explain_totals").expensive();
+    let statement = plan.bind_account_parts(store::statement(operation, EXPLAIN_TOTALS_SQL));
+    let row: BalanceExplanationRow = store::transaction(operation, statement)
+        .run(pool, |connection, statement| Box::pin(statement.clone().fetch_one(connection)))
         .await?;
     let names =
         plan.grouping_names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
@@ -70,8 +63,7 @@ pub async fn explain_balance(
 
 /// The condition for using the grouping is that of `account_parts`: it exists and does not lag. $11
 /// to $15 belong to turnovers and are unused here.
-const EXPLAIN_TOTALS_SQL: &str = "-- explain_totals
-WITH parts AS MATERIALIZED (SELECT * FROM account_parts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true)),
+const EXPLAIN_TOTALS_SQL: &str = "WITH parts AS MATERIALIZED (SELECT * FROM account_parts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true)),
 g AS (SELECT aggregated_seq FROM groupings WHERE type = $2 AND attributes = $3 AND interval = $4)
 SELECT (SELECT aggregated_seq FROM g) AS aggregated_seq, s.last_seq,
        CASE WHEN s.last_seq - (SELECT aggregated_seq FROM g)

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 use sqlx::PgPool;
-use store::{Result, run_statement};
+use store::Result;
 
 pub use explain::{BalanceExplanation, explain_balance};
 pub(crate) use page::BalancePageCursor;
@@ -25,7 +25,7 @@ pub(crate) use query::{AccountQuery, AllowedQueryParameters};
 
 use crate::MAX_PAGE_BYTES;
 use crate::partitions::HorizonRow;
-use crate::types::{AccountType, AttributeType};
+use crate::types::{AccountType, AttributeType, find_attribute};
 
 /// Parameters of a balance or turnover.
 #[derive(Debug, Clone)]
@@ -108,12 +108,12 @@ pub(crate) async fn read_balances(
         page.next_sort_key = None;
     }
     if page.groups.is_empty() && is_ungrouped {
-        let zero = || "0".to_owned();
+        let zero = "0".to_owned();
         page.groups.push(BalanceGroup {
             attributes: Vec::new(),
-            debit: zero(),
-            credit: zero(),
-            balance: zero(),
+            debit: zero.clone(),
+            credit: zero.clone(),
+            balance: zero,
         });
     }
     Ok((page, standing))
@@ -125,31 +125,26 @@ async fn read_balance_rows(
     balance_query: BalanceQuery,
 ) -> Result<Vec<BalanceRow>> {
     let plan = BalancePlan::for_query(account_type, &balance_query);
-    let is_int = |name: &String| {
-        account_type
-            .attributes
-            .iter()
-            .any(|attribute| attribute.name == *name && attribute.kind == AttributeType::Int)
-    };
-    let is_int_flags: Vec<bool> = balance_query.group_by.iter().map(is_int).collect();
+    let mut is_int_flags = Vec::with_capacity(balance_query.group_by.len());
+    for name in &balance_query.group_by {
+        let attribute = find_attribute(&account_type.attributes, name);
+        is_int_flags.push(attribute.is_some_and(|found| found.kind == AttributeType::Int));
+    }
     // Bytes of a group's JSON without its values.
     let group_overhead_bytes: usize =
         60 + balance_query.group_by.iter().map(|name| name.len() + 6).sum::<usize>();
     let group_overhead_bytes = i64::try_from(group_overhead_bytes).unwrap_or(i64::MAX);
-    run_statement(pool, "account_totals", move |connection| {
-        let (balance_query, plan, ints) =
-            (balance_query.clone(), plan.clone(), is_int_flags.clone());
-        Box::pin(async move {
-            let filter_values =
-                balance_query.filter.into_iter().map(|(name, value)| (name, Json::String(value)));
-            let query = plan
-                .bind_account_parts(sqlx::query_as(ACCOUNT_TOTALS_SQL))
-                .bind(Json::Object(filter_values.collect()));
-            let query = query.bind(balance_query.group_by).bind(ints).bind(balance_query.after);
-            Ok(query.bind(group_overhead_bytes).bind(MAX_PAGE_BYTES).fetch_all(connection).await?)
-        })
-    })
-    .await
+    let filter_values =
+        balance_query.filter.into_iter().map(|(name, value)| (name, Json::String(value)));
+    plan.bind_account_parts(store::statement("account_totals", ACCOUNT_TOTALS_SQL))
+        .bind(Json::Object(filter_values.collect()))
+        .bind(balance_query.group_by)
+        .bind(is_int_flags)
+        .bind(balance_query.after)
+        .bind(group_overhead_bytes)
+        .bind(MAX_PAGE_BYTES)
+        .fetch_all(pool)
+        .await
 }
 
 impl BalanceRow {
@@ -161,8 +156,7 @@ impl BalanceRow {
 
 /// Groups ordered by value: integers numerically, missing values first. The page is cut by bytes
 /// and has at least one group; the horizon row is always included.
-const ACCOUNT_TOTALS_SQL: &str = "-- account_totals
-SELECT attributes, debit, credit, balance, horizon, drops, sort_key, found FROM (
+const ACCOUNT_TOTALS_SQL: &str = "SELECT attributes, debit, credit, balance, horizon, drops, sort_key, found FROM (
     SELECT k.*, count(*) FILTER (WHERE drops IS NULL) OVER () AS found, row_number() OVER in_order AS place,
            sum(octet_length(attributes::text) + octet_length(debit) + octet_length(credit) + octet_length(balance) + $20)
                OVER in_order AS bytes

@@ -43,9 +43,6 @@ impl BalancePageCursor {
     pub(crate) fn parse_token(token: &str, query: &AccountQuery) -> Option<Self> {
         let token: BalancePageToken =
             serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-        let parse_micros = |micros| {
-            DateTime::from_timestamp_micros(micros).filter(|at| moment::has_four_digit_year(*at))
-        };
         let is_valid = token.question == query_fingerprint(query)
             && token.last.len() == query.group_by.len()
             && !token.last.iter().any(|part| part.contains('\0'));
@@ -56,6 +53,10 @@ impl BalancePageCursor {
         Some(Self { from, to: parse_micros(token.to)?, last_sort_key: token.last })
             .filter(|_| is_valid)
     }
+}
+
+fn parse_micros(micros: i64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(micros).filter(|at| moment::has_four_digit_year(*at))
 }
 
 /// Binds page tokens to account, filter and grouping.

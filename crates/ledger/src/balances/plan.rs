@@ -1,9 +1,7 @@
 //! Plan of a balance: the grouping whose aggregates are read, and the period boundaries.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::QueryAs;
-use sqlx::{FromRow, Postgres};
+use store::PgStatement;
 
 use super::BalanceQuery;
 use crate::aggregates::{BalanceCutOffs, compute_cut_offs, find_serving_grouping};
@@ -13,7 +11,7 @@ use crate::types::{AccountType, AggregateInterval};
 /// account's events are read instead of the aggregates.
 const MAX_AGGREGATE_LAG: i64 = 100_000;
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct BalancePlan {
     account_id: i64,
     type_name: String,
@@ -47,15 +45,12 @@ impl BalancePlan {
 
     /// Binds the arguments of `account_parts` as $1 to $10, and those of its second call, for
     /// `from`, as $11 to $15.
-    pub(super) fn bind_account_parts<'q, T: for<'r> FromRow<'r, PgRow>>(
-        &self,
-        query: QueryAs<'q, Postgres, T, PgArguments>,
-    ) -> QueryAs<'q, Postgres, T, PgArguments> {
+    pub(super) fn bind_account_parts(&self, statement: PgStatement) -> PgStatement {
         let from_cut_offs = self.from.map(|(cut, _)| cut);
-        query
+        statement
             .bind(self.account_id)
-            .bind(self.type_name.clone())
-            .bind(self.grouping_names.clone())
+            .bind(&self.type_name)
+            .bind(&self.grouping_names)
             .bind(self.interval.name())
             .bind(self.to_cut_offs.year)
             .bind(self.to_cut_offs.month)

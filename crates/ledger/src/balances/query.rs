@@ -9,7 +9,7 @@ use super::page::BalancePageCursor;
 use crate::events::{CanonicalAttributes, InternedText, intern_account, shorten_text};
 use crate::moment;
 use crate::sharding::ShardHash;
-use crate::types::{AccountType, LedgerAttribute};
+use crate::types::{AccountType, find_attribute};
 
 /// Parameters that a route accepts besides attributes.
 #[derive(Debug, Clone, Copy)]
@@ -43,11 +43,9 @@ impl AccountQuery {
         let (mut key, mut filter, mut parameters) =
             (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (name, value) in given_parameters {
-            let find_attribute_type =
-                |among: &[LedgerAttribute]| among.iter().find(|a| a.name == name).map(|a| a.kind);
-            let (attribute_type, target) = match (
-                find_attribute_type(&account_type.key_attributes),
-                find_attribute_type(&account_type.attributes),
+            let (attribute, target) = match (
+                find_attribute(&account_type.key_attributes, &name),
+                find_attribute(&account_type.attributes, &name),
             ) {
                 _ if allowed_parameters.names.contains(&name.as_str()) => (None, &mut parameters),
                 (Some(wanted), _) => (Some(wanted), &mut key),
@@ -56,10 +54,11 @@ impl AccountQuery {
                 }
                 _ => return Err(unknown_parameter_error(account_type, &name, allowed_parameters)),
             };
-            let canonical_value = match attribute_type {
+            let canonical_value = match attribute {
                 None => value,
-                Some(wanted) => wanted.canonical_text(&value).ok_or_else(|| {
-                    ApiError::invalid_field(&name, format!("must be {}", wanted.allowed_values()))
+                Some(wanted) => wanted.kind.canonical_text(&value).ok_or_else(|| {
+                    let allowed = wanted.kind.allowed_values();
+                    ApiError::invalid_field(&name, format!("must be {allowed}"))
                 })?,
             };
             if target.insert(name.clone(), canonical_value).is_some() {

@@ -37,8 +37,10 @@ pub(super) async fn check_event_contents(
         }
     }
     let keys: Vec<Uuid> = hashed_events.iter().map(|(_, key, _)| *key).collect();
-    let stored: Vec<(Uuid, Uuid)> =
-        sqlx::query_as(READ_FINGERPRINTS_SQL).bind(keys).fetch_all(snapshot.connection()).await?;
+    let stored: Vec<(Uuid, Uuid)> = store::statement("check_contents", READ_FINGERPRINTS_SQL)
+        .bind(keys)
+        .fetch_all(snapshot.connection())
+        .await?;
     let stored_fingerprints: HashMap<Uuid, Uuid> = stored.into_iter().collect();
     for (event, key, content) in hashed_events {
         let what = match stored_fingerprints.get(&key) {
@@ -80,5 +82,4 @@ fn hash_event(
     Ok((content.key_hash(shard_hash), content.content_fingerprint()))
 }
 
-const READ_FINGERPRINTS_SQL: &str =
-    "SELECT key, content FROM event_keys WHERE key = ANY ($1) -- check_contents";
+const READ_FINGERPRINTS_SQL: &str = "SELECT key, content FROM event_keys WHERE key = ANY ($1)";

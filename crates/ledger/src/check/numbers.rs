@@ -18,7 +18,7 @@ pub(super) struct ShardEventCounts {
 }
 
 pub(super) async fn read_event_counts(snapshot: &mut ShardSnapshot) -> Result<ShardEventCounts> {
-    Ok(sqlx::query_as(EVENT_COUNTS_SQL).fetch_one(snapshot.connection()).await?)
+    store::statement("check_written", EVENT_COUNTS_SQL).fetch_one(snapshot.connection()).await
 }
 
 pub(super) async fn check_numbers(
@@ -28,7 +28,7 @@ pub(super) async fn check_numbers(
     report: &mut LedgerCheckReport,
 ) -> Result<()> {
     let gaps: Vec<(i64, i64)> =
-        sqlx::query_as(NUMBER_GAPS_SQL).fetch_all(snapshot.connection()).await?;
+        store::statement("check_numbers", NUMBER_GAPS_SQL).fetch_all(snapshot.connection()).await?;
     for (after, next) in gaps {
         report.add_difference(
             Some(shard),
@@ -36,14 +36,17 @@ pub(super) async fn check_numbers(
             format!("after number {after} comes {next}"),
         );
     }
-    let last: i64 = sqlx::query_scalar(LAST_BATCH_SEQ_SQL).fetch_one(snapshot.connection()).await?;
+    let last: i64 = store::statement("check_numbers", LAST_BATCH_SEQ_SQL)
+        .fetch_value(snapshot.connection())
+        .await?;
     if last != counts.last_seq {
         let what =
             format!("the last number given is {}, but batches end with {last}", counts.last_seq);
         report.add_difference(Some(shard), LedgerCheckKind::Numbers, what);
     }
-    let batches: Vec<LedgerCheckBatchRow> =
-        sqlx::query_as(WRONG_BATCHES_SQL).fetch_all(snapshot.connection()).await?;
+    let batches: Vec<LedgerCheckBatchRow> = store::statement("check_batches", WRONG_BATCHES_SQL)
+        .fetch_all(snapshot.connection())
+        .await?;
     for batch in batches {
         report.add_difference(Some(shard), LedgerCheckKind::Numbers, batch.describe_problem());
     }
@@ -72,30 +75,29 @@ impl LedgerCheckBatchRow {
             Some(first) => format!("numbers {first} to {}", first + i64::from(events) - 1),
             None => format!("batch {batch_id}, not numbered yet"),
         };
-        let time = |dt: Option<DateTime<Utc>>| dt.map(moment::format_moment).unwrap_or_default();
         format!(
             "{named}: {found} events at {places} places, should be {events}, with times from {} to {}",
-            time(self.first_dt),
-            time(self.last_dt)
+            format_time(self.first_dt),
+            format_time(self.last_dt)
         )
     }
 }
 
-const EVENT_COUNTS_SQL: &str = "-- check_written
-SELECT last_seq + (SELECT coalesce(sum(events), 0)::bigint FROM pending_batches) AS events, last_seq, horizon
+fn format_time(dt: Option<DateTime<Utc>>) -> String {
+    dt.map(moment::format_moment).unwrap_or_default()
+}
+
+const EVENT_COUNTS_SQL: &str = "SELECT last_seq + (SELECT coalesce(sum(events), 0)::bigint FROM pending_batches) AS events, last_seq, horizon
 FROM sequence, horizon";
 
-const LAST_BATCH_SEQ_SQL: &str =
-    "SELECT coalesce(max(first_seq + events - 1), 0) FROM batches -- check_numbers";
+const LAST_BATCH_SEQ_SQL: &str = "SELECT coalesce(max(first_seq + events - 1), 0) FROM batches";
 
-const NUMBER_GAPS_SQL: &str = "-- check_numbers
-SELECT after, first_seq FROM (
+const NUMBER_GAPS_SQL: &str = "SELECT after, first_seq FROM (
     SELECT first_seq, coalesce(lag(first_seq + events - 1) OVER (ORDER BY first_seq), 0) AS after FROM batches
 ) b WHERE first_seq <> after + 1 ORDER BY first_seq LIMIT 100";
 
 /// A batch with times before the horizon may lack dropped events.
-const WRONG_BATCHES_SQL: &str = "-- check_batches
-SELECT batch_id, b.first_seq, b.events, coalesce(e.found, 0) AS found, coalesce(e.places, 0) AS places, b.first_dt, b.last_dt
+const WRONG_BATCHES_SQL: &str = "SELECT batch_id, b.first_seq, b.events, coalesce(e.found, 0) AS found, coalesce(e.places, 0) AS places, b.first_dt, b.last_dt
 FROM (SELECT batch_id, first_seq, events, first_dt, last_dt FROM batches
       UNION ALL SELECT batch_id, NULL, events, first_dt, last_dt FROM pending_batches) b
 FULL JOIN (SELECT batch_id, count(*) AS found, count(DISTINCT place) AS places, min(place) AS first_place,

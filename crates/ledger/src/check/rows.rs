@@ -40,14 +40,17 @@ impl LedgerCheckEventRow {
 
     /// The event as a sum.
     pub(super) fn to_sum(&self) -> Option<AggregateSum> {
-        let units =
-            |text: &Option<String>| text.as_deref().map_or(Some(0), amount::parse_amount_units);
         Some(AggregateSum {
-            debit: units(&self.debit)?,
-            credit: units(&self.credit)?,
+            debit: parse_side_units(self.debit.as_deref())?,
+            credit: parse_side_units(self.credit.as_deref())?,
             event_count: 1,
         })
     }
+}
+
+/// Units of one side of an event; 0 without an amount.
+fn parse_side_units(text: Option<&str>) -> Option<i128> {
+    text.map_or(Some(0), amount::parse_amount_units)
 }
 
 impl AccountRow for LedgerCheckEventRow {

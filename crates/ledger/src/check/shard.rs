@@ -8,9 +8,9 @@ use super::report::{LedgerCheckReport, ShardCheckReport};
 use super::rows::{self, AccountRow, LedgerCheckEventRow, LedgerCheckSumRow};
 use super::snapshot::{ShardSnapshot, SnapshotCursorRows};
 use super::{LedgerCheckProgress, contents, copies, numbers};
-use crate::aggregates::Grouping;
+use crate::aggregates::{Grouping, GroupingRow};
 use crate::sharding::{LedgerShards, Shard};
-use crate::types::{AggregateInterval, LedgerTypeCatalogue};
+use crate::types::LedgerTypeCatalogue;
 
 pub(super) async fn check_shard(
     shard: &Shard,
@@ -102,12 +102,12 @@ impl LedgerCheckRows {
 
     /// Type and key attributes of the account.
     fn find_account_name(&self, account: i64) -> Option<(&str, &str)> {
-        let of = |(id, named)| if id == account { named } else { None };
-        let event = self.events.first_row().map(AccountRow::account).and_then(of);
-        let sum = self.sums.first_row().map(AccountRow::account).and_then(of);
-        event
-            .or(sum)
-            .or_else(|| self.closing_sums.first_row().map(AccountRow::account).and_then(of))
+        let heads = [
+            self.events.first_row().map(AccountRow::account),
+            self.sums.first_row().map(AccountRow::account),
+            self.closing_sums.first_row().map(AccountRow::account),
+        ];
+        heads.into_iter().flatten().find_map(|(id, name)| name.filter(|_| id == account))
     }
 
     /// Moves the account's rows of the current pages to `target`; returns the number of aggregates.
@@ -135,22 +135,11 @@ fn account_id<T: AccountRow>(row: Option<&T>) -> Option<i64> {
 
 /// All rows of `groupings` with a known interval.
 async fn read_groupings(snapshot: &mut ShardSnapshot) -> Result<Vec<Grouping>> {
-    let rows: Vec<(i32, String, String, String, i64)> =
-        sqlx::query_as(READ_GROUPINGS_SQL).fetch_all(snapshot.connection()).await?;
-    let grouping = |(id, type_name, attributes, interval, aggregated_seq): (
-        i32,
-        String,
-        String,
-        String,
-        i64,
-    )| {
-        let attributes =
-            attributes.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        let interval = AggregateInterval::from_name(&interval)?;
-        Some(Grouping { id, type_name, attributes, interval, aggregated_seq })
-    };
-    Ok(rows.into_iter().filter_map(grouping).collect())
+    let rows: Vec<GroupingRow> = store::statement("check_groupings", READ_GROUPINGS_SQL)
+        .fetch_all(snapshot.connection())
+        .await?;
+    Ok(rows.into_iter().filter_map(Grouping::from_row).collect())
 }
 
-const READ_GROUPINGS_SQL: &str = "-- check_groupings
-SELECT grouping_id, type, attributes, interval, aggregated_seq FROM groupings";
+const READ_GROUPINGS_SQL: &str =
+    "SELECT grouping_id, type, attributes, interval, aggregated_seq FROM groupings";

@@ -44,8 +44,10 @@ LOCK TABLE ONLY events IN ACCESS SHARE MODE";
 const SNAPSHOT_QUERY_TIMEOUT: Duration = Duration::from_secs(30 * 60 + 10);
 
 async fn with_query_timeout<T>(query: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-    let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    Ok(timeout(SNAPSHOT_QUERY_TIMEOUT, query).await.unwrap_or_else(|_| Err(silent()))?)
+    match timeout(SNAPSHOT_QUERY_TIMEOUT, query).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()),
+    }
 }
 
 /// Statements of a cursor.

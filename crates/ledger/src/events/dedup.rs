@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use sqlx::PgConnection;
-use store::Result;
+use store::{Result, StatementTarget};
 use uuid::Uuid;
 
 use super::{LedgerEvent, LedgerEventStatus};
@@ -30,11 +29,14 @@ impl LedgerEventRepeats {
         &self,
         sent_statuses: Vec<LedgerEventStatus>,
     ) -> Vec<LedgerEventStatus> {
-        let status = |(place, first): &(usize, bool)| match sent_statuses[*place] {
-            LedgerEventStatus::Created if !first => LedgerEventStatus::Duplicate,
-            status => status,
-        };
-        self.sent_indexes.iter().map(status).collect()
+        let mut statuses = Vec::with_capacity(self.sent_indexes.len());
+        for (sent_index, is_first) in &self.sent_indexes {
+            statuses.push(match sent_statuses[*sent_index] {
+                LedgerEventStatus::Created if !is_first => LedgerEventStatus::Duplicate,
+                status => status,
+            });
+        }
+        statuses
     }
 }
 
@@ -52,15 +54,16 @@ impl LedgerEventContradiction {
     /// Statuses of all events, compared with `event_keys`. Read-only.
     pub(crate) async fn read_statuses(
         &self,
-        connection: &mut PgConnection,
+        target: impl StatementTarget,
     ) -> Result<Vec<LedgerEventStatus>> {
-        let stored_matches: Vec<Option<bool>> = sqlx::query_scalar(
+        let stored_matches: Vec<Option<bool>> = store::statement(
+            "judge_events",
             "SELECT e.content = k.content FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS k (key, content, place)
-             LEFT JOIN event_keys e ON e.key = k.key ORDER BY k.place -- judge_events",
+             LEFT JOIN event_keys e ON e.key = k.key ORDER BY k.place",
         )
         .bind(&self.keys)
         .bind(&self.fingerprints)
-        .fetch_all(connection)
+        .fetch_values(target)
         .await?;
         Ok(self.resolve_statuses(stored_matches.into_iter(), LedgerEventStatus::NotWritten))
     }
@@ -75,13 +78,16 @@ impl LedgerEventContradiction {
         stored_matches: impl Iterator<Item = Option<bool>>,
         missing_status: LedgerEventStatus,
     ) -> Vec<LedgerEventStatus> {
-        let status = |(stored_match, contradicts)| match stored_match {
-            Some(true) => LedgerEventStatus::Duplicate,
-            Some(false) => LedgerEventStatus::Conflict,
-            None if contradicts => LedgerEventStatus::Contradiction,
-            None => missing_status,
-        };
-        stored_matches.zip(self.contradicts.iter().copied()).map(status).collect()
+        let mut statuses = Vec::with_capacity(self.contradicts.len());
+        for (stored_match, contradicts) in stored_matches.zip(&self.contradicts) {
+            statuses.push(match stored_match {
+                Some(true) => LedgerEventStatus::Duplicate,
+                Some(false) => LedgerEventStatus::Conflict,
+                None if *contradicts => LedgerEventStatus::Contradiction,
+                None => missing_status,
+            });
+        }
+        statuses
     }
 }
 
@@ -106,10 +112,9 @@ pub(crate) fn dedup_events(events: Vec<LedgerEvent>) -> LedgerEventDedup {
         }
     }
     if contradicts.contains(&true) {
-        let of = |part: fn(&LedgerEvent) -> Uuid| events.iter().map(part).collect();
         return LedgerEventDedup::Contradictory(LedgerEventContradiction {
-            keys: of(|event| event.key),
-            fingerprints: of(|event| event.fingerprint),
+            keys: events.iter().map(|event| event.key).collect(),
+            fingerprints: events.iter().map(|event| event.fingerprint).collect(),
             contradicts,
         });
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -14,7 +15,9 @@ use crate::amount::{self, Amount};
 use crate::json::{self, JsonRefusal};
 use crate::moment;
 use crate::sharding::encode_canonical;
-use crate::types::{AccountType, LedgerAttribute, LedgerTypeCatalogue, MAX_ATTRIBUTES_PER_TYPE};
+use crate::types::{
+    AccountType, LedgerAttribute, LedgerTypeCatalogue, MAX_ATTRIBUTES_PER_TYPE, find_attribute,
+};
 
 /// Maximum length of `event_id`, in bytes.
 pub(super) const MAX_EVENT_ID_BYTES: usize = 256;
@@ -136,10 +139,23 @@ fn parse_amount_text<'a>(
     name: &str,
     field: &impl Fn(&str) -> String,
 ) -> Result<Option<Cow<'a, str>>, ApiError> {
-    let text = raw.map(|raw| serde_json::from_str::<JsonString<'_>>(raw.get())).transpose();
-    let refused =
-        |_| ApiError::invalid_field(field(name), format!("must be {}", amount::AMOUNT_FORMAT));
-    text.map(|text| text.map(|JsonString(text)| text)).map_err(refused)
+    let Some(raw) = raw else { return Ok(None) };
+    match serde_json::from_str(raw.get()) {
+        Ok(JsonString(text)) => Ok(Some(text)),
+        Err(_) => Err(amount_format_error(field(name))),
+    }
+}
+
+fn parse_amount(
+    text: &str,
+    name: &str,
+    field: &impl Fn(&str) -> String,
+) -> Result<Decimal, ApiError> {
+    amount::parse_amount(text).ok_or_else(|| amount_format_error(field(name)))
+}
+
+fn amount_format_error(field: String) -> ApiError {
+    ApiError::invalid_field(field, format!("must be {}", amount::AMOUNT_FORMAT))
 }
 
 /// An event created by this program, for example a posting.
@@ -162,7 +178,6 @@ pub struct NewLedgerEvent {
 impl NewLedgerEvent {
     /// Validates it in the same way as an event from a request.
     pub fn to_checked_event(&self, types: &LedgerTypeCatalogue) -> Result<LedgerEvent, ApiError> {
-        let field = |name: &str| format!("{} {name}", self.event_id);
         let attributes =
             self.attributes.iter().map(|(name, token)| (name.as_str(), token.as_str()));
         let amounts = [&self.debit, &self.credit].map(|amount| amount.as_deref().map(Cow::from));
@@ -172,7 +187,7 @@ impl NewLedgerEvent {
             &self.event_id,
             attributes,
             amounts,
-            &field,
+            &|name: &str| format!("{} {name}", self.event_id),
         )?;
         Ok(checked.into_event(self.event_id.clone(), self.dt, None))
     }
@@ -203,21 +218,15 @@ impl<'t> CheckedLedgerEvent<'t> {
                 "must have 1 to 256 bytes and no NUL",
             ));
         }
-        let decimal = |name: &str, text: &str| {
-            let refused = || {
-                ApiError::invalid_field(field(name), format!("must be {}", amount::AMOUNT_FORMAT))
-            };
-            amount::parse_amount(text).ok_or_else(refused)
-        };
         let amount = match &amounts {
-            [Some(debit), None] => Amount::Debit(decimal("debit", debit)?),
-            [None, Some(credit)] => Amount::Credit(decimal("credit", credit)?),
+            [Some(debit), None] => Amount::Debit(parse_amount(debit, "debit", field)?),
+            [None, Some(credit)] => Amount::Credit(parse_amount(credit, "credit", field)?),
             _ => {
                 let reason = "an event has either `debit` or `credit`, and not both";
                 return Err(ApiError::invalid_field(field("debit"), reason));
             }
         };
-        let attributes = CanonicalAttributes::check_attributes(account_type, attributes, &field)?;
+        let attributes = CanonicalAttributes::check_attributes(account_type, attributes, field)?;
         Ok(Self { account_type, attributes, amount })
     }
 
@@ -291,35 +300,33 @@ impl CanonicalAttributes {
         attributes: impl Iterator<Item = (&'a str, &'a str)>,
         field: &impl Fn(&str) -> String,
     ) -> Result<Self, ApiError> {
-        let field_path = |name: &str| field(&format!("attributes.{name}"));
         let mut key = Vec::with_capacity(account_type.key_attributes.len());
         let mut auxiliary = Vec::with_capacity(account_type.attributes.len());
         for (name, token) in attributes {
-            let named = |attribute: &&LedgerAttribute| attribute.name == name;
             let found = (
-                account_type.key_attributes.iter().find(named),
-                account_type.attributes.iter().find(named),
+                find_attribute(&account_type.key_attributes, name),
+                find_attribute(&account_type.attributes, name),
             );
             let (attribute, into) = match found {
                 (Some(wanted), _) => (wanted, &mut key),
                 (None, Some(_)) if token == "null" => continue,
                 (None, Some(wanted)) => (wanted, &mut auxiliary),
                 (None, None) => {
-                    return Err(unknown_attribute_error(
-                        account_type,
-                        field_path(&shorten_text(name)),
-                    ));
+                    let field = attribute_path(&shorten_text(name), field);
+                    return Err(unknown_attribute_error(account_type, field));
                 }
             };
             let Some(value) = attribute.kind.canonical_json(token) else {
                 return Err(ApiError::invalid_field(
-                    field_path(name),
+                    attribute_path(name, field),
                     format!("must be {}", attribute.kind.allowed_values()),
                 ));
             };
             into.push((attribute.name.as_str(), value));
         }
-        Self::from_canonical_values(account_type, key, auxiliary, &field_path)
+        Self::from_canonical_values(account_type, key, auxiliary, &|name: &str| {
+            attribute_path(name, field)
+        })
     }
 
     /// From canonical values; every key attribute is required.
@@ -343,13 +350,19 @@ impl CanonicalAttributes {
         }
         key.sort_unstable();
         auxiliary.sort_unstable();
-        let text = |pairs: &[(&str, String)]| {
-            encode_canonical(pairs.iter().map(|(name, value)| (*name, value.as_str())))
-        };
-        let (whole_key, auxiliary) = (text(&key), text(&auxiliary));
+        let (whole_key, auxiliary) = (encode_pairs(&key), encode_pairs(&auxiliary));
         key.retain(|(name, _)| account_type.shard_key.iter().any(|part| part == name));
-        Ok(Self { shard_key: text(&key), key: whole_key, auxiliary })
+        Ok(Self { shard_key: encode_pairs(&key), key: whole_key, auxiliary })
     }
+}
+
+fn encode_pairs(pairs: &[(&str, String)]) -> String {
+    encode_canonical(pairs.iter().map(|(name, value)| (*name, value.as_str())))
+}
+
+/// Path of an attribute in the request.
+fn attribute_path(name: &str, field: &impl Fn(&str) -> String) -> String {
+    field(&format!("attributes.{name}"))
 }
 
 fn unknown_attribute_error(account_type: &AccountType, field: String) -> ApiError {

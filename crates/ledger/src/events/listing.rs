@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
-use store::{PgOperation, Result, run_statement};
+use store::{PgOperation, Result};
 
 use super::input::MAX_EVENT_ID_BYTES;
 use crate::{MAX_PAGE_BYTES, moment};
@@ -113,28 +113,22 @@ async fn read_event_page(
     pool: &PgPool,
     query: LedgerEventQuery,
 ) -> Result<Vec<LedgerEventPageRow>> {
-    run_statement(pool, PgOperation::named("list_events").expensive(), move |connection| {
-        let query = query.clone();
-        let (after_dt, after_id) = query.after.map(|page| (page.dt, page.event_id)).unzip();
-        let from = after_dt.map_or(query.from, |after| after.max(query.from));
-        Box::pin(async move {
-            let statement = sqlx::query_as(LIST_EVENTS_SQL)
-                .bind(query.account_id)
-                .bind(from)
-                .bind(query.to)
-                .bind(after_dt)
-                .bind(after_id)
-                .bind(query.limit + 1)
-                .bind(MAX_PAGE_BYTES);
-            Ok(statement.fetch_all(connection).await?)
-        })
-    })
-    .await
+    let (after_dt, after_id) = query.after.map(|page| (page.dt, page.event_id)).unzip();
+    let from = after_dt.map_or(query.from, |after| after.max(query.from));
+    store::statement(PgOperation::named("list_events").expensive(), LIST_EVENTS_SQL)
+        .bind(query.account_id)
+        .bind(from)
+        .bind(query.to)
+        .bind(after_dt)
+        .bind(after_id)
+        .bind(query.limit + 1)
+        .bind(MAX_PAGE_BYTES)
+        .fetch_all(pool)
+        .await
 }
 
 /// `octet_length(info)` does not detoast the value. 200 bytes: overhead of an event in JSON.
-const LIST_EVENTS_SQL: &str = "-- list_events
-SELECT dt, event_id, auxiliary, debit, credit, info, found FROM (
+const LIST_EVENTS_SQL: &str = "SELECT dt, event_id, auxiliary, debit, credit, info, found FROM (
     SELECT l.*, count(*) OVER () AS found, row_number() OVER in_order AS place,
            sum(octet_length(l.event_id) + octet_length(l.auxiliary) + coalesce(octet_length(l.info), 0) + 200) OVER in_order AS bytes
     FROM list_events($1, $2, $3, $4, $5, $6) l

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
-use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result, run_statement, run_tx};
+use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result};
 use uuid::Uuid;
 
 use super::LedgerEvent;
@@ -57,41 +57,38 @@ pub async fn find_event_time(
     event: &LedgerEvent,
 ) -> Result<Option<DateTime<Utc>>> {
     let pool = &shards.shard_of_hash(event.shard_hash).pool;
-    let (account_id, event_id, dt) = (event.account.id, event.event_id.clone(), event.dt);
-    let rows: Vec<LedgerEventMatchRow> = run_tx(
-        pool,
-        PgOperation::named("find_posting").with_timeout(LONG_OPERATION_TIMEOUT),
-        move |connection| {
-            let event_id = event_id.clone();
+    let operation = PgOperation::named("find_posting").with_timeout(LONG_OPERATION_TIMEOUT);
+    let arguments = (event.account.id, event.event_id.clone(), event.dt);
+    let rows: Vec<LedgerEventMatchRow> = store::transaction(operation, arguments)
+        .run(pool, |connection, (account_id, event_id, dt)| {
             Box::pin(async move {
-                sqlx::query(LOCK_PARTITIONS_SQL).execute(&mut *connection).await?;
-                let near = find_event_rows(
-                    connection,
-                    account_id,
-                    &event_id,
-                    Some((dt - SEARCH_WINDOW, dt + SEARCH_WINDOW)),
-                )
-                .await?;
+                lock_partitions_in_tx(connection).await?;
+                let window = (*dt - SEARCH_WINDOW, *dt + SEARCH_WINDOW);
+                let near = find_event_rows(connection, *account_id, event_id, Some(window)).await?;
                 if near.is_empty() {
-                    find_event_rows(connection, account_id, &event_id, None).await
+                    find_event_rows(connection, *account_id, event_id, None).await
                 } else {
                     Ok(near)
                 }
             })
-        },
-    )
-    .await?;
-    let same = |row: &&LedgerEventMatchRow| {
-        let amount = match (row.2, row.3) {
-            (Some(debit), None) => Some(Amount::Debit(debit)),
-            (None, Some(credit)) => Some(Amount::Credit(credit)),
-            _ => None,
-        };
-        row.1 == event.attribute_set.canonical
-            && amount == Some(event.amount)
-            && row.4 == event.info
+        })
+        .await?;
+    Ok(rows.iter().find(|row| has_same_content(row, event)).map(|row| row.0))
+}
+
+/// Whether the row has the event's attributes, amount and info.
+fn has_same_content(
+    (_, attribute_set, debit, credit, info): &LedgerEventMatchRow,
+    event: &LedgerEvent,
+) -> bool {
+    let amount = match (*debit, *credit) {
+        (Some(debit), None) => Some(Amount::Debit(debit)),
+        (None, Some(credit)) => Some(Amount::Credit(credit)),
+        _ => None,
     };
-    Ok(rows.iter().find(same).map(|row| row.0))
+    *attribute_set == event.attribute_set.canonical
+        && amount == Some(event.amount)
+        && *info == event.info
 }
 
 /// Matches `events` against the ledger, in their order. One round trip per shard, plus one
@@ -104,20 +101,13 @@ pub async fn match_stored_events(
     for (shard_index, shard) in shards.all().iter().enumerate() {
         let here =
             events.iter().filter(|event| shards.index_of_hash(event.shard_hash) == shard_index);
-        let keys: Arc<[Uuid]> = here.map(|event| event.key).collect();
+        let keys: Vec<Uuid> = here.map(|event| event.key).collect();
         if keys.is_empty() {
             continue;
         }
-        let rows: Vec<(Uuid, Uuid)> =
-            run_statement(&shard.pool, "find_posting_keys", move |connection| {
-                let keys = keys.clone();
-                Box::pin(async move {
-                    Ok(sqlx::query_as(FIND_EVENT_KEYS_SQL)
-                        .bind(&keys[..])
-                        .fetch_all(connection)
-                        .await?)
-                })
-            })
+        let rows: Vec<(Uuid, Uuid)> = store::statement("find_posting_keys", FIND_EVENT_KEYS_SQL)
+            .bind(keys)
+            .fetch_all(&shard.pool)
             .await?;
         stored_fingerprints.extend(rows);
     }
@@ -139,25 +129,22 @@ pub async fn find_stored_events(
     shards: &LedgerShards,
     events: Vec<String>,
 ) -> Result<Vec<StoredLedgerEvent>> {
+    let operation = PgOperation::named("find_posted").with_timeout(LONG_OPERATION_TIMEOUT);
     let events: Arc<[String]> = events.into();
     let mut found = Vec::new();
     for shard in shards.all() {
-        let events = events.clone();
-        let rows: Vec<(String, String, DateTime<Utc>, String, String)> = run_tx(
-            &shard.pool,
-            PgOperation::named("find_posted").with_timeout(LONG_OPERATION_TIMEOUT),
-            move |connection| {
-                let events = events.clone();
-                Box::pin(async move {
-                    sqlx::query(LOCK_PARTITIONS_SQL).execute(&mut *connection).await?;
-                    Ok(sqlx::query_as(FIND_STORED_EVENTS_SQL)
-                        .bind(&events[..])
-                        .fetch_all(connection)
-                        .await?)
+        let rows: Vec<(String, String, DateTime<Utc>, String, String)> =
+            store::transaction(operation, events.clone())
+                .run(&shard.pool, |connection, events| {
+                    Box::pin(async move {
+                        lock_partitions_in_tx(connection).await?;
+                        store::statement("find_posted", FIND_STORED_EVENTS_SQL)
+                            .bind(&events[..])
+                            .fetch_all(connection)
+                            .await
+                    })
                 })
-            },
-        )
-        .await?;
+                .await?;
         found.extend(rows.into_iter().map(|(event_id, type_name, dt, account, tuple)| {
             let attributes =
                 [account, tuple].iter().flat_map(|text| parse_canonical(text)).collect();
@@ -174,26 +161,34 @@ async fn find_event_rows(
     range: Option<(DateTime<Utc>, DateTime<Utc>)>,
 ) -> Result<Vec<LedgerEventMatchRow>> {
     let (from, to) = range.unzip();
-    let found = sqlx::query_as(FIND_EVENT_SQL).bind(account_id).bind(event_id).bind(from).bind(to);
-    Ok(found.fetch_all(connection).await?)
+    store::statement("find_posting", FIND_EVENT_SQL)
+        .bind(account_id)
+        .bind(event_id)
+        .bind(from)
+        .bind(to)
+        .fetch_all(connection)
+        .await
 }
 
 /// Shared gate of `events`: blocks a concurrent ATTACH PARTITION. A backend that is building its
 /// relcache partition descriptor can lose the invalidation message and miss the new partition.
-const LOCK_PARTITIONS_SQL: &str = "SELECT pg_advisory_xact_lock_shared(hashtext('\"' || current_schema() || '\".event_months')) -- hold_event_months";
+async fn lock_partitions_in_tx(connection: &mut PgConnection) -> Result<()> {
+    store::statement("hold_event_months", LOCK_PARTITIONS_SQL).execute(connection).await?;
+    Ok(())
+}
 
-const FIND_EVENT_SQL: &str = "-- find_posting
-SELECT e.dt, t.canonical, e.debit, e.credit, e.info
+const LOCK_PARTITIONS_SQL: &str =
+    "SELECT pg_advisory_xact_lock_shared(hashtext('\"' || current_schema() || '\".event_months'))";
+
+const FIND_EVENT_SQL: &str = "SELECT e.dt, t.canonical, e.debit, e.credit, e.info
 FROM (
     SELECT * FROM events
     WHERE account_id = $1 AND event_id = $2
       AND dt >= coalesce($3, '-infinity'::timestamptz) AND dt < coalesce($4, 'infinity'::timestamptz)
 ) e JOIN tuples t USING (tuple_id)";
 
-const FIND_EVENT_KEYS_SQL: &str =
-    "SELECT key, content FROM event_keys WHERE key = ANY ($1) -- find_posting_keys";
+const FIND_EVENT_KEYS_SQL: &str = "SELECT key, content FROM event_keys WHERE key = ANY ($1)";
 
-const FIND_STORED_EVENTS_SQL: &str = "-- find_posted
-SELECT e.event_id, a.type, e.dt, a.attributes, t.canonical
+const FIND_STORED_EVENTS_SQL: &str = "SELECT e.event_id, a.type, e.dt, a.attributes, t.canonical
 FROM events e JOIN accounts a USING (account_id) JOIN tuples t USING (tuple_id)
 WHERE e.event_id = ANY ($1)";

@@ -144,9 +144,10 @@ async fn create_partition_batch(
             let (making, requested) = (making.clone(), requested.clone());
             Box::pin(async move {
                 create_event_partitions_in_tx(connection, &making, share_tables).await?;
-                let missing =
-                    sqlx::query_scalar("SELECT missing_event_months($1) -- missing_event_months");
-                Ok(missing.bind(requested).fetch_one(connection).await?)
+                store::statement("missing_event_months", "SELECT missing_event_months($1)")
+                    .bind(requested)
+                    .fetch_value(connection)
+                    .await
             })
         },
     );
@@ -161,7 +162,7 @@ pub(crate) async fn create_event_partitions_in_tx(
     months: &[DateTime<Utc>],
     share_tables: bool,
 ) -> Result<()> {
-    sqlx::query("SELECT create_event_months($1, $2) -- create_event_months")
+    store::statement("create_event_months", "SELECT create_event_months($1, $2)")
         .bind(months)
         .bind(share_tables)
         .execute(connection)

@@ -191,12 +191,14 @@ impl LedgerEventColumns {
 
     /// Whether all events are stored with the same content. Read-only.
     pub(crate) async fn are_written(&self, connection: &mut PgConnection) -> Result<bool> {
-        let written = sqlx::query_scalar(
-            "SELECT count(*) = cardinality($1) FROM unnest($1, $2) AS k (key, content) JOIN event_keys USING (key, content) -- written_events",
+        store::statement(
+            "written_events",
+            "SELECT count(*) = cardinality($1) FROM unnest($1, $2) AS k (key, content) JOIN event_keys USING (key, content)",
         )
         .bind(self.keys.iter().map(|key| key.0).collect::<Vec<_>>())
-        .bind(self.keys.iter().map(|key| key.1).collect::<Vec<_>>());
-        Ok(written.fetch_one(connection).await?)
+        .bind(self.keys.iter().map(|key| key.1).collect::<Vec<_>>())
+        .fetch_value(connection)
+        .await
     }
 
     /// Writes the events in the caller's transaction. Returns those that were not created, by index
@@ -205,14 +207,9 @@ impl LedgerEventColumns {
         &self,
         connection: &mut PgConnection,
     ) -> Result<Vec<(usize, LedgerEventRefusal)>> {
-        let column = |of: fn(&NewInternedText) -> String, names: &[NewInternedText]| {
-            names.iter().map(of).collect::<Vec<_>>()
-        };
-        let events = || self.events.iter().flat_map(|part| &**part);
-        let ids =
-            |names: &[NewInternedText]| names.iter().map(|new| new.text.id).collect::<Vec<_>>();
-        let refusals: Vec<(i32, i8)> = sqlx::query_as(
-            "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) -- write_events",
+        let refusals: Vec<(i32, i8)> = store::statement(
+            "write_events",
+            "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         )
         .bind(self.keys.iter().map(|key| key.0).collect::<Vec<_>>())
         .bind(self.keys.iter().map(|key| key.1).collect::<Vec<_>>())
@@ -221,20 +218,36 @@ impl LedgerEventColumns {
         .bind(&self.dts)
         .bind(&self.account_ids)
         .bind(&self.attribute_set_ids)
-        .bind(events().map(|event| event.event_id.as_str()).collect::<Vec<_>>())
+        .bind(self.iter_events().map(|event| event.event_id.as_str()).collect::<Vec<_>>())
         .bind(&self.debits)
         .bind(&self.credits)
-        .bind(events().map(|event| event.info.as_deref()).collect::<Vec<_>>())
-        .bind(ids(&self.accounts))
-        .bind(column(|new| new.detail.clone(), &self.accounts))
-        .bind(column(|new| new.text.canonical.clone(), &self.accounts))
-        .bind(ids(&self.attribute_sets))
-        .bind(column(|new| new.text.canonical.clone(), &self.attribute_sets))
-        .bind(column(|new| new.detail.clone(), &self.attribute_sets))
+        .bind(self.iter_events().map(|event| event.info.as_deref()).collect::<Vec<_>>())
+        .bind(collect_ids(&self.accounts))
+        .bind(collect_details(&self.accounts))
+        .bind(collect_canonicals(&self.accounts))
+        .bind(collect_ids(&self.attribute_sets))
+        .bind(collect_canonicals(&self.attribute_sets))
+        .bind(collect_details(&self.attribute_sets))
         .fetch_all(connection)
         .await?;
         Ok(refusals.into_iter().filter_map(parse_refusal).collect())
     }
+
+    fn iter_events(&self) -> impl Iterator<Item = &LedgerEvent> {
+        self.events.iter().flat_map(|part| &**part)
+    }
+}
+
+fn collect_ids(names: &[NewInternedText]) -> Vec<i64> {
+    names.iter().map(|new| new.text.id).collect()
+}
+
+fn collect_canonicals(names: &[NewInternedText]) -> Vec<&str> {
+    names.iter().map(|new| new.text.canonical.as_str()).collect()
+}
+
+fn collect_details(names: &[NewInternedText]) -> Vec<&str> {
+    names.iter().map(|new| new.detail.as_str()).collect()
 }
 
 fn parse_refusal((event, status): (i32, i8)) -> Option<(usize, LedgerEventRefusal)> {

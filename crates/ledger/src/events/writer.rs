@@ -94,25 +94,24 @@ impl LedgerEventWriter {
     pub fn start(shards: LedgerShards, wakes: &[SequenceNotifier]) -> Self {
         let caches: Arc<[Arc<LedgerEventCache>]> =
             shards.all().iter().map(|_| Arc::default()).collect();
-        let coalescers =
-            shards.all().iter().zip(caches.iter()).zip(wakes).map(|((shard, known), wake)| {
-                let (own, known, wake) =
-                    (OwnConnection::open_beside(&shard.pool), known.clone(), wake.clone());
-                Coalescer::spawn_fair(
-                    "write_events",
-                    MAX_WAITING_PARTS,
-                    EVENT_BATCH_LIMITS,
-                    move |parts| {
-                        let (own, known, wake) = (own.clone(), known.clone(), wake.clone());
-                        async move {
-                            write_parts(&own, &known, parts).await;
-                            wake.notify_written();
-                        }
-                    },
-                )
-            });
-        let coalescers = coalescers.collect();
-        Self { shards, coalescers, caches }
+        let mut coalescers = Vec::with_capacity(shards.all().len());
+        for ((shard, known), wake) in shards.all().iter().zip(caches.iter()).zip(wakes) {
+            let (own, known, wake) =
+                (OwnConnection::open_beside(&shard.pool), known.clone(), wake.clone());
+            coalescers.push(Coalescer::spawn_fair(
+                "write_events",
+                MAX_WAITING_PARTS,
+                EVENT_BATCH_LIMITS,
+                move |parts| {
+                    let (own, known, wake) = (own.clone(), known.clone(), wake.clone());
+                    async move {
+                        write_parts(&own, &known, parts).await;
+                        wake.notify_written();
+                    }
+                },
+            ));
+        }
+        Self { shards, coalescers: coalescers.into(), caches }
     }
 
     /// Writes `events`; returns outcomes in their order. Each
@@ -186,15 +185,9 @@ impl LedgerEventWriter {
         shard: usize,
         contradiction: LedgerEventContradiction,
     ) -> Vec<LedgerEventStatus> {
-        let contradiction = Arc::new(contradiction);
-        let query = contradiction.clone();
-        let statuses =
-            run_statement(&self.shards.all()[shard].pool, "judge_events", move |connection| {
-                let asked = query.clone();
-                Box::pin(async move { asked.read_statuses(connection).await })
-            });
-        statuses.await.unwrap_or_else(|error| {
-            tracing::warn!(shard = self.shards.all()[shard].name, %error, code = "UNAVAILABLE", "events not looked up");
+        let shard = &self.shards.all()[shard];
+        contradiction.read_statuses(&shard.pool).await.unwrap_or_else(|error| {
+            tracing::warn!(shard = shard.name, %error, code = "UNAVAILABLE", "events not looked up");
             contradiction.unavailable_statuses()
         })
     }
@@ -214,8 +207,9 @@ impl LedgerEventWriter {
             cache.find_missing_partitions(events),
         )
         .await?;
-        let request = |reply| LedgerEventWriteRequest { events: events.clone(), reply };
-        let reply = self.coalescers[shard].submit_for(turn, request).await;
+        let reply = self.coalescers[shard]
+            .submit_for(turn, |reply| LedgerEventWriteRequest { events: events.clone(), reply })
+            .await;
         reply.unwrap_or(Err(Error::Abandoned))
     }
 

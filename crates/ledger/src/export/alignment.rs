@@ -23,37 +23,44 @@ pub(super) fn check_alignment(
     progress: &ExportProgress,
     last: Option<ExportMark>,
 ) -> ExportAlignment {
-    let behind = |recorded| ExportAlignment::Alarm(ExportAlarm::Behind { broker: last, recorded });
-    let ahead = |broker| {
-        let ledger = ExportMark { epoch: progress.epoch, seq: progress.last_seq };
-        ExportAlignment::Alarm(ExportAlarm::Ahead { broker, ledger })
-    };
     let at_beginning = ExportAlignment::Recorded(ExportMark {
         epoch: progress.epoch,
         seq: progress.first_seq - 1,
     });
     match (last, progress.recorded_mark(), progress.previous_mark()) {
-        (Some(last), ..) if last.epoch > progress.epoch => ahead(last),
-        (Some(last), recorded, _) if last.epoch == progress.epoch => {
+        (Some(end), ..) if end.epoch > progress.epoch => alarm_ahead(end, progress),
+        (Some(end), recorded, _) if end.epoch == progress.epoch => {
             let first = recorded.map_or(progress.first_seq, |recorded| recorded.seq);
-            if last.seq > progress.last_seq {
-                ahead(last)
-            } else if last.seq < first {
-                behind(ExportMark { epoch: progress.epoch, seq: first })
+            let first = ExportMark { epoch: progress.epoch, seq: first };
+            if end.seq > progress.last_seq {
+                alarm_ahead(end, progress)
+            } else if end.seq < first.seq {
+                alarm_behind(last, first)
             } else {
                 // Includes the last recorded entry: detects
                 // another broker with a log of the same length.
-                ExportAlignment::Compare(ExportMark { epoch: progress.epoch, seq: first }, last)
+                ExportAlignment::Compare(first, end)
             }
         }
         // Below, the broker holds nothing of this epoch.
-        (_, Some(recorded), _) => behind(recorded),
-        (last, None, follows) if last == follows => at_beginning,
-        (Some(last), None, follows) if follows.is_none_or(|follows| last > follows) => ahead(last),
-        (_, None, Some(follows)) => behind(follows),
+        (_, Some(recorded), _) => alarm_behind(last, recorded),
+        (_, None, follows) if last == follows => at_beginning,
+        (Some(end), None, follows) if follows.is_none_or(|follows| end > follows) => {
+            alarm_ahead(end, progress)
+        }
+        (_, None, Some(follows)) => alarm_behind(last, follows),
         // Unreachable: matched by `last == follows` above.
         (_, None, None) => at_beginning,
     }
+}
+
+fn alarm_behind(broker: Option<ExportMark>, recorded: ExportMark) -> ExportAlignment {
+    ExportAlignment::Alarm(ExportAlarm::Behind { broker, recorded })
+}
+
+fn alarm_ahead(broker: ExportMark, progress: &ExportProgress) -> ExportAlignment {
+    let ledger = ExportMark { epoch: progress.epoch, seq: progress.last_seq };
+    ExportAlignment::Alarm(ExportAlarm::Ahead { broker, ledger })
 }
 
 #[cfg(test)]

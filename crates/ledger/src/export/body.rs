@@ -93,17 +93,19 @@ impl JsonObjectWriter {
 /// Removes white space between the tokens of a JSON text; numbers keep their digits.
 fn compact_json(json: &str) -> String {
     let (mut quoted, mut escaped) = (false, false);
-    let keep = |character: &char| {
-        let kept = quoted || !character.is_ascii_whitespace();
+    let mut compact = String::with_capacity(json.len());
+    for character in json.chars() {
+        if quoted || !character.is_ascii_whitespace() {
+            compact.push(character);
+        }
         match character {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
             _ => {}
         }
-        kept
-    };
-    json.chars().filter(keep).collect()
+    }
+    compact
 }
 
 #[cfg(test)]

@@ -129,32 +129,34 @@ pub(super) fn describe_difference(actual: &ExportEntry, expected: &ExportEntry) 
 
 /// Lists the members that differ.
 fn describe_member_differences(actual: &str, expected: &str) -> String {
-    let members = |text| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
-    let (actual, expected) = (members(actual), members(expected));
-    let show = |value: Option<&Value>| {
-        let text = value.map_or_else(|| "nothing".to_owned(), Value::to_string);
-        if text.chars().count() <= 80 {
-            text
-        } else {
-            text.chars().take(80).chain(['…']).collect()
-        }
-    };
+    let (actual, expected) = (parse_members(actual), parse_members(expected));
     let names = actual.keys().chain(expected.keys().filter(|name| !actual.contains_key(*name)));
-    let differing = names.filter(|name| actual.get(*name) != expected.get(*name));
-    let differences: Vec<String> = differing
-        .map(|name| {
-            format!(
+    let mut differences = Vec::new();
+    for name in names {
+        let (held, wanted) = (actual.get(name), expected.get(name));
+        if held != wanted {
+            differences.push(format!(
                 "{name} is {} in the stream, {} in the ledger",
-                show(actual.get(name)),
-                show(expected.get(name))
-            )
-        })
-        .collect();
+                show_member(held),
+                show_member(wanted)
+            ));
+        }
+    }
     if differences.is_empty() {
         "a number is written in another way".to_owned()
     } else {
         differences.join("; ")
     }
+}
+
+fn parse_members(object: &str) -> Map<String, Value> {
+    serde_json::from_str(object).unwrap_or_default()
+}
+
+/// A member's JSON, at most 80 characters of it.
+fn show_member(value: Option<&Value>) -> String {
+    let text = value.map_or_else(|| "nothing".to_owned(), Value::to_string);
+    if text.chars().count() <= 80 { text } else { text.chars().take(80).chain(['…']).collect() }
 }
 
 #[cfg(test)]

@@ -205,11 +205,11 @@ impl Exporter {
     }
 
     fn update_metrics(&self, last: ExportMark, event_count: usize) {
-        let shard = || self.shard.name.clone();
-        metrics::counter!("ledger_exported_events_total", "shard" => shard(), "engine" => self.engine.name())
+        let shard = &self.shard.name;
+        metrics::counter!("ledger_exported_events_total", "shard" => shard.clone(), "engine" => self.engine.name())
             .increment(event_count as u64);
-        metrics::gauge!("ledger_exported_seq", "shard" => shard()).set(last.seq as f64);
-        metrics::gauge!("ledger_export_alarm", "shard" => shard()).set(0.0);
+        metrics::gauge!("ledger_exported_seq", "shard" => shard.clone()).set(last.seq as f64);
+        metrics::gauge!("ledger_export_alarm", "shard" => shard.clone()).set(0.0);
     }
 
     async fn raise_alarm(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use store::{ConnectionGeneration, Lease, run_statement};
+use store::{ConnectionGeneration, Lease};
 
 use super::exporter::reconnected_error;
 use super::{ExportError, ExportMark, Result};
@@ -74,12 +74,7 @@ impl ExportProgress {
 
     /// Current progress. One round trip.
     pub(crate) async fn load(pool: &PgPool) -> store::Result<Self> {
-        run_statement(pool, "export_progress", |connection| {
-            Box::pin(
-                async move { Ok(sqlx::query_as(LOAD_PROGRESS_SQL).fetch_one(connection).await?) },
-            )
-        })
-        .await
+        store::statement("export_progress", LOAD_PROGRESS_SQL).fetch_one(pool).await
     }
 
     /// Compare-and-set: stores the decision unless the row has
@@ -89,21 +84,17 @@ impl ExportProgress {
         pool: &PgPool,
         decision: ExportDecision,
     ) -> store::Result<bool> {
-        let (epoch, exported_seq) = (self.epoch, self.exported_seq);
-        run_statement(pool, "decide_export", move |connection| {
-            Box::pin(async move {
-                let decided = sqlx::query(DECIDE_EXPORT_SQL)
-                    .bind(epoch)
-                    .bind(exported_seq)
-                    .bind(decision.epoch)
-                    .bind(decision.first_seq)
-                    .bind(decision.exported_seq)
-                    .bind(decision.previous_mark.map(|mark| mark.epoch))
-                    .bind(decision.previous_mark.map(|mark| mark.seq));
-                Ok(decided.execute(connection).await?.rows_affected() == 1)
-            })
-        })
-        .await
+        let updated = store::statement("decide_export", DECIDE_EXPORT_SQL)
+            .bind(self.epoch)
+            .bind(self.exported_seq)
+            .bind(decision.epoch)
+            .bind(decision.first_seq)
+            .bind(decision.exported_seq)
+            .bind(decision.previous_mark.map(|mark| mark.epoch))
+            .bind(decision.previous_mark.map(|mark| mark.seq))
+            .execute(pool)
+            .await?;
+        Ok(updated == 1)
     }
 }
 
@@ -116,19 +107,19 @@ pub(super) async fn record_export(
     exported: ExportMark,
     generation: &ConnectionGeneration,
 ) -> Result<()> {
-    let (holder, begun) = (lease.clone(), generation.clone());
-    let recorded: Option<bool> = run_statement(pool, "record_export", move |connection| {
-        let over = begun.is_over();
-        let recorded = sqlx::query_scalar("SELECT record_export($1, $2, $3, $4) -- record_export")
-            .bind(holder.id)
-            .bind(holder.epoch)
-            .bind(exported.epoch)
-            .bind(exported.seq);
+    let begun = generation.clone();
+    let statement = store::statement("record_export", "SELECT record_export($1, $2, $3, $4)")
+        .bind(lease.id)
+        .bind(lease.epoch)
+        .bind(exported.epoch)
+        .bind(exported.seq);
+    let recorded: Option<bool> = store::run_statement(pool, "record_export", move |connection| {
+        let (is_over, statement) = (begun.is_over(), statement.clone());
         Box::pin(async move {
-            match over {
-                true => Ok(Some(false)),
-                false => Ok(recorded.fetch_one(connection).await?),
+            if is_over {
+                return Ok(Some(false));
             }
+            statement.fetch_value(connection).await
         })
     })
     .await?;
@@ -145,17 +136,14 @@ pub(super) async fn raise_export_alarm(
     epoch: i64,
     reason: String,
 ) -> Result<()> {
-    let holder = lease.clone();
-    let raised: Option<bool> = run_statement(pool, "raise_export_alarm", move |connection| {
-        let raised =
-            sqlx::query_scalar("SELECT raise_export_alarm($1, $2, $3, $4) -- raise_export_alarm")
-                .bind(holder.id)
-                .bind(holder.epoch)
-                .bind(epoch)
-                .bind(reason.clone());
-        Box::pin(async move { Ok(raised.fetch_one(connection).await?) })
-    })
-    .await?;
+    let raised: Option<bool> =
+        store::statement("raise_export_alarm", "SELECT raise_export_alarm($1, $2, $3, $4)")
+            .bind(lease.id)
+            .bind(lease.epoch)
+            .bind(epoch)
+            .bind(reason)
+            .fetch_value(pool)
+            .await?;
     check_fenced_update(lease, raised)
 }
 
@@ -170,9 +158,9 @@ fn check_fenced_update(lease: &Lease, updated: Option<bool>) -> Result<()> {
 }
 
 const LOAD_PROGRESS_SQL: &str = "SELECT x.epoch, x.first_seq, x.exported_seq, x.follows_epoch, x.follows_seq, x.alarm, x.alarm_since, s.last_seq
-FROM export x, sequence s -- export_progress";
+FROM export x, sequence s";
 
 const DECIDE_EXPORT_SQL: &str =
     "UPDATE export SET epoch = $3, first_seq = $4, exported_seq = $5, follows_epoch = $6, follows_seq = $7,
     alarm = NULL, alarm_since = NULL
-WHERE epoch = $1 AND exported_seq = $2 -- decide_export";
+WHERE epoch = $1 AND exported_seq = $2";

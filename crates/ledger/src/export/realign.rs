@@ -68,21 +68,29 @@ async fn apply_decision(
             "the exporter or somebody else went on meanwhile; try again".to_owned(),
         ));
     }
-    let range = |last: i64| (next_seq <= last).then_some((next_seq, last));
-    let void = verification
-        .last
-        .filter(|last| last.epoch < decision.epoch)
-        .and_then(|last| range(last.seq));
-    let recorded = (decision.epoch == verification.progress.epoch)
-        .then_some(verification.progress.exported_seq);
+    let mut void_range = None;
+    if let Some(last) = verification.last
+        && last.epoch < decision.epoch
+    {
+        void_range = to_nonempty_range(next_seq, last.seq);
+    }
+    let mut resend_range = None;
+    if decision.epoch == verification.progress.epoch {
+        resend_range = to_nonempty_range(next_seq, verification.progress.exported_seq);
+    }
     Ok(ExportRealignment {
         epoch: decision.epoch,
         next_seq,
         last_seq: verification.progress.last_seq,
         broker_end: verification.last,
-        void_range: void,
-        resend_range: recorded.and_then(range),
+        void_range,
+        resend_range,
     })
+}
+
+/// The range of both numbers; `None` if it is empty.
+fn to_nonempty_range(first_seq: i64, last_seq: i64) -> Option<(i64, i64)> {
+    (first_seq <= last_seq).then_some((first_seq, last_seq))
 }
 
 /// Input of a decision.

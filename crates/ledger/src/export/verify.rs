@@ -303,8 +303,9 @@ fn to_hex(sum: Sha256) -> String {
 /// Type and id of an entry's event.
 fn describe_event(entry: &ExportEntry) -> String {
     let body: serde_json::Value = serde_json::from_slice(&entry.body).unwrap_or_default();
-    let text = |name: &str| body[name].as_str().unwrap_or("?").to_owned();
-    format!("event {}/{}", text("type"), text("event_id"))
+    let type_name = body["type"].as_str().unwrap_or("?");
+    let event_id = body["event_id"].as_str().unwrap_or("?");
+    format!("event {type_name}/{event_id}")
 }
 
 #[cfg(test)]

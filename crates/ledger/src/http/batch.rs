@@ -20,8 +20,7 @@ use crate::Ledger;
 use crate::attributes::LedgerKey;
 use crate::batch::{LedgerBatch, LedgerBatchOutcome, lock_ended_error};
 use crate::events::{
-    LedgerEvent, LedgerEventInput, LedgerEventOutcome, LedgerEventStatus, RawAttributes,
-    unknown_type_error,
+    LedgerEventInput, LedgerEventOutcome, LedgerEventStatus, RawAttributes, unknown_type_error,
 };
 use crate::locks::lock_prefix;
 use crate::states::{self, StateWrite};
@@ -116,7 +115,7 @@ pub(super) async fn execute_batch(
     with_states: bool,
 ) -> Response {
     let ids: Vec<String> = batch.events.iter().map(|event| event.event_id.clone()).collect();
-    let shard = match ledger.find_common_shard(shard_prefixes(&batch)) {
+    let shard = match ledger.find_common_shard(list_shard_prefixes(&batch)) {
         Ok(shard) => shard.unwrap_or(0),
         Err(error) => {
             return shard_mismatch_error(ledger, batch.lock_id, error).await.into_response();
@@ -126,13 +125,29 @@ pub(super) async fn execute_batch(
         Ok(_admitted) => ledger.write_batch(shard, batch).await,
         Err(error) => return error.into_response(),
     };
-    let written = |events: Vec<LedgerEventStatus>| -> Vec<LedgerEventOutcome> {
-        events.into_iter().map(|status| LedgerEventOutcome { status, shard_index: shard }).collect()
-    };
     match done {
-        Ok(LedgerBatchOutcome::Written { events, versions }) => {
-            let mut answer =
-                json!({"results": build_event_results(ledger, &ids, &written(events))});
+        Ok(outcome) => render_batch_outcome(ledger, shard, &ids, outcome, with_states),
+        Err(error) if error.is_temporary() => {
+            shard_error(error);
+            let statuses = vec![LedgerEventStatus::Unavailable; ids.len()];
+            refusal_response(ledger, &ids, &build_outcomes(statuses, shard))
+        }
+        Err(error) => shard_error(error).into_response(),
+    }
+}
+
+/// Renders the outcome of a batch on the shard at index `shard`.
+fn render_batch_outcome(
+    ledger: &Ledger,
+    shard: usize,
+    ids: &[String],
+    outcome: LedgerBatchOutcome,
+    with_states: bool,
+) -> Response {
+    match outcome {
+        LedgerBatchOutcome::Written { events, versions } => {
+            let outcomes = build_outcomes(events, shard);
+            let mut answer = json!({"results": build_event_results(ledger, ids, &outcomes)});
             if with_states {
                 let versions: Vec<_> =
                     versions.into_iter().map(|version| json!({"version": version})).collect();
@@ -140,34 +155,28 @@ pub(super) async fn execute_batch(
             }
             Json(answer).into_response()
         }
-        Ok(LedgerBatchOutcome::Conflict { events }) => {
+        LedgerBatchOutcome::Conflict { mut events } => {
             // Nothing was written, so events that would have been created are reported as not
             // written.
-            let unwritten = |status| {
-                if status == LedgerEventStatus::Created {
-                    LedgerEventStatus::NotWritten
-                } else {
-                    status
+            for status in &mut events {
+                if *status == LedgerEventStatus::Created {
+                    *status = LedgerEventStatus::NotWritten;
                 }
-            };
-            refusal_response(ledger, &ids, &written(events.into_iter().map(unwritten).collect()))
+            }
+            refusal_response(ledger, ids, &build_outcomes(events, shard))
         }
-        Ok(LedgerBatchOutcome::Stale { state_index: place, version }) => {
+        LedgerBatchOutcome::Stale { state_index: place, version } => {
             states::stale_state_error(version)
                 .with_arg("field", format!("states[{place}].expected_version"))
                 .into_response()
         }
-        Ok(LedgerBatchOutcome::LockEnded) => lock_ended_error().into_response(),
-        Err(error) if error.is_temporary() => {
-            shard_error(error);
-            refusal_response(
-                ledger,
-                &ids,
-                &written(vec![LedgerEventStatus::Unavailable; ids.len()]),
-            )
-        }
-        Err(error) => shard_error(error).into_response(),
+        LedgerBatchOutcome::LockEnded => lock_ended_error().into_response(),
     }
+}
+
+/// Outcomes of events that all belong to one shard.
+fn build_outcomes(statuses: Vec<LedgerEventStatus>, shard_index: usize) -> Vec<LedgerEventOutcome> {
+    statuses.into_iter().map(|status| LedgerEventOutcome { status, shard_index }).collect()
 }
 
 /// Error for parts on different shards. An unknown lock id belongs to no shard and is reported as
@@ -191,14 +200,16 @@ fn refusal_response(ledger: &Ledger, ids: &[String], written: &[LedgerEventOutco
 }
 
 /// Shard prefixes of everything that must be on one shard, with the request field.
-fn shard_prefixes(batch: &LedgerBatch) -> impl Iterator<Item = (String, u64)> {
-    let lock = batch.lock_id.iter().map(|lock| ("lock_id".to_owned(), lock_prefix(*lock)));
-    let event = |(n, event): (usize, &LedgerEvent)| {
-        (format!("events[{n}]"), event.shard_hash.hash_prefix())
-    };
-    let state = |(n, put): (usize, &StateWrite)| {
-        (format!("states[{n}]"), put.target.shard_hash.hash_prefix())
-    };
-    lock.chain(batch.events.iter().enumerate().map(event))
-        .chain(batch.states.iter().enumerate().map(state))
+fn list_shard_prefixes(batch: &LedgerBatch) -> Vec<(String, u64)> {
+    let mut prefixes = Vec::with_capacity(1 + batch.events.len() + batch.states.len());
+    if let Some(lock_id) = batch.lock_id {
+        prefixes.push(("lock_id".to_owned(), lock_prefix(lock_id)));
+    }
+    for (n, event) in batch.events.iter().enumerate() {
+        prefixes.push((format!("events[{n}]"), event.shard_hash.hash_prefix()));
+    }
+    for (n, put) in batch.states.iter().enumerate() {
+        prefixes.push((format!("states[{n}]"), put.target.shard_hash.hash_prefix()));
+    }
+    prefixes
 }

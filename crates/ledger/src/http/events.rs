@@ -55,10 +55,15 @@ pub(super) fn check_events(
         return Err(ApiError::invalid_field("events", reason));
     }
     let (types, max_info_bytes) = (ledger.types.current(), ledger.max_info_bytes);
-    let check = |(n, input): (usize, LedgerEventInput<'_>)| {
-        input.into_checked_event(&types, max_info_bytes, &|name| format!("events[{n}].{name}"))
-    };
-    inputs.into_iter().enumerate().map(check).collect()
+    let mut events = Vec::with_capacity(inputs.len());
+    for (n, input) in inputs.into_iter().enumerate() {
+        events.push(
+            input.into_checked_event(&types, max_info_bytes, &|name| {
+                format!("events[{n}].{name}")
+            })?,
+        );
+    }
+    Ok(events)
 }
 
 pub(super) async fn post_events(
@@ -102,34 +107,44 @@ pub(super) fn build_event_results<'a>(
     outcomes: &[LedgerEventOutcome],
 ) -> Vec<LedgerEventResult<'a>> {
     let shards = ledger.shards.all();
-    let result = |(id, written): (&'a String, &LedgerEventOutcome)| LedgerEventResult {
-        event_id: id,
-        status: written.status.name(),
-        shard: &shards[written.shard_index].name,
-    };
-    ids.iter().zip(outcomes).map(result).collect()
+    let mut results = Vec::with_capacity(ids.len());
+    for (event_id, outcome) in ids.iter().zip(outcomes) {
+        results.push(LedgerEventResult {
+            event_id,
+            status: outcome.status.name(),
+            shard: &shards[outcome.shard_index].name,
+        });
+    }
+    results
 }
 
 /// Error that summarizes a call's outcomes. A conflict takes precedence over an unavailable shard,
 /// because it is permanent.
 pub(super) fn refusal_error(ids: &[String], outcomes: &[LedgerEventOutcome]) -> Option<ApiError> {
-    let first = |status| {
-        outcomes.iter().position(|written| written.status == status).and_then(|n| ids.get(n))
-    };
-    if let Some(id) = first(LedgerEventStatus::Conflict) {
+    if let Some(id) = find_first_id(ids, outcomes, LedgerEventStatus::Conflict) {
         let message = format!(
             "event `{id}` is there with other content; nothing of its shard's part was written"
         );
         return Some(ApiError::new(ErrorCode::Conflict, message));
     }
-    if let Some(id) = first(LedgerEventStatus::Contradiction) {
+    if let Some(id) = find_first_id(ids, outcomes, LedgerEventStatus::Contradiction) {
         let message = format!(
             "event `{id}` is twice in this call, with different content; nothing of its shard's part was written"
         );
         return Some(ApiError::new(ErrorCode::Conflict, message));
     }
-    let id = first(LedgerEventStatus::Unavailable)?;
+    let id = find_first_id(ids, outcomes, LedgerEventStatus::Unavailable)?;
     let message =
         format!("the shard of event `{id}` does not answer; repeating the whole call is safe");
     Some(ApiError::new(ErrorCode::Unavailable, message))
+}
+
+/// Id of the first event with this status.
+fn find_first_id<'i>(
+    ids: &'i [String],
+    outcomes: &[LedgerEventOutcome],
+    status: LedgerEventStatus,
+) -> Option<&'i String> {
+    let n = outcomes.iter().position(|outcome| outcome.status == status)?;
+    ids.get(n)
 }

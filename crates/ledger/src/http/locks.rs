@@ -78,14 +78,6 @@ impl LockAcquireRequest<'_> {
         let Some(kind) = types.locks.get(&*self.kind) else {
             return Err(unknown_type_error("type", &self.kind, types.locks.keys()));
         };
-        let name = |field: &str, name: Option<String>| match name {
-            Some(name)
-                if name.is_empty() || name.len() > MAX_LOCK_NAME_BYTES || name.contains('\0') =>
-            {
-                Err(ApiError::invalid_field(field, "must have 1 to 256 bytes and no NUL"))
-            }
-            name => Ok(name),
-        };
         Ok(LockRequest {
             target: LedgerKey::from_json(kind, &self.attributes, "attributes")?,
             exclusive: matches!(self.mode, LockMode::Exclusive),
@@ -93,9 +85,20 @@ impl LockAcquireRequest<'_> {
             wait: self.wait_seconds.map_or(Ok(Duration::ZERO), |raw| {
                 parse_seconds("wait_seconds", raw, WAIT_MS_RANGE)
             })?,
-            owner: name("owner", self.owner)?,
-            request_id: name("request_id", self.request_id)?,
+            owner: check_lock_name("owner", self.owner)?,
+            request_id: check_lock_name("request_id", self.request_id)?,
         })
+    }
+}
+
+fn check_lock_name(field: &str, name: Option<String>) -> Result<Option<String>, ApiError> {
+    match name {
+        Some(name)
+            if name.is_empty() || name.len() > MAX_LOCK_NAME_BYTES || name.contains('\0') =>
+        {
+            Err(ApiError::invalid_field(field, "must have 1 to 256 bytes and no NUL"))
+        }
+        name => Ok(name),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::events::{
 };
 use crate::moment;
 use crate::partitions::{HorizonRow, RequestedMoment, read_horizon_row};
-use crate::types::AccountType;
+use crate::types::{AccountType, find_attribute};
 
 type LedgerQueryParameters = QueryString<Vec<(String, String)>>;
 type LedgerJsonResult = Result<Json<Json_>, ApiError>;
@@ -172,17 +172,24 @@ pub(super) async fn list_account_events(
         .filter(|_| found.has_more)
         .map(|last| last.to_cursor().encode_token(account_id));
     let key = render_key_attributes(&kind, &query);
-    let unknown =
-        |event: &LedgerEventRow| type_unavailable_error(&format!("event `{}`", event.event_id));
-    let events = found.events.iter();
-    let events = events.map(|event| {
-        LedgerEventResponse::from_row(&kind, &key, event).ok_or_else(|| unknown(event))
-    });
-    Ok(Json(LedgerEventPageResponse {
-        events: events.collect::<Result<_, _>>()?,
-        next_page_token: token,
-    })
-    .into_response())
+    let events = render_events(&kind, &key, &found.events)?;
+    Ok(Json(LedgerEventPageResponse { events, next_page_token: token }).into_response())
+}
+
+/// Renders events of an account with these key attributes.
+fn render_events<'a>(
+    kind: &'a AccountType,
+    key: &Map<String, Json_>,
+    events: &'a [LedgerEventRow],
+) -> Result<Vec<LedgerEventResponse<'a>>, ApiError> {
+    let mut rendered = Vec::with_capacity(events.len());
+    for event in events {
+        let Some(response) = LedgerEventResponse::from_row(kind, key, event) else {
+            return Err(type_unavailable_error(&format!("event `{}`", event.event_id)));
+        };
+        rendered.push(response);
+    }
+    Ok(rendered)
 }
 
 fn find_account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiError> {
@@ -267,23 +274,23 @@ async fn read_groups(
             read_balances(pool, kind, question.clone())
         })
         .await?;
-    let group = |BalanceGroup { attributes, debit, credit, balance }: BalanceGroup| {
-        let named = query.group_by.iter().zip(attributes).map(|(name, value)| {
-            let kind = kind
-                .attributes
-                .iter()
-                .find(|attribute| attribute.name == *name)
-                .map(|found| found.kind);
-            (
-                name.clone(),
-                kind.zip(value).map_or(Json_::Null, |(kind, value)| kind.to_json(&value)),
-            )
-        });
-        json!({"attributes": Map::from_iter(named), "debit": debit, "credit": credit, "balance": balance})
-    };
     let next =
         next.map(|last| BalancePageCursor { from, to, last_sort_key: last }.encode_token(query));
-    Ok((groups.into_iter().map(group).collect(), next))
+    let groups = groups.into_iter().map(|group| render_group(kind, &query.group_by, group));
+    Ok((groups.collect(), next))
+}
+
+/// Renders a group with the values of the attributes `names`.
+fn render_group(kind: &AccountType, names: &[String], group: BalanceGroup) -> Json_ {
+    let BalanceGroup { attributes: values, debit, credit, balance } = group;
+    let mut attributes = Map::new();
+    for (name, value) in names.iter().zip(values) {
+        let value = find_attribute(&kind.attributes, name)
+            .zip(value)
+            .map_or(Json_::Null, |(attribute, value)| attribute.kind.to_json(&value));
+        attributes.insert(name.clone(), value);
+    }
+    json!({"attributes": attributes, "debit": debit, "credit": credit, "balance": balance})
 }
 
 async fn read_explanation(

@@ -18,26 +18,28 @@ pub(super) async fn get_types(
     NoQueryParameters: NoQueryParameters,
 ) -> Json<Value> {
     let types = ledger.types.current();
-    let with_schema = |schema: &str, definition: Value| {
-        let mut shown = json!({"$schema": schema});
-        if let (Some(shown), Value::Object(definition)) = (shown.as_object_mut(), definition) {
-            shown.extend(definition);
-        }
-        shown
-    };
     let accounts = types
         .accounts
         .values()
-        .map(|kind| with_schema("/ledger/account-type-1.yml", json!(**kind)));
+        .map(|kind| render_type("/ledger/account-type-1.yml", json!(**kind)));
     let locks =
-        types.locks.values().map(|kind| with_schema("/ledger/lock-type-1.yml", json!(**kind)));
+        types.locks.values().map(|kind| render_type("/ledger/lock-type-1.yml", json!(**kind)));
     let states =
-        types.states.values().map(|kind| with_schema("/ledger/state-type-1.yml", json!(**kind)));
+        types.states.values().map(|kind| render_type("/ledger/state-type-1.yml", json!(**kind)));
     Json(json!({
         "account_types": accounts.collect::<Vec<_>>(),
         "lock_types": locks.collect::<Vec<_>>(),
         "state_types": states.collect::<Vec<_>>(),
     }))
+}
+
+/// The definition with the path of its JSON schema.
+fn render_type(schema: &str, definition: Value) -> Value {
+    let mut shown = json!({"$schema": schema});
+    if let (Some(shown), Value::Object(definition)) = (shown.as_object_mut(), definition) {
+        shown.extend(definition);
+    }
+    shown
 }
 
 pub(super) async fn get_shards(

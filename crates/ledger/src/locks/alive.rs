@@ -25,8 +25,10 @@ pub enum LockStatus {
 /// transaction on `connection` ends, even past the lock's expiry. Call it before writing; it takes
 /// a row lock (`FOR KEY SHARE`).
 pub async fn check_lock_in_tx(connection: &mut PgConnection, lock_id: Uuid) -> Result<LockStatus> {
-    let found: Option<(i64, DateTime<Utc>, bool)> =
-        sqlx::query_as(CHECK_LOCK_SQL).bind(lock_id).fetch_optional(connection).await?;
+    let found: Option<(i64, DateTime<Utc>, bool)> = store::statement("lock_alive", CHECK_LOCK_SQL)
+        .bind(lock_id)
+        .fetch_optional(connection)
+        .await?;
     let found = found.map(|(token, expires_at, alive)| match alive {
         _ if mutant("lock_expiry_by_the_processes_clock") => {
             (token, expires_at, expires_at > Utc::now())
@@ -43,8 +45,7 @@ pub async fn check_lock_in_tx(connection: &mut PgConnection, lock_id: Uuid) -> R
 
 /// The clock is read after the row lock is granted: an end that the statement waited for is
 /// visible.
-const CHECK_LOCK_SQL: &str = "-- lock_alive
-WITH lock AS MATERIALIZED (
+const CHECK_LOCK_SQL: &str = "WITH lock AS MATERIALIZED (
     SELECT token, expires_at, state FROM locks WHERE lock_id = $1 AND state <> 'w' FOR KEY SHARE
 )
 SELECT token, expires_at, state = 'h' AND expires_at > clock_timestamp() FROM lock";

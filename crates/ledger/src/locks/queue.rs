@@ -188,10 +188,16 @@ impl LockQueue {
         }
     }
 
+    /// Lock ids whose place in the queue the database has confirmed.
+    fn list_queued_ids(&self) -> Vec<Uuid> {
+        let waiters = lock_mutex(&self.waiters);
+        let queued = waiters.iter().filter(|(_, waiter)| waiter.is_queued);
+        queued.map(|(lock_id, _)| *lock_id).collect()
+    }
+
     /// Heartbeat: keeps all waiters queued and delivers what they missed.
     pub(super) async fn keep_waiters(&self, forget: bool) {
-        let queued = |(lock_id, heard): (&Uuid, &LockWaiter)| heard.is_queued.then_some(*lock_id);
-        let waiting: Vec<Uuid> = lock_mutex(&self.waiters).iter().filter_map(queued).collect();
+        let waiting = self.list_queued_ids();
         if waiting.is_empty() {
             return;
         }

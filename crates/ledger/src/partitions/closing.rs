@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result, run_statement};
+use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result};
 
 /// Account type, account id, canonical attribute set, a time before the horizon, debit and credit
 /// sums (in units of 10^-9), number of events.
@@ -15,21 +15,11 @@ pub(crate) async fn read_closing_sums(
     pool: &PgPool,
     types: Vec<String>,
 ) -> Result<Vec<ClosingSum>> {
-    run_statement(
-        pool,
-        PgOperation::named("closing_sums").with_timeout(LONG_OPERATION_TIMEOUT),
-        move |connection| {
-            let types = types.clone();
-            Box::pin(async move {
-                Ok(sqlx::query_as(CLOSING_SUMS_SQL).bind(types).fetch_all(connection).await?)
-            })
-        },
-    )
-    .await
+    let operation = PgOperation::named("closing_sums").with_timeout(LONG_OPERATION_TIMEOUT);
+    store::statement(operation, CLOSING_SUMS_SQL).bind(types).fetch_all(pool).await
 }
 
-const CLOSING_SUMS_SQL: &str = "-- closing_sums
-SELECT a.type, c.account_id, t.canonical, (h.horizon AT TIME ZONE 'UTC' - interval '1 month') AT TIME ZONE 'UTC',
+const CLOSING_SUMS_SQL: &str = "SELECT a.type, c.account_id, t.canonical, (h.horizon AT TIME ZONE 'UTC' - interval '1 month') AT TIME ZONE 'UTC',
        trunc(c.debit * 1000000000)::text, trunc(c.credit * 1000000000)::text, c.events
 FROM closing_balances c JOIN accounts a USING (account_id) JOIN tuples t USING (tuple_id) CROSS JOIN horizon h
 WHERE a.type = ANY ($1)";

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use chrono::{DateTime, Utc};
 use serving::error::ApiError;
 use sqlx::PgPool;
-use store::{Result, run_statement};
+use store::Result;
 
 use crate::moment;
 
@@ -79,11 +79,5 @@ pub(crate) async fn read_horizon(pool: &PgPool) -> Result<Option<DateTime<Utc>>>
 
 /// Reads the row of the table `horizon`.
 pub(crate) async fn read_horizon_row(pool: &PgPool) -> Result<HorizonRow> {
-    run_statement(pool, "horizon", |connection| {
-        Box::pin(async move {
-            let row = sqlx::query_as("SELECT horizon, drops FROM horizon -- horizon");
-            Ok(row.fetch_one(connection).await?)
-        })
-    })
-    .await
+    store::statement("horizon", "SELECT horizon, drops FROM horizon").fetch_one(pool).await
 }

@@ -6,13 +6,12 @@
 //! - Promise: idempotent, safe to run concurrently and to kill at any point; each month is dropped
 //!   in one transaction together with its closing sums.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
-use store::{DedicatedConnection, Error, Result, run_statement};
+use store::{DedicatedConnection, Error, Result};
 use tokio::time::timeout;
 
 use super::Retention;
@@ -78,7 +77,7 @@ pub async fn maintain_partitions(
     }
     store::fail_point("months_created");
     if let Some(first_kept) = options.retention.first_retained_month(tables.trusted_now) {
-        let groupings = Arc::new(GroupingColumns::from_catalogue(catalogue));
+        let groupings = GroupingColumns::from_catalogue(catalogue);
         for month in tables.months_before(first_kept) {
             store::fail_point("month_beyond");
             match drop_partition(&shard.pool, month, &groupings).await? {
@@ -111,14 +110,8 @@ impl PartitionRanges {
     async fn load(pool: &PgPool) -> Result<Self> {
         type EventRangesRow =
             (Option<Vec<DateTime<Utc>>>, Option<Vec<DateTime<Utc>>>, DateTime<Utc>, DateTime<Utc>);
-        let row = run_statement(pool, "event_ranges", |connection| {
-            Box::pin(async move {
-                Ok(sqlx::query_as::<_, EventRangesRow>(EVENT_RANGES_SQL)
-                    .fetch_one(connection)
-                    .await?)
-            })
-        });
-        let (firsts, uptos, now, trusted_now) = row.await?;
+        let (firsts, uptos, now, trusted_now): EventRangesRow =
+            store::statement("event_ranges", EVENT_RANGES_SQL).fetch_one(pool).await?;
         let ranges =
             firsts.unwrap_or_default().into_iter().zip(uptos.unwrap_or_default()).collect();
         Ok(Self { ranges, now, trusted_now })
@@ -139,22 +132,17 @@ impl PartitionRanges {
 async fn drop_partition(
     pool: &PgPool,
     month: DateTime<Utc>,
-    groupings: &Arc<GroupingColumns>,
+    groupings: &GroupingColumns,
 ) -> Result<Option<String>> {
-    let groupings = groupings.clone();
-    let dropped = run_maintenance_step(pool, move |connection| {
-        let groupings = groupings.clone();
-        Box::pin(async move {
-            let dropped = sqlx::query_scalar(
-                "SELECT drop_event_month($1, $2, $3, $4, $5) -- drop_event_month",
-            )
+    let statement =
+        store::statement("drop_event_month", "SELECT drop_event_month($1, $2, $3, $4, $5)")
             .bind(month)
             .bind(&groupings.types)
             .bind(&groupings.attributes)
             .bind(&groupings.intervals)
             .bind(MAX_LOCK_TRIES);
-            Ok(dropped.fetch_one(connection).await?)
-        })
+    let dropped = run_maintenance_step(pool, move |connection| {
+        Box::pin(statement.fetch_value::<Option<String>>(connection))
     });
     match dropped.await {
         Err(error) if error.sqlstate().as_deref() == Some(PARTITION_NEEDED_SQLSTATE) => {
@@ -173,15 +161,9 @@ fn database_message(error: &Error) -> String {
 }
 
 async fn note_dropped_events(pool: &PgPool) -> Result<()> {
-    run_maintenance_step(pool, |connection| {
-        Box::pin(async move {
-            sqlx::query("SELECT note_dropped_events() -- note_dropped_events")
-                .execute(connection)
-                .await?;
-            Ok(())
-        })
-    })
-    .await
+    let statement = store::statement("note_dropped_events", "SELECT note_dropped_events()");
+    run_maintenance_step(pool, |connection| Box::pin(statement.execute(connection))).await?;
+    Ok(())
 }
 
 /// Runs `step` in a spawned task, which a cancelled caller does not cancel, on a dedicated
@@ -189,7 +171,7 @@ async fn note_dropped_events(pool: &PgPool) -> Result<()> {
 async fn run_maintenance_step<T, F>(pool: &PgPool, step: F) -> Result<T>
 where
     T: Send + 'static,
-    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
 {
     let pool = pool.clone();
     let done = tokio::spawn(store::panics::contain_panic(async move {
@@ -200,6 +182,5 @@ where
     done.await.map_err(|_| Error::Abandoned)?
 }
 
-const EVENT_RANGES_SQL: &str = "-- event_ranges
-SELECT array_agg(first ORDER BY first), array_agg(upto ORDER BY first), now(), least(now(), month_after(newest_event_month()))
+const EVENT_RANGES_SQL: &str = "SELECT array_agg(first ORDER BY first), array_agg(upto ORDER BY first), now(), least(now(), month_after(newest_event_month()))
 FROM event_ranges()";

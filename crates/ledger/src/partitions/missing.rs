@@ -15,10 +15,11 @@ pub async fn list_missing_partitions(
     connection: &mut PgConnection,
     months_after: u32,
 ) -> Result<Vec<DateTime<Utc>>> {
-    let now: DateTime<Utc> =
-        sqlx::query_scalar("SELECT now() -- now").fetch_one(&mut *connection).await?;
-    let missing = sqlx::query_scalar("SELECT missing_event_months($1) -- missing_event_months");
-    Ok(missing.bind(list_months_ahead(now, months_after)).fetch_one(connection).await?)
+    let now = store::statement("now", "SELECT now()").fetch_value(&mut *connection).await?;
+    store::statement("missing_event_months", "SELECT missing_event_months($1)")
+        .bind(list_months_ahead(now, months_after))
+        .fetch_value(connection)
+        .await
 }
 
 /// Creates partitions for `months`. The transaction must not touch events otherwise and must commit

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
-use store::{Result, run_statement};
+use store::Result;
 
 use crate::MAX_PAGE_BYTES;
 
@@ -55,13 +55,7 @@ pub async fn read_feed(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Ledg
 
 /// The number up to which all events of a shard have been dropped; the feed begins after it.
 pub async fn read_dropped_seq(pool: &PgPool) -> Result<i64> {
-    run_statement(pool, "dropped_seq", |connection| {
-        Box::pin(async move {
-            let dropped = sqlx::query_scalar("SELECT dropped_seq FROM horizon -- dropped_seq");
-            Ok(dropped.fetch_one(connection).await?)
-        })
-    })
-    .await
+    store::statement("dropped_seq", "SELECT dropped_seq FROM horizon").fetch_value(pool).await
 }
 
 /// Up to `limit` events among the `span_count` numbers above `after`.
@@ -71,33 +65,24 @@ async fn read_feed_page(
     span_count: i64,
     limit: i64,
 ) -> Result<Vec<LedgerFeedEvent>> {
-    run_statement(pool, "feed", move |connection| {
-        Box::pin(async move {
-            let events = sqlx::query_as(FEED_SQL)
-                .bind(after)
-                .bind(span_count)
-                .bind(limit)
-                .bind(MAX_PAGE_BYTES);
-            Ok(events.fetch_all(connection).await?)
-        })
-    })
-    .await
+    store::statement("feed", FEED_SQL)
+        .bind(after)
+        .bind(span_count)
+        .bind(limit)
+        .bind(MAX_PAGE_BYTES)
+        .fetch_all(pool)
+        .await
 }
 
 /// Last assigned number, and how many times events were dropped.
 async fn read_feed_end(pool: &PgPool) -> Result<(i64, i64)> {
-    run_statement(pool, "feed_end", |connection| {
-        Box::pin(async move {
-            let end = sqlx::query_as("SELECT last_seq, drops FROM sequence, horizon -- feed_end");
-            Ok(end.fetch_one(connection).await?)
-        })
-    })
-    .await
+    store::statement("feed_end", "SELECT last_seq, drops FROM sequence, horizon")
+        .fetch_one(pool)
+        .await
 }
 
 /// `octet_length(info)` does not detoast the value. 200 bytes: overhead of an event in JSON.
-const FEED_SQL: &str = "-- feed
-SELECT seq, type_name, key, auxiliary, event_id, dt, debit, credit, info FROM (
+const FEED_SQL: &str = "SELECT seq, type_name, key, auxiliary, event_id, dt, debit, credit, info FROM (
     SELECT f.*, row_number() OVER in_order AS place,
            sum(octet_length(key) + octet_length(auxiliary) + octet_length(event_id) + coalesce(octet_length(info), 0) + 200)
                OVER in_order AS bytes

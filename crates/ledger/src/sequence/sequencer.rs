@@ -94,22 +94,14 @@ impl Sequencer {
 
 /// Numbers one round of batches; returns their count and the last assigned number.
 pub(crate) async fn number_batches(pool: &PgPool, lease: &Arc<Lease>) -> Result<(i32, i64)> {
-    let lease = lease.clone();
-    store::run_statement(pool, "number_batches", move |connection| {
-        let lease = lease.clone();
-        Box::pin(async move {
-            store::fail_point("numbering");
-            let (numbered, last): (Option<i32>, Option<i64>) = sqlx::query_as(
-                "SELECT numbered, last FROM number_batches($1, $2, $3) -- number_batches",
-            )
+    store::fail_point("numbering");
+    let (numbered, last): (Option<i32>, Option<i64>) =
+        store::statement("number_batches", "SELECT numbered, last FROM number_batches($1, $2, $3)")
             .bind(lease.id)
             .bind(lease.epoch)
             .bind(MAX_BATCHES_PER_NUMBERING)
-            .fetch_one(connection)
+            .fetch_one(pool)
             .await?;
-            store::fail_point("numbered");
-            numbered.zip(last).ok_or_else(|| lease.fenced_error())
-        })
-    })
-    .await
+    store::fail_point("numbered");
+    numbered.zip(last).ok_or_else(|| lease.fenced_error())
 }

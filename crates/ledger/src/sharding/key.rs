@@ -28,13 +28,11 @@ pub fn parse_canonical(text: &str) -> Vec<(String, String)> {
 
 fn percent_encode(text: &str, target: &mut String) {
     const HEX_DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let unreserved =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    if text.bytes().all(unreserved) {
+    if text.bytes().all(is_unreserved) {
         return target.push_str(text);
     }
     for byte in text.bytes() {
-        if unreserved(byte) {
+        if is_unreserved(byte) {
             target.push(char::from(byte));
         } else {
             target.push('%');
@@ -42,6 +40,11 @@ fn percent_encode(text: &str, target: &mut String) {
             target.push(char::from(HEX_DIGITS[usize::from(byte & 15)]));
         }
     }
+}
+
+/// Whether RFC 3986 allows the byte without encoding.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 fn percent_decode(text: &str) -> String {

@@ -57,19 +57,23 @@ impl ShardRange {
 
 /// Parses one to eight bytes in hex, padded with `fill`.
 fn parse_prefix(hex: &str, fill: u8) -> Result<u64, String> {
-    let wrong = || format!("`{hex}` is not the first 1 to 8 bytes of a hash in hex, such as 3f");
     if hex.is_empty()
         || hex.len() > 16
         || !hex.len().is_multiple_of(2)
         || !hex.bytes().all(|b| b.is_ascii_hexdigit())
     {
-        return Err(wrong());
+        return Err(hash_prefix_error(hex));
     }
     let mut bytes = [fill; 8];
     for (target, byte) in bytes.iter_mut().zip(0..hex.len() / 2) {
-        *target = u8::from_str_radix(&hex[byte * 2..byte * 2 + 2], 16).map_err(|_| wrong())?;
+        *target = u8::from_str_radix(&hex[byte * 2..byte * 2 + 2], 16)
+            .map_err(|_| hash_prefix_error(hex))?;
     }
     Ok(u64::from_be_bytes(bytes))
+}
+
+fn hash_prefix_error(hex: &str) -> String {
+    format!("`{hex}` is not the first 1 to 8 bytes of a hash in hex, such as 3f")
 }
 
 /// Definition of one shard.
@@ -113,16 +117,17 @@ impl ShardMap {
             return None;
         }
         let last_of_first = u64::MAX / count;
-        let to_definition = |(n, schema): (u64, Option<String>)| {
+        let mut shards = Vec::with_capacity(schemas.len());
+        for (n, schema) in (0_u64..).zip(schemas) {
             let first = n * (last_of_first.wrapping_add(1));
-            ShardDefinition {
+            shards.push(ShardDefinition {
                 name: format!("s{n}"),
                 range: ShardRange { first, last: first + last_of_first },
                 url: None,
                 schema,
-            }
-        };
-        Some(Self((0..).zip(schemas).map(to_definition).collect()))
+            });
+        }
+        Some(Self(shards))
     }
 
     /// Parses a map from YAML. Errors name the shard and the problem.
@@ -190,8 +195,9 @@ fn gap_error(first: u64, last: u64) -> String {
 impl ShardMapEntry {
     fn into_definition(self) -> Result<ShardDefinition, String> {
         let name = self.name;
-        let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if name.is_empty() || name.len() > 40 || !name.chars().all(is_allowed) {
+        let has_allowed_characters =
+            name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        if name.is_empty() || name.len() > 40 || !has_allowed_characters {
             return Err(format!(
                 "shard name `{name}`: 1 to 40 letters, digits, - and _ are allowed"
             ));
@@ -214,9 +220,10 @@ impl ShardMapEntry {
 /// Allows names that need no quotes in SQL; reserved words (`user`) are not detected.
 fn check_schema_name(schema: &str) -> Result<(), String> {
     let has_valid_start = schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let has_allowed_characters =
+        schema.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     let is_reserved = schema.starts_with("pg_") || schema == "information_schema";
-    if !has_valid_start || schema.len() > 63 || !schema.chars().all(is_allowed) || is_reserved {
+    if !has_valid_start || schema.len() > 63 || !has_allowed_characters || is_reserved {
         return Err(format!(
             "schema `{schema}`: 1 to 63 lower-case letters, digits and _ are allowed, not beginning with a digit or pg_"
         ));

@@ -129,16 +129,19 @@ impl LedgerShards {
     }
 }
 
+fn database_error(definition: &ShardDefinition, cause: store::Error) -> ShardOpenError {
+    ShardOpenError::Database { shard: definition.name.clone(), cause }
+}
+
 async fn prepare_shard(
     definition: &ShardDefinition,
     pool: &PgPool,
     migrate: bool,
 ) -> Result<(), ShardOpenError> {
-    let database_error =
-        |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
     let mut connection = prepare_schema(definition, pool, migrate).await?;
-    let stored_identity =
-        claim_identity(definition, &mut connection).await.map_err(database_error)?;
+    let stored_identity = claim_identity(definition, &mut connection)
+        .await
+        .map_err(|cause| database_error(definition, cause))?;
     identity_mismatch(definition, stored_identity).map_or(Ok(()), Err)
 }
 
@@ -147,11 +150,10 @@ async fn prepare_schema(
     pool: &PgPool,
     migrate: bool,
 ) -> Result<DedicatedConnection, ShardOpenError> {
-    let database_error =
-        |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
     // Migrations have no statement timeout.
-    let mut connection =
-        DedicatedConnection::acquire(pool, Duration::ZERO).await.map_err(database_error)?;
+    let mut connection = DedicatedConnection::acquire(pool, Duration::ZERO)
+        .await
+        .map_err(|cause| database_error(definition, cause))?;
     let migrations = MigrationSet::shard();
     let migration_result = match migrate {
         true => migrations.apply_pending(&mut connection).await,
@@ -167,23 +169,20 @@ async fn check_identity(
     definition: &ShardDefinition,
     pool: &PgPool,
 ) -> Result<bool, ShardOpenError> {
-    let database_error =
-        |cause: store::Error| ShardOpenError::Database { shard: definition.name.clone(), cause };
-    let identity = store::run_statement(pool, "look_at_shard", |connection| {
+    let name = "look_at_shard";
+    let identity = store::run_statement(pool, name, move |connection| {
         Box::pin(async move {
-            let there = sqlx::query_scalar(
-                "SELECT to_regclass('shard_identity') IS NOT NULL -- look_at_shard",
-            );
-            if !there.fetch_one(&mut *connection).await? {
+            let has_table =
+                store::statement(name, "SELECT to_regclass('shard_identity') IS NOT NULL");
+            if !has_table.fetch_value::<bool>(&mut *connection).await? {
                 return Ok(None);
             }
-            let found = sqlx::query_as(
-                "SELECT name, range_first, range_last FROM shard_identity -- look_at_shard",
-            );
-            Ok(found.fetch_optional(connection).await?)
+            store::statement(name, "SELECT name, range_first, range_last FROM shard_identity")
+                .fetch_optional(connection)
+                .await
         })
     });
-    match identity.await.map_err(database_error)? {
+    match identity.await.map_err(|cause| database_error(definition, cause))? {
         Some(identity) => identity_mismatch(definition, identity).map_or(Ok(true), Err),
         None => Ok(false),
     }
@@ -210,18 +209,18 @@ async fn claim_identity(
     connection: &mut PgConnection,
 ) -> store::Result<(String, String, String)> {
     let (first, last) = format_bounds(definition.range);
-    sqlx::query(
-        "INSERT INTO shard_identity (name, range_first, range_last) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING -- identify_shard",
+    store::statement(
+        "identify_shard",
+        "INSERT INTO shard_identity (name, range_first, range_last) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     )
     .bind(&definition.name)
     .bind(first)
     .bind(last)
     .execute(&mut *connection)
     .await?;
-    let found = sqlx::query_as(
-        "SELECT name, range_first, range_last FROM shard_identity -- shard_identity",
-    );
-    Ok(found.fetch_one(connection).await?)
+    store::statement("shard_identity", "SELECT name, range_first, range_last FROM shard_identity")
+        .fetch_one(connection)
+        .await
 }
 
 fn format_bounds(range: ShardRange) -> (String, String) {

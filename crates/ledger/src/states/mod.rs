@@ -42,33 +42,27 @@ impl StateStore {
 
     /// Current state, or `None`.
     pub async fn get(&self, target: &LedgerKey) -> Result<Option<VersionedState>> {
-        let key = target.key_hash;
-        let found = store::run_statement(self.pool(target), "get_state", move |connection| {
-            Box::pin(async move {
-                let found: Option<(String, i64)> =
-                    sqlx::query_as("SELECT state, version FROM states WHERE key = $1 -- get_state")
-                        .bind(key)
-                        .fetch_optional(connection)
-                        .await?;
-                Ok(found)
-            })
-        });
-        Ok(found.await?.map(|(state, version)| VersionedState { state, version }))
+        let found: Option<(String, i64)> =
+            store::statement("get_state", "SELECT state, version FROM states WHERE key = $1")
+                .bind(target.key_hash)
+                .fetch_optional(self.pool(target))
+                .await?;
+        Ok(found.map(|(state, version)| VersionedState { state, version }))
     }
 
     /// Writes one state in one statement.
     pub async fn put(&self, put: StateWrite) -> Result<StateWriteOutcome> {
         let pool = self.pool(&put.target).clone();
         let put: std::sync::Arc<[StateWrite]> = [put].into();
-        let is_stale = |outcomes: &Vec<StateWriteOutcome>| {
-            outcomes.iter().any(|o| matches!(o, StateWriteOutcome::Stale { .. }))
-        };
-        let outcomes =
-            store::run_refusable_statement(&pool, "put_states", is_stale, move |connection| {
-                let put = put.clone();
-                Box::pin(async move { put_states_in_tx(connection, &put).await })
-            });
-        Ok(outcomes.await?.pop().unwrap_or(StateWriteOutcome::Stale { version: 0 }))
+        let is_stale = StateWriteOutcome::is_stale;
+        store::run_refusable_statement(&pool, "put_states", is_stale, move |connection| {
+            let put = put.clone();
+            Box::pin(async move {
+                let outcome = put_states_in_tx(connection, &put).await?.pop();
+                Ok(outcome.unwrap_or(StateWriteOutcome::Stale { version: 0 }))
+            })
+        })
+        .await
     }
 
     fn pool(&self, target: &LedgerKey) -> &PgPool {

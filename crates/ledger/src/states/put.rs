@@ -34,6 +34,12 @@ pub enum StateWriteOutcome {
     },
 }
 
+impl StateWriteOutcome {
+    pub(super) fn is_stale(&self) -> bool {
+        matches!(self, StateWriteOutcome::Stale { .. })
+    }
+}
+
 impl StateWrite {
     /// A put of `state` (JSON, stored verbatim). `expected_version` is the version to replace: 0 if
     /// the state must not exist, `None` to replace any version.
@@ -61,26 +67,27 @@ pub async fn put_states_in_tx(
     connection: &mut PgConnection,
     writes: &[StateWrite],
 ) -> Result<Vec<StateWriteOutcome>> {
-    let column = |of: fn(&StateWrite) -> &str| writes.iter().map(of).collect::<Vec<&str>>();
-    let rows: Vec<(i32, i64, bool)> = sqlx::query_as(
-        "SELECT place, now_version, done FROM put_states($1, $2, $3, $4, $5, $6) ORDER BY place -- put_states",
+    let rows: Vec<(i32, i64, bool)> = store::statement(
+        "put_states",
+        "SELECT place, now_version, done FROM put_states($1, $2, $3, $4, $5, $6) ORDER BY place",
     )
     .bind(writes.iter().map(|put| put.target.key_hash).collect::<Vec<_>>())
-    .bind(column(|put| &put.target.type_name))
-    .bind(column(|put| &put.target.attributes))
-    .bind(column(|put| &put.state))
+    .bind(writes.iter().map(|put| put.target.type_name.as_str()).collect::<Vec<_>>())
+    .bind(writes.iter().map(|put| put.target.attributes.as_str()).collect::<Vec<_>>())
+    .bind(writes.iter().map(|put| put.state.as_str()).collect::<Vec<_>>())
     .bind(writes.iter().map(|put| put.fingerprint).collect::<Vec<_>>())
     .bind(writes.iter().map(|put| put.expected_version).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    let outcome = |(_, version, done)| {
-        if done {
+    let mut outcomes = Vec::with_capacity(rows.len());
+    for (_, version, is_written) in rows {
+        outcomes.push(if is_written {
             StateWriteOutcome::Written { version }
         } else {
             StateWriteOutcome::Stale { version }
-        }
-    };
-    Ok(rows.into_iter().map(outcome).collect())
+        });
+    }
+    Ok(outcomes)
 }
 
 /// Versions made by exactly these puts, in their order; `None` unless each made its state's current
@@ -89,15 +96,16 @@ pub(crate) async fn read_written_versions(
     connection: &mut PgConnection,
     writes: &[StateWrite],
 ) -> Result<Option<Vec<i64>>> {
-    let versions: Vec<Option<i64>> = sqlx::query_scalar(
+    let versions: Vec<Option<i64>> = store::statement(
+        "made_versions",
         "SELECT s.version FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY AS p (key, content, expected, place)
          LEFT JOIN states s ON s.key = p.key AND s.content = p.content AND s.expected IS NOT DISTINCT FROM p.expected
-         ORDER BY p.place -- made_versions",
+         ORDER BY p.place",
     )
     .bind(writes.iter().map(|put| put.target.key_hash).collect::<Vec<_>>())
     .bind(writes.iter().map(|put| put.fingerprint).collect::<Vec<_>>())
     .bind(writes.iter().map(|put| put.expected_version).collect::<Vec<_>>())
-    .fetch_all(connection)
+    .fetch_values(connection)
     .await?;
     Ok(versions.into_iter().collect())
 }

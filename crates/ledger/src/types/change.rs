@@ -80,17 +80,19 @@ fn check_key_change(
     new: &[LedgerAttribute],
     objections: &mut Vec<LedgerTypeObjection>,
 ) {
-    let parts = |attributes: &[LedgerAttribute]| -> BTreeSet<(String, String)> {
-        attributes
-            .iter()
-            .map(|attribute| (attribute.name.clone(), attribute.kind.to_string()))
-            .collect()
-    };
-    if parts(old) != parts(new) {
+    if collect_key_parts(old) != collect_key_parts(new) {
         objections.push(LedgerTypeObjection::Always(format!(
             "{field}: the key of a type never changes; describe a new type under another name and let this one run out"
         )));
     }
+}
+
+/// Names and value types of the attributes.
+fn collect_key_parts(attributes: &[LedgerAttribute]) -> BTreeSet<(String, String)> {
+    attributes
+        .iter()
+        .map(|attribute| (attribute.name.clone(), attribute.kind.to_string()))
+        .collect()
 }
 
 /// Stored rows stay on the shard that the old shard key selected.

@@ -163,11 +163,12 @@ fn check_subset(
     what: &str,
     problems: &mut Vec<FieldProblem>,
 ) {
-    let known = || attributes.iter().map(|attribute| attribute.name.as_str());
+    let known: Vec<&str> = attributes.iter().map(|attribute| attribute.name.as_str()).collect();
     for (n, name) in names.iter().enumerate() {
         let field = field.clone().with_index(n);
-        if !known().any(|known| known == name) {
-            let (near, allowed) = (suggest_name(name, known()), list_names(known()));
+        if !known.contains(&name.as_str()) {
+            let near = suggest_name(name, known.iter().copied());
+            let allowed = list_names(known.iter().copied());
             let reason = format!("`{name}` is no {what} of this type{near} (allowed: {allowed})");
             problems.push(FieldProblem { field, reason });
         } else if names[..n].contains(name) {

@@ -20,6 +20,14 @@ pub struct LedgerAttribute {
     pub kind: AttributeType,
 }
 
+/// The attribute of this name.
+pub(crate) fn find_attribute<'a>(
+    attributes: &'a [LedgerAttribute],
+    name: &str,
+) -> Option<&'a LedgerAttribute> {
+    attributes.iter().find(|attribute| attribute.name == name)
+}
+
 /// Interval of stored intermediate balances (aggregates), in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -82,10 +82,13 @@ impl LedgerTypeKind {
 
 /// All type definitions of a bundle.
 pub fn parse_bundle_types(bundle: &Bundle) -> Result<Vec<LedgerTypeDefinition>, BundleDiagnostic> {
-    let of_kind = |kind: LedgerTypeKind| {
-        bundle.documents_of_schema(kind.schema()).map(move |document| kind.parse_document(document))
-    };
-    LedgerTypeKind::ALL.into_iter().flat_map(of_kind).collect()
+    let mut types = Vec::new();
+    for kind in LedgerTypeKind::ALL {
+        for document in bundle.documents_of_schema(kind.schema()) {
+            types.push(kind.parse_document(document)?);
+        }
+    }
+    Ok(types)
 }
 
 /// Desired types, from the documents that this integration may read.

@@ -16,6 +16,7 @@ mod value;
 pub use change::{LedgerTypeObjection, find_objections};
 pub use check::{MAX_ATTRIBUTES_PER_TYPE, MAX_GROUPINGS_PER_TYPE, check_types};
 
+pub(crate) use definition::find_attribute;
 pub use definition::{
     AccountType, AggregateInterval, KeyedType, LedgerAttribute, LedgerTypeDefinition,
     LedgerTypeKind, RESERVED_ATTRIBUTE_NAMES,

@@ -19,16 +19,30 @@ pub fn find_usage_questions(
     terms: OwnershipOptions,
 ) -> Vec<(LedgerTypeKind, String)> {
     let desired = index_by_key(desired);
-    let doubtful = |stored: &&LedgerTypeRow| {
-        let new = desired.get(&definition_key(&stored.definition)).copied();
-        let ours = terms.take_over && new.is_some() || stored.owner.yields_to_bundle();
-        let objections = if ours { find_objections(&stored.definition, new) } else { Vec::new() };
-        let of_no_use =
-            objections.iter().any(|objection| matches!(objection, LedgerTypeObjection::Always(_)));
-        !objections.is_empty() && !of_no_use
-    };
-    let doubtful = stored.iter().filter(doubtful).map(|stored| definition_key(&stored.definition));
-    doubtful.map(|(kind, name)| (kind, name.to_owned())).collect()
+    let mut questions = Vec::new();
+    for row in stored {
+        let (kind, name) = definition_key(&row.definition);
+        if depends_on_usage(row, desired.get(&(kind, name)).copied(), terms) {
+            questions.push((kind, name.to_owned()));
+        }
+    }
+    questions
+}
+
+/// Whether the change of a stored type is refused only while the type is in use.
+fn depends_on_usage(
+    stored: &LedgerTypeRow,
+    new: Option<&LedgerTypeDefinition>,
+    terms: OwnershipOptions,
+) -> bool {
+    let is_ours = terms.take_over && new.is_some() || stored.owner.yields_to_bundle();
+    if !is_ours {
+        return false;
+    }
+    let objections = find_objections(&stored.definition, new);
+    let is_always_refused =
+        objections.iter().any(|objection| matches!(objection, LedgerTypeObjection::Always(_)));
+    !objections.is_empty() && !is_always_refused
 }
 
 /// Refusal check for the planner, given the types in use.

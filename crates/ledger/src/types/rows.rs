@@ -31,14 +31,16 @@ pub async fn load_types(pool: &PgPool) -> Result<LedgerTypeCatalogue> {
 /// All types with their owners. A type that this version cannot parse (written by a newer one) is
 /// logged as an error and left out.
 pub async fn read_types(connection: &mut PgConnection) -> Result<Vec<LedgerTypeRow>> {
-    let report = |reason: &String| {
-        tracing::error!(reason, code = "CONSISTENCY_ERROR", "a stored type is left out")
-    };
-    Ok(read_type_rows(connection)
-        .await?
-        .into_iter()
-        .filter_map(|stored| stored.inspect_err(report).ok())
-        .collect())
+    let mut types = Vec::new();
+    for stored in read_type_rows(connection).await? {
+        match stored {
+            Ok(stored) => types.push(stored),
+            Err(reason) => {
+                tracing::error!(reason, code = "CONSISTENCY_ERROR", "a stored type is left out");
+            }
+        }
+    }
+    Ok(types)
 }
 
 /// All types with their owners, or an error that names the first type that this version cannot
@@ -52,23 +54,29 @@ pub async fn read_all_types(
 async fn read_type_rows(
     connection: &mut PgConnection,
 ) -> Result<Vec<Result<LedgerTypeRow, String>>> {
-    let rows: Vec<(String, String, Json, String)> = sqlx::query_as(
-        "SELECT kind, name, definition, owner FROM ledger_types ORDER BY kind, name -- load_types",
+    let rows: Vec<(String, String, Json, String)> = store::statement(
+        "load_types",
+        "SELECT kind, name, definition, owner FROM ledger_types ORDER BY kind, name",
     )
     .fetch_all(connection)
     .await?;
-    let stored = |(kind, name, definition, owner): (String, String, Json, String)| {
-        let known = LedgerTypeKind::parse(&kind)
-            .zip(ObjectOwner::parse(&owner))
-            .ok_or_else(|| "unknown kind or owner".to_owned());
-        let stored = known.and_then(|(kind, owner)| {
-            let definition =
-                kind.parse_definition(definition).map_err(|error| error.to_string())?;
-            Ok(LedgerTypeRow { definition, owner })
-        });
-        stored.map_err(|reason| format!("the stored {kind} type {name} cannot be read: {reason}"))
+    let mut stored = Vec::with_capacity(rows.len());
+    for (kind, name, definition, owner) in rows {
+        stored.push(
+            parse_type_row(&kind, definition, &owner).map_err(|reason| {
+                format!("the stored {kind} type {name} cannot be read: {reason}")
+            }),
+        );
+    }
+    Ok(stored)
+}
+
+fn parse_type_row(kind: &str, definition: Json, owner: &str) -> Result<LedgerTypeRow, String> {
+    let (Some(kind), Some(owner)) = (LedgerTypeKind::parse(kind), ObjectOwner::parse(owner)) else {
+        return Err("unknown kind or owner".to_owned());
     };
-    Ok(rows.into_iter().map(stored).collect())
+    let definition = kind.parse_definition(definition).map_err(|error| error.to_string())?;
+    Ok(LedgerTypeRow { definition, owner })
 }
 
 /// Upserts one type row.
@@ -77,10 +85,11 @@ pub async fn put_type_in_tx(
     definition: &LedgerTypeDefinition,
     owner: ObjectOwner,
 ) -> Result<()> {
-    sqlx::query(
+    store::statement(
+        "put_type",
         "INSERT INTO ledger_types (kind, name, definition, owner) VALUES ($1, $2, $3, $4)
          ON CONFLICT (kind, name) DO UPDATE
-             SET definition = excluded.definition, owner = excluded.owner, changed_at = now() -- put_type",
+             SET definition = excluded.definition, owner = excluded.owner, changed_at = now()",
     )
     .bind(definition.kind().name())
     .bind(definition.name())
@@ -97,7 +106,7 @@ pub async fn delete_type_in_tx(
     kind: LedgerTypeKind,
     name: &str,
 ) -> Result<()> {
-    sqlx::query("DELETE FROM ledger_types WHERE kind = $1 AND name = $2 -- delete_type")
+    store::statement("delete_type", "DELETE FROM ledger_types WHERE kind = $1 AND name = $2")
         .bind(kind.name())
         .bind(name)
         .execute(connection)
@@ -107,7 +116,7 @@ pub async fn delete_type_in_tx(
 
 /// Notifies all processes of changed types when the transaction commits.
 pub async fn notify_types_in_tx(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query("SELECT pg_notify($1, '') -- tell_types")
+    store::statement("tell_types", "SELECT pg_notify($1, '')")
         .bind(TYPES_CHANNEL)
         .execute(connection)
         .await?;
