@@ -65,6 +65,35 @@ pub struct FifoMessage {
     pub receipt: MessageReceipt,
 }
 
+/// Columns of messages to send, for `unnest` in SQL.
+pub(super) struct MessageColumns<'m> {
+    pub(super) groups: Vec<&'m str>,
+    pub(super) deduplication_ids: Vec<&'m str>,
+    pub(super) bodies: Vec<&'m str>,
+    /// JSON texts.
+    pub(super) attributes: Vec<String>,
+}
+
+impl<'m> MessageColumns<'m> {
+    pub(super) fn from_messages(messages: impl Iterator<Item = &'m NewFifoMessage>) -> Self {
+        let mut columns = Self {
+            groups: Vec::new(),
+            deduplication_ids: Vec::new(),
+            bodies: Vec::new(),
+            attributes: Vec::new(),
+        };
+        for message in messages {
+            columns.groups.push(&message.group);
+            columns.deduplication_ids.push(&message.deduplication_id);
+            columns.bodies.push(&message.body);
+            // A map of strings always serializes to JSON.
+            let attributes = serde_json::to_string(&message.attributes).unwrap_or_default();
+            columns.attributes.push(attributes);
+        }
+        columns
+    }
+}
+
 impl NewFifoMessage {
     /// Checks the rules of Amazon SQS, so that every engine accepts the message.
     pub fn validate(&self) -> Result<()> {
