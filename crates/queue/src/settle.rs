@@ -50,9 +50,12 @@ pub async fn settle_jobs_in_tx(
         return Ok(None);
     }
     fence_lanes(connection, jobs.iter().map(|(job, _)| job.lane.as_ref())).await?;
-    let ending =
-        || jobs.iter().filter(|(_, settle)| !matches!(settle, JobSettlement::Retry { .. }));
-    let groups: Vec<&str> = ending().filter_map(|(job, _)| job.group.as_deref()).collect();
+    let mut groups: Vec<&str> = Vec::new();
+    for (job, settlement) in jobs {
+        if !matches!(settlement, JobSettlement::Retry { .. }) {
+            groups.extend(job.group.as_deref());
+        }
+    }
     lock_groups(connection, queue, &groups).await?;
     complete_jobs(connection, jobs).await?;
     let soonest = retry_jobs(connection, jobs).await?;
@@ -108,21 +111,15 @@ async fn retry_jobs(
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut delays_if_hurried, mut hurried_after) = (Vec::new(), Vec::new());
     for (job, settle) in jobs {
-        if let JobSettlement::Retry {
-            delay,
-            hurried_delay: if_hurried,
-            reason,
-            counts_attempt: counted,
-        } = settle
-        {
+        if let JobSettlement::Retry { delay, hurried_delay, reason, counts_attempt } = settle {
             ids.push(job.id);
             delays.push(delay.as_secs_f64());
-            delays_if_hurried.push(delay.min(if_hurried).as_secs_f64());
+            delays_if_hurried.push(delay.min(hurried_delay).as_secs_f64());
             hurried_after.push(job.hurried_after.cast_signed());
             reasons.push(reason.as_str());
             // An absolute value, not an increment: a retry after an unknown commit outcome
             // must not count twice.
-            attempts.push((job.attempts + u32::from(*counted)).cast_signed());
+            attempts.push((job.attempts + u32::from(*counts_attempt)).cast_signed());
         }
     }
     if ids.is_empty() {
