@@ -123,8 +123,11 @@ fn read_statement(sql: &[u8]) -> Statement {
 /// The name in `… -- name`: a comment of one word. Other comments are prose.
 fn name_of_line(line: &str) -> Option<&str> {
     let name = line.split_once("--")?.1.trim();
-    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    (!name.is_empty() && name.chars().all(is_word)).then_some(name)
+    (!name.is_empty() && name.chars().all(is_name_char)).then_some(name)
+}
+
+fn is_name_char(character: char) -> bool {
+    character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
 }
 
 #[cfg(test)]

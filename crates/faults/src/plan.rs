@@ -132,12 +132,19 @@ impl ArmedFault {
     }
 }
 
+fn contains_name(names: &[Arc<str>], name: &str) -> bool {
+    names.iter().any(|each| **each == *name)
+}
+
 fn is_at(point: &Point, execution: &Execution) -> bool {
-    let names = |set: &[Arc<str>], name: &str| set.iter().any(|each| **each == *name);
     match (point, execution) {
         (Point::Connect, Execution::Connect) | (Point::Commit, Execution::Commit { .. }) => true,
-        (Point::Statement(name), Execution::Statement { names: executed }) => names(executed, name),
-        (Point::CommitOf(name), Execution::Commit { transaction }) => names(transaction, name),
+        (Point::Statement(name), Execution::Statement { names: executed }) => {
+            contains_name(executed, name)
+        }
+        (Point::CommitOf(name), Execution::Commit { transaction }) => {
+            contains_name(transaction, name)
+        }
         _ => false,
     }
 }

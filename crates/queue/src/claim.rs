@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Lease, Result, run_statement};
+use store::{Lease, Result, statement};
 use tokio::time::Instant;
 
 use crate::job::{Job, JobPriority};
@@ -55,7 +55,7 @@ impl JobQueue {
         // Jobs in work are still in their lanes, before all others: read past them.
         let limit = (max_jobs + in_work) as i64;
         let lanes: Vec<i64> = held.iter().map(|lease| lease.id).collect();
-        let rows = self.read_due_jobs(latest_first, lanes.clone(), limit).await;
+        let rows = self.read_due_jobs(latest_first, &lanes, limit).await;
         let claimed = rows.map(|rows| {
             let last_in = rows.first().and_then(|row| row.last_in).unwrap_or_default();
             (self.pick_jobs(&held, rows, max_jobs), last_in)
@@ -63,7 +63,7 @@ impl JobQueue {
         self.end_claim();
         let (claimed, last_in) = claimed?;
         if let Some(longest) = self.max_delay.filter(|longest| last_in > longest.as_secs_f64()) {
-            self.bring_jobs_forward(lanes, longest).await;
+            self.bring_jobs_forward(&lanes, longest).await;
         }
         if claimed.is_empty() && held.len() > 1 {
             self.dissolve_empty_lanes().await?;
@@ -110,15 +110,12 @@ impl JobQueue {
     /// Makes jobs due whose `run_at` was computed before the database's clock was set back. One
     /// batch per call: the next claim continues. An error is only logged, because jobs claimed by
     /// the caller are already marked as in work.
-    async fn bring_jobs_forward(&self, lanes: Vec<i64>, max_delay: Duration) {
-        let brought =
-            run_statement(&self.shared.claim_pool, "bring_jobs_forward", move |connection| {
-                let forward = sqlx::query(BRING_JOBS_FORWARD_SQL)
-                    .bind(lanes.clone())
-                    .bind(max_delay.as_secs_f64())
-                    .bind(MAX_JOBS_BROUGHT_FORWARD);
-                Box::pin(async move { Ok(forward.execute(connection).await?.rows_affected()) })
-            })
+    async fn bring_jobs_forward(&self, lanes: &[i64], max_delay: Duration) {
+        let brought = statement("bring_jobs_forward", BRING_JOBS_FORWARD_SQL)
+            .bind(lanes)
+            .bind(max_delay.as_secs_f64())
+            .bind(MAX_JOBS_BROUGHT_FORWARD)
+            .execute(&self.shared.claim_pool)
             .await;
         let queue = self.shared.queue;
         match brought {
@@ -135,17 +132,15 @@ impl JobQueue {
     async fn read_due_jobs(
         &self,
         latest_first: bool,
-        lanes: Vec<i64>,
+        lanes: &[i64],
         limit: i64,
     ) -> Result<Vec<DueJobRow>> {
-        run_statement(&self.shared.claim_pool, "claim_jobs", move |connection| {
-            let lanes = lanes.clone();
-            Box::pin(async move {
-                let due = sqlx::query_as(CLAIM_JOBS_SQL).bind(lanes).bind(limit).bind(latest_first);
-                Ok(due.fetch_all(connection).await?)
-            })
-        })
-        .await
+        statement("claim_jobs", CLAIM_JOBS_SQL)
+            .bind(lanes)
+            .bind(limit)
+            .bind(latest_first)
+            .fetch_all(&self.shared.claim_pool)
+            .await
     }
 }
 
@@ -168,7 +163,7 @@ impl DueJobRow {
 
 /// Reads each (lane, priority) in index order of `jobs_due`: from the start and, with latest-first
 /// order during a backlog, from the end. At most `limit` rows per end. Returns at least one row.
-const CLAIM_JOBS_SQL: &str = "-- claim_jobs
+const CLAIM_JOBS_SQL: &str = "\
 WITH place AS MATERIALIZED (
     SELECT lane, priority FROM unnest($1::bigint[]) AS lane CROSS JOIN generate_series(0, 3) AS priority
 ), next AS (
@@ -209,7 +204,7 @@ ORDER BY due.is_latest, due.priority,
          CASE WHEN NOT due.is_latest THEN due.run_at END, CASE WHEN due.is_latest THEN due.run_at END DESC, due.job_id";
 
 /// Locks the jobs in id order, like `hurry_jobs`.
-const BRING_JOBS_FORWARD_SQL: &str = "-- bring_jobs_forward
+const BRING_JOBS_FORWARD_SQL: &str = "\
 WITH found AS MATERIALIZED (
     SELECT job_id FROM jobs
     WHERE lane = ANY ($1) AND run_at > now() + make_interval(secs => $2) ORDER BY job_id LIMIT $3 FOR UPDATE

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Lease, Result, run_statement};
+use store::{Error, Lease, Result, run_statement, statement};
 
 use crate::JOB_WAKE_CHANNEL;
 use crate::job::NewJob;
@@ -61,7 +61,7 @@ pub async fn enqueue_jobs_in_tx(
     jobs: &[NewJob],
 ) -> Result<Vec<EnqueuedJob>> {
     let columns = JobColumns::from_jobs(jobs);
-    let rows: Vec<(i64, bool)> = sqlx::query_as(ENQUEUE_JOBS_SQL)
+    let rows: Vec<(i64, bool)> = statement("enqueue_jobs", ENQUEUE_JOBS_SQL)
         .bind(queue)
         .bind(lane.map(|lane| lane.id))
         .bind(lane.map(|lane| lane.epoch))
@@ -76,7 +76,7 @@ pub async fn enqueue_jobs_in_tx(
         .bind(JOB_WAKE_CHANNEL)
         .fetch_all(connection)
         .await
-        .map_err(|error| match Error::from(error) {
+        .map_err(|error| match error {
             // A concurrent transaction enqueued the same key: a retry finds its job.
             Error::UniqueViolation(constraint) => Error::KeyRace(constraint),
             other => other,
@@ -106,4 +106,4 @@ pub async fn enqueue_jobs(
 }
 
 const ENQUEUE_JOBS_SQL: &str =
-    "SELECT * FROM enqueue_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) -- enqueue_jobs";
+    "SELECT * FROM enqueue_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";

@@ -1,7 +1,7 @@
 //! Queue monitoring: depth, age and errors, for operators.
 
 use sqlx::PgPool;
-use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result, run_statement};
+use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result, statement};
 
 /// Depth of one queue. Ages are by the database's clock.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
@@ -41,34 +41,20 @@ pub struct JobErrorSummary {
 /// Depths of all non-empty queues, by name. Counts every job and message: for
 /// operators, not for polling.
 pub async fn read_queue_depths(pool: &PgPool) -> Result<Vec<QueueDepth>> {
-    run_statement(
-        pool,
-        PgOperation::named("queue_depths").with_timeout(LONG_OPERATION_TIMEOUT).expensive(),
-        |connection| {
-            Box::pin(
-                async move { Ok(sqlx::query_as(QUEUE_DEPTHS_SQL).fetch_all(connection).await?) },
-            )
-        },
-    )
-    .await
+    let operation =
+        PgOperation::named("queue_depths").with_timeout(LONG_OPERATION_TIMEOUT).expensive();
+    statement(operation, QUEUE_DEPTHS_SQL).fetch_all(pool).await
 }
 
 /// Errors of jobs: at most `limit` summaries of waiting jobs, most frequent first, and as many of
 /// dead letters, latest first. Reads every job, like [`read_queue_depths`].
 pub async fn read_job_errors(pool: &PgPool, limit: i64) -> Result<Vec<JobErrorSummary>> {
-    run_statement(
-        pool,
-        PgOperation::named("queue_complaints").with_timeout(LONG_OPERATION_TIMEOUT).expensive(),
-        move |connection| {
-            Box::pin(async move {
-                Ok(sqlx::query_as(QUEUE_COMPLAINTS_SQL).bind(limit).fetch_all(connection).await?)
-            })
-        },
-    )
-    .await
+    let operation =
+        PgOperation::named("queue_complaints").with_timeout(LONG_OPERATION_TIMEOUT).expensive();
+    statement(operation, QUEUE_COMPLAINTS_SQL).bind(limit).fetch_all(pool).await
 }
 
-const QUEUE_DEPTHS_SQL: &str = "-- queue_depths
+const QUEUE_DEPTHS_SQL: &str = "\
 WITH waiting AS (
     SELECT queue, count(*) FILTER (WHERE run_at <= now() AND NOT blocked) AS due,
            count(*) FILTER (WHERE run_at > now() OR blocked) AS delayed, min(enqueued_at) AS oldest,
@@ -98,7 +84,7 @@ SELECT queue, coalesce(due, 0) AS due, coalesce(delayed, 0) AS delayed, coalesce
        greatest(extract(epoch FROM now() - oldest), 0)::float8 AS oldest_seconds, last_error
 FROM every ORDER BY queue COLLATE \"C\"";
 
-const QUEUE_COMPLAINTS_SQL: &str = "-- queue_complaints
+const QUEUE_COMPLAINTS_SQL: &str = "\
 (SELECT queue, false AS dead, last_error AS error, count(*) AS jobs, max(job_key) AS example, NULL::float8 AS seconds_ago
  FROM jobs WHERE last_error IS NOT NULL GROUP BY queue, last_error ORDER BY count(*) DESC, last_error LIMIT $1)
 UNION ALL

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
 use store::{
     Error, Lease, LeaseManager, PgNotification as Heard, PgNotificationHub, Result,
-    open_single_connection_pool, run_statement, run_tx,
+    open_single_connection_pool, statement, transaction,
 };
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::Instant;
@@ -98,13 +98,7 @@ impl JobQueue {
         adopted_lanes: mpsc::Receiver<Arc<Lease>>,
         adopter: LaneAdopter,
     ) -> Result<Self> {
-        run_statement(&pool, "ensure_lane", move |connection| {
-            Box::pin(async move {
-                sqlx::query(ENSURE_LANE_SQL).bind(lane_class(queue)).execute(connection).await?;
-                Ok(())
-            })
-        })
-        .await?;
+        statement("ensure_lane", ENSURE_LANE_SQL).bind(lane_class(queue)).execute(&pool).await?;
         let own_lane = take_own_lane(&leases, queue).await?;
         let by_id = HashMap::from([(own_lane.id, (own_lane.clone(), HashSet::new()))]);
         let lanes = Mutex::new(HeldLanes {
@@ -218,12 +212,13 @@ impl JobQueue {
             idle.map(|(lease, _)| lease.clone()).filter(|lease| lease.name != "unclaimed").collect()
         };
         for lease in adopted {
-            let (leases, lane) = (self.shared.leases.clone(), lease.clone());
-            let empty = run_tx(&self.shared.pool, "dissolve_lane", move |connection| {
-                let (leases, lane) = (leases.clone(), lane.clone());
-                Box::pin(async move { dissolve_lane_if_empty(connection, &leases, &lane).await })
-            });
-            match empty.await {
+            let arguments = (self.shared.leases.clone(), lease.clone());
+            let is_empty = transaction("dissolve_lane", arguments)
+                .run(&self.shared.pool, |connection, (leases, lane)| {
+                    Box::pin(dissolve_lane_if_empty(connection, leases, lane))
+                })
+                .await;
+            match is_empty {
                 Ok(false) => {}
                 Ok(true) | Err(Error::Fenced { .. }) => self.drop_lane(&lease),
                 Err(error) => return Err(error),
@@ -237,6 +232,10 @@ impl JobQueue {
         self.lock_lanes().by_id.remove(&lease.id);
     }
 
+    fn holds_lane(&self, id: i64) -> bool {
+        self.lock_lanes().by_id.contains_key(&id)
+    }
+
     fn lock_lanes(&self) -> MutexGuard<'_, HeldLanes> {
         self.shared.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,14 +247,14 @@ async fn dissolve_lane_if_empty(
     leases: &LeaseManager,
     lane: &Lease,
 ) -> Result<bool> {
-    sqlx::query("SELECT FROM leases WHERE lease_id = $1 FOR UPDATE -- lock_lane")
+    statement("lock_lane", "SELECT FROM leases WHERE lease_id = $1 FOR UPDATE")
         .bind(lane.id)
         .execute(&mut *connection)
         .await?;
     let empty: bool =
-        sqlx::query_scalar("SELECT NOT EXISTS (SELECT FROM jobs WHERE lane = $1) -- lane_is_empty")
+        statement("lane_is_empty", "SELECT NOT EXISTS (SELECT FROM jobs WHERE lane = $1)")
             .bind(lane.id)
-            .fetch_one(&mut *connection)
+            .fetch_value(&mut *connection)
             .await?;
     if empty {
         leases.dissolve_in_tx(connection, lane).await?;
@@ -307,15 +306,15 @@ async fn adopt_lanes(
 
 async fn adopt_lane(pool: &PgPool, adopter: &LaneAdopter, lease: &Arc<Lease>) -> Result<()> {
     loop {
-        let (adopt, lane) = (adopter.clone(), lease.clone());
-        let piece = run_tx(pool, "adopt_lane", move |connection| {
-            let (adopt, lane) = (adopt.clone(), lane.clone());
-            Box::pin(async move {
-                lane.fence(connection).await?;
-                adopt(connection, &lane).await
+        let progress = transaction("adopt_lane", (adopter.clone(), lease.clone()))
+            .run(pool, |connection, (adopt, lane)| {
+                Box::pin(async move {
+                    lane.fence(connection).await?;
+                    adopt(connection, lane).await
+                })
             })
-        });
-        if piece.await? == AdoptionProgress::Complete {
+            .await?;
+        if progress == AdoptionProgress::Complete {
             return Ok(());
         }
     }
@@ -325,10 +324,9 @@ async fn wake_on_notifications(jobs: JobQueue, mut notifications: broadcast::Rec
     loop {
         match notifications.recv().await {
             Ok(Heard::Received { channel, payload }) => {
-                let ours = |lanes: &HeldLanes| {
-                    payload.parse().is_ok_and(|lane: i64| lanes.by_id.contains_key(&lane))
-                };
-                if channel == JOB_WAKE_CHANNEL && ours(&jobs.lock_lanes()) {
+                if channel == JOB_WAKE_CHANNEL
+                    && payload.parse().is_ok_and(|lane: i64| jobs.holds_lane(lane))
+                {
                     jobs.wake_in(Duration::ZERO);
                 }
             }
@@ -341,6 +339,6 @@ async fn wake_on_notifications(jobs: JobQueue, mut notifications: broadcast::Rec
 }
 
 /// A free lane for any process to take over.
-const ENSURE_LANE_SQL: &str = "-- ensure_lane
+const ENSURE_LANE_SQL: &str = "\
 INSERT INTO leases (class, name, owner, expires_at)
 VALUES ($1, 'unclaimed', gen_random_uuid(), '-infinity') ON CONFLICT DO NOTHING";

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use store::{Error, Lease, Result, mutant};
+use store::{Error, Lease, Result, mutant, statement};
 
 use crate::enqueue::enqueue_jobs_in_tx;
 use crate::job::{Job, JobPriority, NewJob};
@@ -50,9 +50,12 @@ pub async fn settle_jobs_in_tx(
         return Ok(None);
     }
     fence_lanes(connection, jobs.iter().map(|(job, _)| job.lane.as_ref())).await?;
-    let ending =
-        || jobs.iter().filter(|(_, settle)| !matches!(settle, JobSettlement::Retry { .. }));
-    let groups: Vec<&str> = ending().filter_map(|(job, _)| job.group.as_deref()).collect();
+    let mut groups: Vec<&str> = Vec::new();
+    for (job, settlement) in jobs {
+        if !matches!(settlement, JobSettlement::Retry { .. }) {
+            groups.extend(job.group.as_deref());
+        }
+    }
     lock_groups(connection, queue, &groups).await?;
     complete_jobs(connection, jobs).await?;
     let soonest = retry_jobs(connection, jobs).await?;
@@ -73,14 +76,14 @@ pub async fn fence_lanes<'l>(
     }
     let (ids, epochs): (Vec<i64>, Vec<i64>) =
         lanes.values().map(|lane| (lane.id, lane.epoch)).unzip();
-    let lost: Vec<i64> = sqlx::query_scalar(
-        "-- fence_lanes
-        SELECT id FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS t (id, epoch) ORDER BY id) AS lanes
+    let lost: Vec<i64> = statement(
+        "fence_lanes",
+        "SELECT id FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS t (id, epoch) ORDER BY id) AS lanes
         WHERE NOT lease_held(id, epoch)",
     )
     .bind(ids)
     .bind(epochs)
-    .fetch_all(connection)
+    .fetch_values(connection)
     .await?;
     // `fenced_error` marks every lost lane; one error is returned.
     let errors: Vec<Error> =
@@ -92,7 +95,7 @@ async fn complete_jobs(connection: &mut PgConnection, jobs: &[(Job, JobSettlemen
     let done = jobs.iter().filter(|(_, settle)| matches!(settle, JobSettlement::Complete));
     let ids: Vec<i64> = done.map(|(job, _)| job.id).collect();
     if !ids.is_empty() {
-        sqlx::query("DELETE FROM jobs WHERE job_id = ANY ($1) -- complete_jobs")
+        statement("complete_jobs", "DELETE FROM jobs WHERE job_id = ANY ($1)")
             .bind(ids)
             .execute(connection)
             .await?;
@@ -108,29 +111,23 @@ async fn retry_jobs(
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut delays_if_hurried, mut hurried_after) = (Vec::new(), Vec::new());
     for (job, settle) in jobs {
-        if let JobSettlement::Retry {
-            delay,
-            hurried_delay: if_hurried,
-            reason,
-            counts_attempt: counted,
-        } = settle
-        {
+        if let JobSettlement::Retry { delay, hurried_delay, reason, counts_attempt } = settle {
             ids.push(job.id);
             delays.push(delay.as_secs_f64());
-            delays_if_hurried.push(delay.min(if_hurried).as_secs_f64());
+            delays_if_hurried.push(delay.min(hurried_delay).as_secs_f64());
             hurried_after.push(job.hurried_after.cast_signed());
             reasons.push(reason.as_str());
             // An absolute value, not an increment: a retry after an unknown commit outcome
             // must not count twice.
-            attempts.push((job.attempts + u32::from(*counted)).cast_signed());
+            attempts.push((job.attempts + u32::from(*counts_attempt)).cast_signed());
         }
     }
     if ids.is_empty() {
         return Ok(None);
     }
-    let soonest: Option<f64> = sqlx::query_scalar(
-        "-- retry_jobs
-        WITH retried AS (
+    let soonest: Option<f64> = statement(
+        "retry_jobs",
+        "WITH retried AS (
             UPDATE jobs j
             SET run_at = now() + make_interval(secs => CASE WHEN j.hurried_after > t.hurried_after
                                                             THEN t.delay_if_hurried ELSE t.delay END),
@@ -147,7 +144,7 @@ async fn retry_jobs(
     .bind(hurried_after)
     .bind(reasons)
     .bind(attempts)
-    .fetch_one(connection)
+    .fetch_value(connection)
     .await?;
     Ok(soonest.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
@@ -163,9 +160,9 @@ async fn bury_jobs(connection: &mut PgConnection, jobs: &[(Job, JobSettlement)])
     if ids.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "-- bury_jobs
-        WITH gone AS (
+    statement(
+        "bury_jobs",
+        "WITH gone AS (
             DELETE FROM jobs j USING unnest($1::bigint[], $2::text[]) AS t (job_id, reason)
             WHERE j.job_id = t.job_id RETURNING j.*, t.reason
         )
@@ -193,9 +190,9 @@ pub async fn bury_new_jobs_in_tx(
     let payloads: Vec<&[u8]> = letters.iter().map(|(job, _)| job.payload.as_slice()).collect();
     let attempts: Vec<i32> = letters.iter().map(|(job, _)| job.attempts.cast_signed()).collect();
     let reasons: Vec<&str> = letters.iter().map(|(_, reason)| reason.as_str()).collect();
-    sqlx::query(
-        "-- bury_new_jobs
-        INSERT INTO dead_jobs (job_id, queue, priority, job_key, attempts, payload, reason, enqueued_at)
+    statement(
+        "bury_new_jobs",
+        "INSERT INTO dead_jobs (job_id, queue, priority, job_key, attempts, payload, reason, enqueued_at)
         SELECT nextval(pg_get_serial_sequence('jobs', 'job_id')), $1, $2, job_key, attempts, payload, reason, now()
         FROM unnest($3::text[], $4::bytea[], $5::int[], $6::text[]) AS t (job_key, payload, attempts, reason)
         WHERE NOT EXISTS (SELECT FROM dead_jobs d WHERE d.queue = $1 AND d.job_key = t.job_key)",
@@ -217,13 +214,11 @@ pub async fn delete_dead_jobs_in_tx(
     queue: QueueName,
     keys: &[String],
 ) -> Result<()> {
-    sqlx::query(
-        "DELETE FROM dead_jobs WHERE queue = $1 AND job_key = ANY ($2) -- forget_dead_jobs",
-    )
-    .bind(queue)
-    .bind(keys)
-    .execute(connection)
-    .await?;
+    statement("forget_dead_jobs", "DELETE FROM dead_jobs WHERE queue = $1 AND job_key = ANY ($2)")
+        .bind(queue)
+        .bind(keys)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -237,9 +232,9 @@ async fn lock_groups(
     if groups.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "-- lock_groups
-        SELECT pg_advisory_xact_lock(key) FROM (
+    statement(
+        "lock_groups",
+        "SELECT pg_advisory_xact_lock(key) FROM (
             SELECT DISTINCT hashtextextended($1 || '/' || name, 0) AS key FROM unnest($2::text[]) AS name ORDER BY 1
         ) AS keys",
     )
@@ -258,9 +253,9 @@ async fn unblock_next_jobs(
     if groups.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "-- unblock_jobs
-        UPDATE jobs SET blocked = false WHERE blocked AND job_id IN (
+    statement(
+        "unblock_jobs",
+        "UPDATE jobs SET blocked = false WHERE blocked AND job_id IN (
             SELECT (SELECT min(job_id) FROM jobs WHERE queue = $1 AND group_key = name) FROM unnest($2::text[]) AS name
         )",
     )
@@ -279,9 +274,9 @@ pub async fn hurry_jobs_in_tx(
     queue: QueueName,
     keys: &[String],
 ) -> Result<Vec<String>> {
-    Ok(sqlx::query_scalar(
-        "-- hurry_jobs
-        WITH found AS MATERIALIZED (
+    statement(
+        "hurry_jobs",
+        "WITH found AS MATERIALIZED (
             SELECT job_id, job_key, run_at > now() OR hurried_after < attempts AS changes FROM jobs
             WHERE queue = $1 AND job_key = ANY ($2) ORDER BY job_id FOR UPDATE
         ), hurried AS (
@@ -295,8 +290,8 @@ pub async fn hurry_jobs_in_tx(
     .bind(queue)
     .bind(keys)
     .bind(JOB_WAKE_CHANNEL)
-    .fetch_all(connection)
-    .await?)
+    .fetch_values(connection)
+    .await
 }
 
 /// Moves the dead letters with these keys back to the queue, due now, with no failed attempts.
@@ -306,21 +301,19 @@ pub async fn redrive_dead_jobs_in_tx(
     keys: &[String],
 ) -> Result<Vec<EnqueuedJob>> {
     type DeadJobRow = (i16, Option<String>, Option<String>, Vec<u8>);
-    let rows: Vec<DeadJobRow> = sqlx::query_as(
+    let rows: Vec<DeadJobRow> = statement(
+        "redrive_jobs",
         "DELETE FROM dead_jobs WHERE queue = $1 AND job_key = ANY ($2)
-         RETURNING priority, job_key, group_key, payload -- redrive_jobs",
+         RETURNING priority, job_key, group_key, payload",
     )
     .bind(queue)
     .bind(keys)
     .fetch_all(&mut *connection)
     .await?;
-    let revived = |(priority, key, group, payload)| NewJob {
-        key,
-        group,
-        priority: JobPriority::from_number(priority),
-        payload,
-        ..NewJob::default()
-    };
-    let jobs: Vec<NewJob> = rows.into_iter().map(revived).collect();
+    let mut jobs = Vec::with_capacity(rows.len());
+    for (priority, key, group, payload) in rows {
+        let priority = JobPriority::from_number(priority);
+        jobs.push(NewJob { key, group, priority, payload, ..NewJob::default() });
+    }
     enqueue_jobs_in_tx(connection, queue, None, &jobs).await
 }

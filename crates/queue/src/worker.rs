@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Coalescer, Error, Outage, run_tx, to_storable_text};
+use store::{Coalescer, Error, Outage, to_storable_text, transaction};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -178,12 +178,13 @@ async fn settle_batch(jobs: &JobQueue, batch: Vec<(Job, JobSettlement)>) {
         if pile.is_empty() {
             continue;
         }
-        let (queue, work) = (jobs.shared.queue, pile.clone());
-        let settled = run_tx(&jobs.shared.pool, "settle_jobs", move |connection| {
-            let work = work.clone();
-            Box::pin(async move { settle_jobs_in_tx(connection, queue, &work).await })
-        });
-        match settled.await {
+        let queue = jobs.shared.queue;
+        let settled = transaction("settle_jobs", pile.clone())
+            .run(&jobs.shared.pool, move |connection, work| {
+                Box::pin(settle_jobs_in_tx(connection, queue, work))
+            })
+            .await;
+        match settled {
             Ok(due) => {
                 pile.iter().for_each(|(job, _)| jobs.end_job(&job.lane, job.id));
                 soonest = soonest.into_iter().chain(due).min();

@@ -20,8 +20,9 @@ pub async fn exclude_other_runs_in_tx(
     connection: &mut PgConnection,
     reconciler: &str,
 ) -> Result<()> {
-    sqlx::query(
-        "SELECT pg_advisory_xact_lock(hashtextextended('reconcile/' || $1, 0)) -- exclude_other_runs",
+    store::statement(
+        "exclude_other_runs",
+        "SELECT pg_advisory_xact_lock(hashtextextended('reconcile/' || $1, 0))",
     )
     .bind(reconciler)
     .execute(connection)
@@ -78,7 +79,7 @@ fn timeout_error(_: Elapsed) -> store::Error {
 
 /// Makes the transaction read-only, for dry runs.
 pub async fn set_read_only_in_tx(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query("SET TRANSACTION READ ONLY -- dry_run").execute(connection).await?;
+    store::statement("dry_run", "SET TRANSACTION READ ONLY").execute(connection).await?;
     Ok(())
 }
 
@@ -88,9 +89,10 @@ pub async fn record_reconciled_in_tx(
     reconciler: &str,
     owner: crate::ObjectOwner,
 ) -> Result<()> {
-    sqlx::query(
+    store::statement(
+        "note_reconciled",
         "INSERT INTO reconciled (integration, owner) VALUES ($1, $2)
-         ON CONFLICT (integration) DO UPDATE SET owner = excluded.owner, reconciled_at = now() -- note_reconciled",
+         ON CONFLICT (integration) DO UPDATE SET owner = excluded.owner, reconciled_at = now()",
     )
     .bind(reconciler)
     .bind(owner.name())

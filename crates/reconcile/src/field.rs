@@ -64,13 +64,17 @@ impl From<&str> for FieldPath {
     }
 }
 
+/// Whether the character needs no quotes in a path.
+fn is_plain_char(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '_' | '-' | '$')
+}
+
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, step) in self.0.iter().enumerate() {
-            let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
             match step {
                 FieldStep::Index(index) => write!(f, "[{index}]")?,
-                FieldStep::Key(key) if key.is_empty() || !key.chars().all(plain) => {
+                FieldStep::Key(key) if key.is_empty() || !key.chars().all(is_plain_char) => {
                     write!(f, "[{key:?}]")?
                 }
                 FieldStep::Key(key) if n == 0 => f.write_str(key)?,

@@ -32,24 +32,20 @@ pub(crate) fn check_metadata(bundle: &Bundle, reconciler_names: &[&str]) -> Vec<
                 continue;
             }
         };
-        let mut add_problem = |problem| diagnostics.push(document.diagnostic_for(problem));
         if !reconciler_names.contains(&metadata.name.as_str()) {
             let near = suggest_name(&metadata.name, reconciler_names.iter().copied());
             let known = list_names(reconciler_names.iter().copied());
-            add_problem(FieldProblem::new(
-                "name",
-                format!("there is no integration `{}`{near} (known: {known})", metadata.name),
-            ));
+            let reason =
+                format!("there is no integration `{}`{near} (known: {known})", metadata.name);
+            diagnostics.push(document.diagnostic_for(FieldProblem::new("name", reason)));
         }
         for (index, schema) in metadata.schemas.iter().enumerate() {
             if !bundle.schema_names().any(|known| known == schema) {
                 let near = suggest_name(schema, bundle.schema_names());
                 let known = list_names(bundle.schema_names());
                 let field = crate::FieldPath::from("schemas").with_index(index);
-                add_problem(FieldProblem {
-                    field,
-                    reason: format!("there is no schema `{schema}`{near} (known: {known})"),
-                });
+                let reason = format!("there is no schema `{schema}`{near} (known: {known})");
+                diagnostics.push(document.diagnostic_for(FieldProblem { field, reason }));
             }
         }
     }

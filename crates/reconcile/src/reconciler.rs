@@ -189,8 +189,12 @@ impl<'a> ReconcileContext<'a> {
 
     /// Selected integrations that run after this one.
     pub fn remaining_reconcilers(&self) -> Vec<&'static str> {
-        let done =
-            |name: &&'static str| *name == self.reconciler || self.earlier_outcome(name).is_some();
-        self.selected.iter().copied().filter(|name| !done(name)).collect()
+        let mut remaining = Vec::new();
+        for name in self.selected {
+            if *name != self.reconciler && self.earlier_outcome(name).is_none() {
+                remaining.push(*name);
+            }
+        }
+        remaining
     }
 }

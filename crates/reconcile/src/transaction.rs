@@ -5,8 +5,6 @@
 //! - Promise: all changes or none. A refusal after a lost commit answer is
 //!   reported as outcome unknown.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use sqlx::PgPool;
 use store::{LONG_OPERATION_TIMEOUT, PgConnection, PgOperation, Result};
@@ -54,15 +52,14 @@ pub async fn run_transaction<T: ReconcileTransaction>(
     transaction: T,
     approval: Option<PlanApproval>,
 ) -> Result<(ReconcilePlan, T::PlannedWrites), ReconcileError> {
-    let run = Arc::new((transaction, approval));
     let operation = PgOperation::named(name).with_timeout(LONG_OPERATION_TIMEOUT);
     // After a lost commit answer, the retry finds its own changes and would refuse the plan as
     // stale, as if nothing had been written: this becomes `OutcomeUnknown`.
-    store::run_refusable_tx(pool, operation, Result::is_err, move |connection| {
-        let run = run.clone();
-        Box::pin(async move { plan_and_write_in_tx(&run.0, connection, run.1.as_ref()).await })
-    })
-    .await?
+    store::transaction(operation, (transaction, approval))
+        .run_refusable(pool, Result::is_err, |connection, (transaction, approval)| {
+            Box::pin(plan_and_write_in_tx(transaction, connection, approval.as_ref()))
+        })
+        .await?
 }
 
 async fn plan_and_write_in_tx<T: ReconcileTransaction>(

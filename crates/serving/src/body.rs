@@ -60,27 +60,18 @@ pub(crate) fn not_json_error() -> ApiError {
 /// Rejects unacceptable bodies by their headers, before the body is requested (`Expect:
 /// 100-continue`).
 pub(crate) fn check_body_headers(headers: &HeaderMap) -> Result<(), Box<Response>> {
-    let unsupported = |field: &str, reason: String| {
-        let response = ApiError::invalid_field(field, reason)
-            .into_response_with(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-        Err(Box::new(response))
-    };
     let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     for encoding in encodings.map(|value| value.to_str().unwrap_or("?").trim()) {
         if !encoding.eq_ignore_ascii_case("identity") {
-            return unsupported(
-                "Content-Encoding",
-                format!("`{encoding}` is not taken: send the body as it is"),
-            );
+            let reason = format!("`{encoding}` is not taken: send the body as it is");
+            return Err(unsupported_response("Content-Encoding", reason));
         }
     }
     if let Some(charset) = content_charset(headers)
         && !["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
     {
-        return unsupported(
-            "Content-Type",
-            format!("the charset `{charset}` is not taken: send UTF-8"),
-        );
+        let reason = format!("the charset `{charset}` is not taken: send UTF-8");
+        return Err(unsupported_response("Content-Type", reason));
     }
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -88,6 +79,11 @@ pub(crate) fn check_body_headers(headers: &HeaderMap) -> Result<(), Box<Response
         return Err(Box::new(too_large_error().into_response()));
     }
     Ok(())
+}
+
+fn unsupported_response(field: &str, reason: String) -> Box<Response> {
+    let error = ApiError::invalid_field(field, reason);
+    Box::new(error.into_response_with(StatusCode::UNSUPPORTED_MEDIA_TYPE))
 }
 
 /// The `charset` parameter of the content type, without quotes.
@@ -211,8 +207,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
 fn explain_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
     let path = error.path().to_string();
     let reason = error.inner().to_string();
-    let quoted = |before: &str| reason.strip_prefix(before).and_then(|rest| rest.split('`').next());
-    let member = quoted("missing field `").filter(|member| !path.ends_with(member));
+    let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    let member = missing.filter(|member| !path.ends_with(member));
     let field = match (path.as_str(), member) {
         ("." | "?", None) => "body".to_owned(),
         ("." | "?", Some(member)) => member.to_owned(),

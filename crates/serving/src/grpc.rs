@@ -85,17 +85,18 @@ pub(crate) fn correct_status(headers: &mut HeaderMap) {
 pub fn with_reflection_and_health(
     routes: Routes,
 ) -> Result<(Routes, HealthReporter), tonic_reflection::server::Error> {
-    let reflection = || {
-        Reflection::configure()
-            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
     let (reporter, health) = tonic_health::server::health_reporter();
     let routes = routes
         .add_service(health.accept_compressed(GZIP))
-        .add_service(reflection().build_v1()?.accept_compressed(GZIP))
-        .add_service(reflection().build_v1alpha()?.accept_compressed(GZIP));
+        .add_service(configure_reflection().build_v1()?.accept_compressed(GZIP))
+        .add_service(configure_reflection().build_v1alpha()?.accept_compressed(GZIP));
     Ok((routes, reporter))
+}
+
+fn configure_reflection() -> Reflection<'static> {
+    Reflection::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// The client's deadline: its `grpc-timeout` header, if well-formed.

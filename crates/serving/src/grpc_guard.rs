@@ -25,14 +25,15 @@ pub(crate) fn check_call(
             ApiError::invalid_field("Content-Type", "must be application/grpc, sent by POST");
         return Err(Box::new(error.into_response_with(StatusCode::UNSUPPORTED_MEDIA_TYPE)));
     }
-    let denied = |reason: &str| {
-        Box::new(refusal_response(ApiError::new(ErrorCode::PermissionDenied, reason)))
-    };
-    hosts.check_host(uri, headers, local).map_err(denied)?;
+    hosts.check_host(uri, headers, local).map_err(denied_response)?;
     if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
-        return Err(denied("calls from web pages are refused"));
+        return Err(denied_response("calls from web pages are refused"));
     }
     Ok(())
+}
+
+fn denied_response(reason: &str) -> Box<Response> {
+    Box::new(refusal_response(ApiError::new(ErrorCode::PermissionDenied, reason)))
 }
 
 /// `application/grpc` with an optional suffix (`+proto`) or parameter; not

@@ -52,11 +52,11 @@ impl AllowedHosts {
             }
             _ => (authority, None),
         };
-        let is_port =
-            |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
-        let is_local = || host.trim_matches(['[', ']']).parse() == Ok(local.to_canonical());
-        let is_listed = || self.0.contains(host) || self.0.contains(&host.to_lowercase());
-        port.is_none_or(is_port) && (is_listed() || is_local())
+        port.is_none_or(is_port_number) && (self.is_listed(host) || is_address(host, local))
+    }
+
+    fn is_listed(&self, host: &str) -> bool {
+        self.0.contains(host) || self.0.contains(&host.to_lowercase())
     }
 
     /// The request's host. The target (HTTP/2, or the absolute form in HTTP/1) and the `Host`
@@ -110,6 +110,15 @@ pub(crate) fn check_request(
     if has_body { body::check_body_headers(headers) } else { Ok(()) }
 }
 
+fn is_port_number(port: &str) -> bool {
+    (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether `host` is this address, perhaps in brackets.
+fn is_address(host: &str, address: IpAddr) -> bool {
+    host.trim_matches(['[', ']']).parse() == Ok(address.to_canonical())
+}
+
 /// A precondition header that the route would ignore on a write.
 fn unknown_precondition(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
     let takes_etags = CONDITIONAL_PATHS.iter().any(|begin| uri.path().starts_with(begin));
@@ -125,19 +134,24 @@ fn unknown_precondition(method: &Method, uri: &Uri, headers: &HeaderMap) -> Opti
 }
 
 fn check_head_size(uri: &Uri, headers: &HeaderMap) -> Result<(), Box<Response>> {
-    let too_large = |what: &str, max_bytes: usize, status| {
-        let message =
-            format!("the request's {what} is too long; at most {max_bytes} bytes are allowed");
-        Err(Box::new(ApiError::new(ErrorCode::TooLarge, message).into_response_with(status)))
-    };
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
-        return too_large("target", MAX_TARGET_BYTES, StatusCode::URI_TOO_LONG);
+        return Err(too_long_response("target", MAX_TARGET_BYTES, StatusCode::URI_TOO_LONG));
     }
-    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
-    if headers.iter().map(size).sum::<usize>() > MAX_HEAD_BYTES {
-        return too_large("head", MAX_HEAD_BYTES, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    let mut head_bytes = 0;
+    for (name, value) in headers {
+        head_bytes += name.as_str().len() + value.len() + 4;
+    }
+    if head_bytes > MAX_HEAD_BYTES {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(too_long_response("head", MAX_HEAD_BYTES, status));
     }
     Ok(())
+}
+
+fn too_long_response(what: &str, max_bytes: usize, status: StatusCode) -> Box<Response> {
+    let message =
+        format!("the request's {what} is too long; at most {max_bytes} bytes are allowed");
+    Box::new(ApiError::new(ErrorCode::TooLarge, message).into_response_with(status))
 }
 
 fn check_page_origin(
@@ -150,18 +164,20 @@ fn check_page_origin(
     if origin.is_some_and(|origin| second_origin || !is_same_origin(origin, host)) {
         return Err("requests from web pages of another origin are refused");
     }
-    let (site, mode) =
-        (HeaderName::from_static("sec-fetch-site"), HeaderName::from_static("sec-fetch-mode"));
+    let site = HeaderName::from_static("sec-fetch-site");
     let is_foreign =
         headers.get_all(site).iter().any(|site| site != "same-origin" && site != "none");
-    let is_link = || {
-        let is_page = *method == Method::GET && PAGE_PATHS.contains(&uri.path());
-        is_page && headers.get(mode).is_some_and(|mode| mode == "navigate")
-    };
-    if is_foreign && uri.path() != LIVENESS_PATH && !is_link() {
+    if is_foreign && uri.path() != LIVENESS_PATH && !opens_page(method, uri, headers) {
         return Err("requests from web pages of another site are refused");
     }
     Ok(())
+}
+
+/// Whether the request opens a page by a link.
+fn opens_page(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+    *method == Method::GET
+        && PAGE_PATHS.contains(&uri.path())
+        && headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
 }
 
 fn is_same_origin(origin: &str, host: &str) -> bool {

@@ -80,7 +80,11 @@ fn cap_trace_level(filter: &str, max_level: LevelFilter) -> String {
     if max_level >= LevelFilter::TRACE || filter.contains('[') {
         return filter.to_owned();
     }
-    let capped = |directive: &str| match directive.rsplit_once('=') {
+    filter.split(',').map(cap_directive).collect::<Vec<_>>().join(",")
+}
+
+fn cap_directive(directive: &str) -> String {
+    match directive.rsplit_once('=') {
         Some((target, level)) if is_trace_level(level) => format!("{target}=debug"),
         None if is_trace_level(directive) => "debug".to_owned(),
         // A target without a level enables all levels.
@@ -90,8 +94,7 @@ fn cap_trace_level(filter: &str, max_level: LevelFilter) -> String {
             format!("{directive}=debug")
         }
         _ => directive.to_owned(),
-    };
-    filter.split(',').map(capped).collect::<Vec<_>>().join(",")
+    }
 }
 
 fn is_trace_level(level: &str) -> bool {
@@ -112,16 +115,21 @@ pub fn flush_logs() {
 
 /// Field formatter for terminals: escapes control characters in values.
 fn printable_fields() -> impl for<'writer> FormatFields<'writer> {
-    let field = |writer: &mut fmt::format::Writer<'_>, field: &Field, value: &dyn Debug| {
-        let text = format!("{value:?}");
-        let text = terminal::escape_control_chars(&text);
-        if field.name() == "message" {
-            write!(writer, "{text}")
-        } else {
-            write!(writer, "{field}={text}")
-        }
-    };
-    fmt::format::debug_fn(field).delimited(" ")
+    fmt::format::debug_fn(write_field).delimited(" ")
+}
+
+fn write_field(
+    writer: &mut fmt::format::Writer<'_>,
+    field: &Field,
+    value: &dyn Debug,
+) -> std::fmt::Result {
+    let text = format!("{value:?}");
+    let text = terminal::escape_control_chars(&text);
+    if field.name() == "message" {
+        write!(writer, "{text}")
+    } else {
+        write!(writer, "{field}={text}")
+    }
 }
 
 /// Logs why the program exits, in the words printed on stderr, for readers of JSON logs. A terminal

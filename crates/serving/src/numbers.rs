@@ -48,11 +48,14 @@ fn find_text_end(json: &[u8], begin: usize) -> usize {
 }
 
 fn find_number_end(json: &[u8], begin: usize) -> usize {
-    let is_number_byte = |byte: &u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
     json[begin..]
         .iter()
-        .position(|byte| !is_number_byte(byte))
+        .position(|byte| !is_number_byte(*byte))
         .map_or(json.len(), |length| begin + length)
+}
+
+fn is_number_byte(byte: u8) -> bool {
+    matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')
 }
 
 /// Whether a JSON number is the same after parsing and formatting.

@@ -84,14 +84,15 @@ pub fn install_metrics() -> Result<PrometheusHandle, String> {
 
 /// Routes `/healthz`, `/readyz`, `/metrics`.
 pub fn ops_routes(readiness: ServerReadiness, metrics: PrometheusHandle) -> Router {
-    let exposition = move || async move {
-        metrics::counter!("log_lines_lost_total").absolute(crate::logs::lost_line_count());
-        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
-    };
     Router::new()
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(get_readiness).with_state(readiness))
-        .route("/metrics", get(exposition))
+        .route("/metrics", get(get_metrics).with_state(metrics))
+}
+
+async fn get_metrics(State(recorder): State<PrometheusHandle>) -> impl IntoResponse {
+    metrics::counter!("log_lines_lost_total").absolute(crate::logs::lost_line_count());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], recorder.render())
 }
 
 async fn get_readiness(State(readiness): State<ServerReadiness>) -> Response {

@@ -45,15 +45,16 @@ fn parse_query(query: &str) -> Result<Vec<(String, String)>, ApiError> {
 
 fn parse_pair(pair: &str) -> Result<(String, String), ApiError> {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    let refused = |field: &str| {
-        ApiError::invalid_field(
-            field,
-            "must be UTF-8, percent-encoded: two hexadecimal digits after each %",
-        )
-    };
-    let name = decode_form_value(name).ok_or_else(|| refused("query"))?;
-    let value = decode_form_value(value).ok_or_else(|| refused(&name))?;
+    let name = decode_form_value(name).ok_or_else(|| encoding_error("query"))?;
+    let value = decode_form_value(value).ok_or_else(|| encoding_error(&name))?;
     Ok((name, value))
+}
+
+fn encoding_error(field: &str) -> ApiError {
+    ApiError::invalid_field(
+        field,
+        "must be UTF-8, percent-encoded: two hexadecimal digits after each %",
+    )
 }
 
 /// Decodes form encoding; `None` for broken escapes or invalid UTF-8.

@@ -14,14 +14,15 @@ pub fn add_setting_args(
     program: &ProgramSettings,
     visible_names: &[&str],
 ) -> Command {
-    let is_shown = |setting: &&Setting| visible_names.contains(&setting.name);
-    let args = program.settings().map(|setting| setting_arg(setting).hide(!is_shown(&setting)));
+    let (mut args, mut hidden_args) = (Vec::new(), Vec::new());
+    for setting in program.settings() {
+        let is_visible = visible_names.contains(&setting.name);
+        args.push(setting_arg(setting).hide(!is_visible));
+        if is_visible {
+            hidden_args.push(setting_arg(setting).hide(true));
+        }
+    }
     // Subcommands get hidden copies of the visible flags, unless they define one of that name.
-    let hidden_args: Vec<Arg> = program
-        .settings()
-        .filter(is_shown)
-        .map(|setting| setting_arg(setting).hide(true))
-        .collect();
     add_hidden_args(command, &hidden_args).args(args)
 }
 
@@ -36,12 +37,13 @@ fn add_hidden_args(command: Command, args: &[Arg]) -> Command {
 /// Flags of the settings that matter to a subcommand: listed by `--help`, but not by the one-screen
 /// `-h`. Unknown names are ignored.
 pub fn visible_setting_args(program: &ProgramSettings, names: &[&str]) -> Vec<Arg> {
-    let find_setting = |name: &&str| program.settings().find(|setting| setting.name == *name);
-    names
-        .iter()
-        .filter_map(find_setting)
-        .map(|setting| setting_arg(setting).hide_short_help(true))
-        .collect()
+    let mut args = Vec::new();
+    for name in names {
+        if let Some(setting) = program.settings().find(|setting| setting.name == *name) {
+            args.push(setting_arg(setting).hide_short_help(true));
+        }
+    }
+    args
 }
 
 fn setting_arg(setting: &Setting) -> Arg {
@@ -62,22 +64,27 @@ fn setting_arg(setting: &Setting) -> Arg {
 /// become kebab-case with two dashes. Single letters (`-h`), numbers (`-3`) and everything after
 /// `--` are unchanged.
 pub fn normalise_args(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut verbatim = false;
-    let respell = |arg: OsString| {
-        verbatim = verbatim || arg == "--";
-        let Some(text) = arg.to_str().filter(|text| !verbatim && text.starts_with('-')) else {
-            return arg;
-        };
-        let (flag, value) =
-            text.split_once('=').map_or((text, None), |(flag, value)| (flag, Some(value)));
-        let name = flag.trim_start_matches('-');
-        if name.len() < 2 || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            return arg;
-        }
-        let flag = format!("--{}", name.replace('_', "-"));
-        value.map_or_else(|| flag.clone(), |value| format!("{flag}={value}")).into()
-    };
-    args.into_iter().map(respell).collect()
+    let (mut normalised, mut is_verbatim) = (Vec::new(), false);
+    for arg in args {
+        is_verbatim = is_verbatim || arg == "--";
+        normalised.push(if is_verbatim { arg } else { normalise_arg(arg) });
+    }
+    normalised
+}
+
+fn normalise_arg(arg: OsString) -> OsString {
+    let Some(text) = arg.to_str().filter(|text| text.starts_with('-')) else { return arg };
+    let (flag, value) =
+        text.split_once('=').map_or((text, None), |(flag, value)| (flag, Some(value)));
+    let name = flag.trim_start_matches('-');
+    if name.len() < 2 || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return arg;
+    }
+    let flag = format!("--{}", name.replace('_', "-"));
+    match value {
+        Some(value) => format!("{flag}={value}").into(),
+        None => flag.into(),
+    }
 }
 
 /// Parses the process's command line. Prints help and exits with 0, or prints a usage error of one

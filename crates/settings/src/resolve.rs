@@ -158,12 +158,13 @@ impl ResolvedSettings {
     }
 
     fn read_file(&mut self, program: &ProgramSettings, path: &str) -> Result<(), SettingError> {
-        let failed = |reason: String| SettingError::File { file: path.to_owned(), reason };
-        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| file_error(path, error.to_string()))?;
         // The parser's full message quotes the line, which may hold a secret.
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            failed(format!("line {}: {}", before.matches('\n').count() + 1, error.message()))
+            let line = before.matches('\n').count() + 1;
+            file_error(path, format!("line {line}: {}", error.message()))
         })?;
         for (key, value) in table {
             let name = key.replace('_', "-");
@@ -175,7 +176,7 @@ impl ResolvedSettings {
                 });
             };
             let text = toml_value_text(&value).ok_or_else(|| {
-                failed(format!("`{key}` must be a text, number, boolean or list"))
+                file_error(path, format!("`{key}` must be a text, number, boolean or list"))
             })?;
             self.set_value(setting, text, SettingSource::File(path.to_owned()));
         }
@@ -183,20 +184,27 @@ impl ResolvedSettings {
     }
 }
 
+fn file_error(path: &str, reason: String) -> SettingError {
+    SettingError::File { file: path.to_owned(), reason }
+}
+
 fn read_flags(
     program: &ProgramSettings,
     matches: &ArgMatches,
 ) -> Vec<(&'static Setting, String, SettingSource)> {
-    let was_given = |name| matches!(matches.value_source(name), Some(ValueSource::CommandLine));
-    let to_entry = |setting: &'static Setting| {
+    let mut flags = Vec::new();
+    for setting in program.settings() {
+        if matches.value_source(setting.name) != Some(ValueSource::CommandLine) {
+            continue;
+        }
         let text = if setting.is_switch() {
             matches.get_flag(setting.name).to_string()
         } else {
             matches.get_one::<String>(setting.name).cloned().unwrap_or_default()
         };
-        (setting, text, SettingSource::Flag)
-    };
-    program.settings().filter(|setting| was_given(setting.name)).map(to_entry).collect()
+        flags.push((setting, text, SettingSource::Flag));
+    }
+    flags
 }
 
 fn toml_value_text(value: &toml::Value) -> Option<String> {

@@ -51,12 +51,12 @@ pub(crate) fn mask_url_credentials(text: &str) -> String {
 /// Reads a trimmed secret from a file. Fails if other users have any permission on it. Errors do
 /// not contain the content.
 pub(crate) fn read_secret_file(file: &str) -> Result<Secret, String> {
-    let failed = |error: std::io::Error| format!("{file}: {error}");
-    let mode = std::fs::metadata(file).map_err(failed)?.permissions().mode();
+    let metadata = std::fs::metadata(file).map_err(|error| format!("{file}: {error}"))?;
+    let mode = metadata.permissions().mode();
     if mode & 0o007 != 0 {
         return Err(format!("{file} is open to everybody on this machine: chmod o= {file}"));
     }
-    let text = std::fs::read_to_string(file).map_err(failed)?;
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
     match text.trim() {
         "" => Err(format!("{file} is empty")),
         secret => Ok(Secret::new(secret.to_owned())),

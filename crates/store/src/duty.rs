@@ -36,24 +36,46 @@ pub async fn run_duties(
     if duties.is_empty() {
         return;
     }
-    let class = |name: &str| format!("duty/{name}");
     let (lease_sender, mut lease_receiver) = mpsc::channel(duties.len());
-    let classes = duties.keys().map(|name| class(name)).collect();
+    let names: Vec<&'static str> = duties.keys().copied().collect();
+    let classes = names.iter().map(|name| duty_class(name)).collect();
     let (leases, renewal_task) = LeaseManager::start(pool, options, classes, lease_sender);
-    let mut running = JoinSet::new();
-    let begin = |working: &mut JoinSet<()>, lease: Arc<Lease>| {
-        if let Some(work) = duties.get(lease.name.as_str()) {
-            working.spawn(perform_duty(work.clone(), leases.clone(), lease, stop.clone()));
+    let mut own = OwnDuties { duties, leases, running: JoinSet::new(), stop };
+    for name in names {
+        own.take_duty(name).await;
+    }
+    loop {
+        tokio::select! {
+            () = own.stop.cancelled() => break,
+            Some(lease) = lease_receiver.recv() => own.begin_duty(lease),
+            Some(_) = own.running.join_next() => {}
         }
-    };
-    // A duty without a lease row cannot be adopted by expiry: take it explicitly.
-    for name in duties.keys() {
-        while !stop.is_cancelled() {
-            match leases.take_lease(&class(name), name).await {
-                Ok(lease) => {
-                    lease.into_iter().for_each(|lease| begin(&mut running, lease));
-                    break;
-                }
+    }
+    own.leases.retire();
+    while own.running.join_next().await.is_some() {}
+    renewal_task.abort();
+}
+
+/// Lease class of a duty.
+fn duty_class(name: &str) -> String {
+    format!("duty/{name}")
+}
+
+/// The duties of one process, and those that it is performing.
+struct OwnDuties {
+    duties: HashMap<&'static str, DutyWork>,
+    leases: LeaseManager,
+    running: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl OwnDuties {
+    /// Takes a duty if it is free: without a lease row it cannot be adopted by expiry.
+    async fn take_duty(&mut self, name: &'static str) {
+        while !self.stop.is_cancelled() {
+            match self.leases.take_lease(&duty_class(name), name).await {
+                Ok(Some(lease)) => return self.begin_duty(lease),
+                Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(duty = name, %error, code = "UNAVAILABLE", "duty not taken");
                     tokio::time::sleep(RETRY_INTERVAL).await;
@@ -61,16 +83,13 @@ pub async fn run_duties(
             }
         }
     }
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            Some(lease) = lease_receiver.recv() => begin(&mut running, lease),
-            Some(_) = running.join_next() => {}
+
+    fn begin_duty(&mut self, lease: Arc<Lease>) {
+        if let Some(work) = self.duties.get(lease.name.as_str()) {
+            let (work, leases, stop) = (work.clone(), self.leases.clone(), self.stop.clone());
+            self.running.spawn(perform_duty(work, leases, lease, stop));
         }
     }
-    leases.retire();
-    while running.join_next().await.is_some() {}
-    renewal_task.abort();
 }
 
 async fn perform_duty(

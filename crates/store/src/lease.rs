@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::{Error, PgOperation, Result, mutant, pool, run_statement};
+use crate::{Error, PgOperation, Result, mutant, pool, statement};
 
 /// Timeout of a renewal; the next one uses another connection. Two fit before a lease expires.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -107,10 +107,10 @@ impl Lease {
         if mutant("fence_left_out") {
             return Ok(());
         }
-        let is_held: bool = sqlx::query_scalar("SELECT lease_held($1, $2) -- fence")
+        let is_held: bool = statement("fence", "SELECT lease_held($1, $2)")
             .bind(self.id)
             .bind(self.epoch)
-            .fetch_one(connection)
+            .fetch_value(connection)
             .await?;
         if is_held { Ok(()) } else { Err(self.fenced_error()) }
     }
@@ -197,34 +197,26 @@ impl LeaseManager {
 
     /// Takes `name` if it is free or expired; `None` if another process holds it.
     pub async fn take_lease(&self, class: &str, name: &str) -> Result<Option<Arc<Lease>>> {
-        let (owner, mark, ttl) = (self.owner, self.owner_mark(), self.options.ttl.as_secs_f64());
-        let (class, name) = (class.to_owned(), name.to_owned());
-        let row: Option<(i64, i64, String)> = run_statement(&self.pool, lease_operation("take_lease"), move |connection| {
-            let (class, name) = (class.clone(), name.clone());
-            Box::pin(async move {
-                let row = sqlx::query_as(
-                    "-- take_lease
-                    INSERT INTO leases (class, name, owner, epoch, expires_at)
-                    VALUES ($1, $2, $3, (1::bigint << $5) | $6, now() + make_interval(secs => $4))
-                    ON CONFLICT (class, name) DO UPDATE
-                        SET owner = excluded.owner, expires_at = excluded.expires_at,
-                            epoch = (((leases.epoch >> $5) + 1) << $5) | $6
-                        WHERE leases.expires_at < now() OR leases.expires_at > now() + make_interval(secs => $7)
-                           OR leases.owner = excluded.owner
-                    RETURNING lease_id, epoch, name",
-                )
-                .bind(class)
-                .bind(name)
-                .bind(owner)
-                .bind(ttl)
-                .bind(OWNER_MARK_BITS)
-                .bind(mark)
-                .bind(ttl * MAX_TTLS_AHEAD)
-                .fetch_optional(connection)
-                .await?;
-                Ok(row)
-            })
-        })
+        let ttl = self.options.ttl.as_secs_f64();
+        let row: Option<(i64, i64, String)> = statement(
+            lease_operation("take_lease"),
+            "INSERT INTO leases (class, name, owner, epoch, expires_at)
+            VALUES ($1, $2, $3, (1::bigint << $5) | $6, now() + make_interval(secs => $4))
+            ON CONFLICT (class, name) DO UPDATE
+                SET owner = excluded.owner, expires_at = excluded.expires_at,
+                    epoch = (((leases.epoch >> $5) + 1) << $5) | $6
+                WHERE leases.expires_at < now() OR leases.expires_at > now() + make_interval(secs => $7)
+                   OR leases.owner = excluded.owner
+            RETURNING lease_id, epoch, name",
+        )
+        .bind(class)
+        .bind(name)
+        .bind(self.owner)
+        .bind(ttl)
+        .bind(OWNER_MARK_BITS)
+        .bind(self.owner_mark())
+        .bind(ttl * MAX_TTLS_AHEAD)
+        .fetch_optional(&self.pool)
         .await?;
         Ok(row.map(|(id, epoch, name)| self.hold_lease(id, epoch, name)))
     }
@@ -232,34 +224,29 @@ impl LeaseManager {
     /// Releases a lease: it is free immediately.
     pub async fn release_lease(&self, lease: &Lease) -> Result<()> {
         self.forget_lease(lease);
-        let (id, epoch) = (lease.id, lease.epoch);
-        run_statement(&self.pool, lease_operation("release_lease"), move |connection| {
-            Box::pin(async move {
-                sqlx::query(
-                    "UPDATE leases SET owner = gen_random_uuid(), expires_at = '-infinity',
-                            epoch = ((epoch >> $3) + 1) << $3
-                     WHERE lease_id = $1 AND epoch = $2 -- release_lease",
-                )
-                .bind(id)
-                .bind(epoch)
-                .bind(OWNER_MARK_BITS)
-                .execute(connection)
-                .await?;
-                Ok(())
-            })
-        })
-        .await
+        statement(
+            lease_operation("release_lease"),
+            "UPDATE leases SET owner = gen_random_uuid(), expires_at = '-infinity',
+                    epoch = ((epoch >> $3) + 1) << $3
+             WHERE lease_id = $1 AND epoch = $2",
+        )
+        .bind(lease.id)
+        .bind(lease.epoch)
+        .bind(OWNER_MARK_BITS)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Deletes a lease in the caller's transaction. Fails with [`Error::Fenced`] if it is not held.
     pub async fn dissolve_in_tx(&self, connection: &mut PgConnection, lease: &Lease) -> Result<()> {
         let deleted =
-            sqlx::query("DELETE FROM leases WHERE lease_id = $1 AND epoch = $2 -- dissolve_lease")
+            statement("dissolve_lease", "DELETE FROM leases WHERE lease_id = $1 AND epoch = $2")
                 .bind(lease.id)
                 .bind(lease.epoch)
                 .execute(connection)
                 .await?;
-        if deleted.rows_affected() == 1 { Ok(()) } else { Err(lease.fenced_error()) }
+        if deleted == 1 { Ok(()) } else { Err(lease.fenced_error()) }
     }
 
     /// Stops renewing a lease that was deleted or is to expire.
@@ -351,34 +338,26 @@ impl LeaseManager {
     ) -> Result<Vec<(i64, i64, String, bool)>> {
         let ids: Vec<i64> = mine.iter().map(|lease| lease.id).collect();
         let epochs: Vec<i64> = mine.iter().map(|lease| lease.epoch).collect();
-        let classes = adopted_classes.to_vec();
-        let (owner, mark, ttl) = (self.owner, self.owner_mark(), self.options.ttl.as_secs_f64());
+        let ttl = self.options.ttl.as_secs_f64();
         // The mutant treats every expiry later than one hour ago as too far ahead.
         let ahead =
             if mutant("renewal_takes_living_leases") { -3600.0 } else { ttl * MAX_TTLS_AHEAD };
-        run_statement(&self.pool, lease_operation("renew_leases"), move |connection| {
-            let (ids, epochs, classes) = (ids.clone(), epochs.clone(), classes.clone());
-            Box::pin(async move {
-                let rows = sqlx::query_as(RENEW_LEASES_SQL)
-                    .bind(ids)
-                    .bind(epochs)
-                    .bind(owner)
-                    .bind(ttl)
-                    .bind(classes)
-                    .bind(capacity)
-                    .bind(OWNER_MARK_BITS)
-                    .bind(mark)
-                    .bind(ahead)
-                    .fetch_all(connection)
-                    .await?;
-                Ok(rows)
-            })
-        })
-        .await
+        statement(lease_operation("renew_leases"), RENEW_LEASES_SQL)
+            .bind(ids)
+            .bind(epochs)
+            .bind(self.owner)
+            .bind(ttl)
+            .bind(adopted_classes)
+            .bind(capacity)
+            .bind(OWNER_MARK_BITS)
+            .bind(self.owner_mark())
+            .bind(ahead)
+            .fetch_all(&self.pool)
+            .await
     }
 }
 
-const RENEW_LEASES_SQL: &str = "-- renew_leases
+const RENEW_LEASES_SQL: &str = "\
 WITH mine AS MATERIALIZED (
     -- In the order of their ids, as whoever fences several of them.
     SELECT l.lease_id FROM unnest($1::bigint[], $2::bigint[]) AS m (lease_id, epoch)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::{PgConnection, PgPool};
 
 use crate::connect::{ConnectError, describe_database};
-use crate::{PgOperation, Result, run_statement};
+use crate::{PgOperation, Result, run_statement, statement};
 
 /// Minimum interval between probes of a read-only database.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -15,7 +15,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Reason why the database behind `connection` is read-only, if it is.
 pub async fn read_only_reason(connection: &mut PgConnection) -> Result<Option<&'static str>> {
     let (is_standby, is_read_only): (bool, bool) =
-        sqlx::query_as(READ_ONLY_SQL).fetch_one(connection).await?;
+        statement("writable", READ_ONLY_SQL).fetch_one(connection).await?;
     Ok(match (is_standby, is_read_only) {
         (true, _) => Some("is a standby (in recovery) and takes no writes"),
         (false, true) => Some("is read-only (default_transaction_read_only)"),
@@ -52,4 +52,4 @@ pub async fn wait_until_writable(pool: &PgPool, max_wait: Duration) -> Result<()
 }
 
 const READ_ONLY_SQL: &str =
-    "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::bool -- writable";
+    "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::bool";

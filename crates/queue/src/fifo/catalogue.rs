@@ -51,35 +51,24 @@ async fn find_queues(
     names: &[String],
 ) -> Result<BTreeMap<String, FifoQueueOptions>> {
     type FifoQueueRow = (String, i64, Option<String>, Option<i32>);
-    let names = names.to_vec();
-    let rows = store::run_statement(pool, "fifo_look", move |connection| {
-        let names = names.clone();
-        Box::pin(async move {
-            let rows: Vec<FifoQueueRow> = sqlx::query_as(
-                "SELECT q.name, q.visibility_ms, d.name, q.max_receives
-                 FROM fifo_queues q LEFT JOIN fifo_queues d ON d.queue_id = q.dead_letters
-                 WHERE q.name = ANY ($1) -- fifo_look",
-            )
-            .bind(names)
-            .fetch_all(connection)
-            .await?;
-            Ok(rows)
-        })
-    })
+    let rows: Vec<FifoQueueRow> = store::statement(
+        "fifo_look",
+        "SELECT q.name, q.visibility_ms, d.name, q.max_receives
+         FROM fifo_queues q LEFT JOIN fifo_queues d ON d.queue_id = q.dead_letters
+         WHERE q.name = ANY ($1)",
+    )
+    .bind(names)
+    .fetch_all(pool)
     .await?;
-    let terms = |(name, visibility_ms, queue, max_receives): FifoQueueRow| {
-        let dead = queue.zip(max_receives);
-        let dead_letters =
-            dead.map(|(queue, most)| DeadLetterPolicy { queue, max_receives: most.unsigned_abs() });
-        (
-            name,
-            FifoQueueOptions {
-                visibility_timeout: Duration::from_millis(visibility_ms.unsigned_abs()),
-                dead_letters,
-            },
-        )
-    };
-    Ok(rows.into_iter().map(terms).collect())
+    let mut found = BTreeMap::new();
+    for (name, visibility_ms, dead_letter_queue, max_receives) in rows {
+        let visibility_timeout = Duration::from_millis(visibility_ms.unsigned_abs());
+        let dead_letters = dead_letter_queue
+            .zip(max_receives)
+            .map(|(queue, most)| DeadLetterPolicy { queue, max_receives: most.unsigned_abs() });
+        found.insert(name, FifoQueueOptions { visibility_timeout, dead_letters });
+    }
+    Ok(found)
 }
 
 pub(super) async fn ensure_queue(
@@ -87,32 +76,25 @@ pub(super) async fn ensure_queue(
     name: &str,
     options: FifoQueueOptions,
 ) -> Result<()> {
-    let name = name.to_owned();
     let (dead_letters, max_receives) = options
         .dead_letters
         .map(|dead| (dead.queue, i32::try_from(dead.max_receives).unwrap_or(i32::MAX)))
         .unzip();
-    let columns = (duration_ms(options.visibility_timeout), dead_letters, max_receives);
-    let ensured = store::run_statement(pool, "fifo_ensure", move |connection| {
-        let (name, (visibility_ms, dead_letters, max_receives)) = (name.clone(), columns.clone());
-        Box::pin(async move {
-            sqlx::query(
-                "INSERT INTO fifo_queues AS q (name, visibility_ms, dead_letters, max_receives)
-                 VALUES ($1, $2, CASE WHEN $3 IS NOT NULL THEN (fifo_queue($3)).queue_id END, $4)
-                 ON CONFLICT (name) DO UPDATE
-                     SET visibility_ms = excluded.visibility_ms, dead_letters = excluded.dead_letters,
-                         max_receives = excluded.max_receives
-                     WHERE (q.visibility_ms, q.dead_letters, q.max_receives) IS DISTINCT FROM
-                           (excluded.visibility_ms, excluded.dead_letters, excluded.max_receives) -- fifo_ensure",
-            )
-            .bind(name)
-            .bind(visibility_ms)
-            .bind(dead_letters)
-            .bind(max_receives)
-            .execute(connection)
-            .await?;
-            Ok(())
-        })
-    });
-    Ok(ensured.await?)
+    store::statement(
+        "fifo_ensure",
+        "INSERT INTO fifo_queues AS q (name, visibility_ms, dead_letters, max_receives)
+         VALUES ($1, $2, CASE WHEN $3 IS NOT NULL THEN (fifo_queue($3)).queue_id END, $4)
+         ON CONFLICT (name) DO UPDATE
+             SET visibility_ms = excluded.visibility_ms, dead_letters = excluded.dead_letters,
+                 max_receives = excluded.max_receives
+             WHERE (q.visibility_ms, q.dead_letters, q.max_receives) IS DISTINCT FROM
+                   (excluded.visibility_ms, excluded.dead_letters, excluded.max_receives)",
+    )
+    .bind(name)
+    .bind(duration_ms(options.visibility_timeout))
+    .bind(dead_letters)
+    .bind(max_receives)
+    .execute(pool)
+    .await?;
+    Ok(())
 }

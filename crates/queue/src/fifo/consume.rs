@@ -276,25 +276,22 @@ impl<C: FifoConsumer> FifoConsumerTask<C> {
 /// Builds a dead letter: the message with the reason as an attribute. An oversized message is
 /// truncated so that every message fits: excess attributes first, then the end of the body.
 pub fn build_dead_letter(message: &FifoMessage, reason: &str) -> NewFifoMessage {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let reason: String = reason.chars().take(MAX_REASON_CHARS).map(plain).collect();
+    let reason: String = reason.chars().take(MAX_REASON_CHARS).map(blank_control_char).collect();
     let reason = if reason.is_empty() { "unknown".to_owned() } else { reason };
     let mut attributes = message.attributes.clone();
     attributes.retain(|name, _| name != REASON_ATTRIBUTE && name != CUT_FROM_ATTRIBUTE);
-    let size = |name: &str, value: &str| name.len() + value.len();
-    let mut used: usize = attributes.iter().map(|(name, value)| size(name, value)).sum();
+    let mut used: usize = attributes.iter().map(|(name, value)| attribute_bytes(name, value)).sum();
     while attributes.len() > MAX_MESSAGE_ATTRIBUTES - 2 || used > MAX_MESSAGE_BYTES / 2 {
         let Some((name, value)) = attributes.pop_last() else { break };
-        used -= size(&name, &value);
+        used -= attribute_bytes(&name, &value);
     }
-    used += size(REASON_ATTRIBUTE, &reason);
+    used += attribute_bytes(REASON_ATTRIBUTE, &reason);
     attributes.insert(REASON_ATTRIBUTE.to_owned(), reason);
     let mut body = message.body.clone();
     if used + body.len() > MAX_MESSAGE_BYTES {
         let from = body.len().to_string();
-        body.truncate(
-            body.floor_char_boundary(MAX_MESSAGE_BYTES - used - size(CUT_FROM_ATTRIBUTE, &from)),
-        );
+        let room = MAX_MESSAGE_BYTES - used - attribute_bytes(CUT_FROM_ATTRIBUTE, &from);
+        body.truncate(body.floor_char_boundary(room));
         attributes.insert(CUT_FROM_ATTRIBUTE.to_owned(), from);
     }
     NewFifoMessage {
@@ -303,6 +300,14 @@ pub fn build_dead_letter(message: &FifoMessage, reason: &str) -> NewFifoMessage 
         body,
         attributes,
     }
+}
+
+fn blank_control_char(character: char) -> char {
+    if character.is_control() { ' ' } else { character }
+}
+
+fn attribute_bytes(name: &str, value: &str) -> usize {
+    name.len() + value.len()
 }
 
 #[cfg(test)]

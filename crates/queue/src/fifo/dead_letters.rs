@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{Result, run_statement};
+use store::{Result, statement};
 
 /// Deletes messages that are older than `older_than` in dead letter queues, about `max_messages` at
 /// most. Returns their number. Does not wait for locks.
@@ -12,16 +12,13 @@ pub async fn delete_dead_letters(
     older_than: Duration,
     max_messages: usize,
 ) -> Result<usize> {
-    let (seconds, most) =
-        (older_than.as_secs_f64(), i32::try_from(max_messages).unwrap_or(i32::MAX));
-    let forgotten: i32 = run_statement(pool, "forget_dead_letters", move |connection| {
-        Box::pin(async move {
-            let forgotten = sqlx::query_scalar(
-                "SELECT fifo_forget_dead_letters(make_interval(secs => $1), $2) -- forget_dead_letters",
-            );
-            Ok(forgotten.bind(seconds).bind(most).fetch_one(connection).await?)
-        })
-    })
+    let deleted: i32 = statement(
+        "forget_dead_letters",
+        "SELECT fifo_forget_dead_letters(make_interval(secs => $1), $2)",
+    )
+    .bind(older_than.as_secs_f64())
+    .bind(i32::try_from(max_messages).unwrap_or(i32::MAX))
+    .fetch_value(pool)
     .await?;
-    Ok(usize::try_from(forgotten).unwrap_or(0))
+    Ok(usize::try_from(deleted).unwrap_or(0))
 }

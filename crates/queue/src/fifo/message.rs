@@ -65,15 +65,42 @@ pub struct FifoMessage {
     pub receipt: MessageReceipt,
 }
 
+/// Columns of messages to send, for `unnest` in SQL.
+pub(super) struct MessageColumns<'m> {
+    pub(super) groups: Vec<&'m str>,
+    pub(super) deduplication_ids: Vec<&'m str>,
+    pub(super) bodies: Vec<&'m str>,
+    /// JSON texts.
+    pub(super) attributes: Vec<String>,
+}
+
+impl<'m> MessageColumns<'m> {
+    pub(super) fn from_messages(messages: impl Iterator<Item = &'m NewFifoMessage>) -> Self {
+        let mut columns = Self {
+            groups: Vec::new(),
+            deduplication_ids: Vec::new(),
+            bodies: Vec::new(),
+            attributes: Vec::new(),
+        };
+        for message in messages {
+            columns.groups.push(&message.group);
+            columns.deduplication_ids.push(&message.deduplication_id);
+            columns.bodies.push(&message.body);
+            // A map of strings always serializes to JSON.
+            let attributes = serde_json::to_string(&message.attributes).unwrap_or_default();
+            columns.attributes.push(attributes);
+        }
+        columns
+    }
+}
+
 impl NewFifoMessage {
     /// Checks the rules of Amazon SQS, so that every engine accepts the message.
     pub fn validate(&self) -> Result<()> {
         check_id("group", &self.group)?;
         check_id("deduplication", &self.deduplication_id)?;
-        let texts =
-            || self.attributes.iter().flat_map(|(name, value)| [name, value]).chain([&self.body]);
-        let bytes: usize = texts().map(String::len).sum();
-        let empty = self.body.is_empty() || texts().any(String::is_empty);
+        let bytes: usize = self.list_texts().map(String::len).sum();
+        let empty = self.body.is_empty() || self.list_texts().any(String::is_empty);
         if bytes > MAX_MESSAGE_BYTES {
             let reason =
                 format!("a message of {bytes} bytes: at most {MAX_MESSAGE_BYTES} are allowed");
@@ -86,13 +113,18 @@ impl NewFifoMessage {
             )
         } else if empty {
             "body, names and values of attributes must not be empty".to_owned()
-        } else if !texts().all(|text| text.chars().all(is_allowed_char)) {
+        } else if !self.list_texts().all(|text| text.chars().all(is_allowed_char)) {
             "a message must have no control characters but tab, line feed and carriage return"
                 .to_owned()
         } else {
             return Ok(());
         };
         Err(FifoError::Invalid(reason))
+    }
+
+    /// Names and values of the attributes, and the body.
+    fn list_texts(&self) -> impl Iterator<Item = &String> {
+        self.attributes.iter().flat_map(|(name, value)| [name, value]).chain([&self.body])
     }
 }
 

@@ -19,6 +19,7 @@ use store::{Outage, PgNotificationHub};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::message::MessageColumns;
 use super::{
     FifoEngine, FifoError, FifoQueue, FifoRefusalHandler, FifoTxSender, NewFifoMessage,
     RefusedMessage, Result, SentMessage, UnsentMessage,
@@ -64,19 +65,16 @@ impl FifoTxSender for FifoOutbox {
         messages: &'a [(&'a str, &'a NewFifoMessage)],
     ) -> BoxFuture<'a, store::Result<Vec<SentMessage>>> {
         Box::pin(async move {
-            let column = |of: fn(&NewFifoMessage) -> &str| {
-                messages.iter().map(|m| of(m.1)).collect::<Vec<_>>()
-            };
-            let attributes = messages
-                .iter()
-                .map(|(_, message)| serde_json::to_string(&message.attributes).unwrap_or_default());
-            sqlx::query(STORE_OUTBOX_SQL)
+            let columns =
+                MessageColumns::from_messages(messages.iter().map(|(_, message)| *message));
+            let queues: Vec<&str> = messages.iter().map(|(queue, _)| *queue).collect();
+            store::statement("store_outbox", STORE_OUTBOX_SQL)
                 .bind(&self.engine_name)
-                .bind(messages.iter().map(|(queue, _)| *queue).collect::<Vec<_>>())
-                .bind(column(|message| &message.group))
-                .bind(column(|message| &message.deduplication_id))
-                .bind(column(|message| &message.body))
-                .bind(attributes.collect::<Vec<_>>())
+                .bind(queues)
+                .bind(columns.groups)
+                .bind(columns.deduplication_ids)
+                .bind(columns.bodies)
+                .bind(columns.attributes)
                 .bind(OUTBOX_CHANNEL)
                 .execute(connection)
                 .await?;
@@ -90,10 +88,10 @@ impl FifoTxSender for FifoOutbox {
         deduplication_ids: &'a [String],
     ) -> BoxFuture<'a, store::Result<Vec<UnsentMessage>>> {
         Box::pin(async move {
-            Ok(sqlx::query_as(TAKE_BACK_OUTBOX_SQL)
+            store::statement("take_back_outbox", TAKE_BACK_OUTBOX_SQL)
                 .bind(deduplication_ids)
                 .fetch_all(connection)
-                .await?)
+                .await
         })
     }
 }
@@ -168,17 +166,11 @@ impl OutboxRelay {
     async fn send_due_messages(&self) -> store::Result<usize> {
         let engine_names: Vec<String> = self.engines.keys().cloned().collect();
         let claimed_at = Instant::now();
-        let rows: Vec<OutboxRow> =
-            store::run_statement(&self.pool, "claim_outbox", move |connection| {
-                let places = engine_names.clone();
-                Box::pin(async move {
-                    let rows = sqlx::query_as(CLAIM_OUTBOX_SQL)
-                        .bind(places)
-                        .bind(CLAIM_TIMEOUT_SECONDS)
-                        .bind(MAX_CLAIMED_MESSAGES);
-                    Ok(rows.fetch_all(connection).await?)
-                })
-            })
+        let rows: Vec<OutboxRow> = store::statement("claim_outbox", CLAIM_OUTBOX_SQL)
+            .bind(engine_names)
+            .bind(CLAIM_TIMEOUT_SECONDS)
+            .bind(MAX_CLAIMED_MESSAGES)
+            .fetch_all(&self.pool)
             .await?;
         let count = rows.len();
         let sent: Vec<(i64, Option<String>)> = futures::stream::iter(rows)
@@ -285,23 +277,18 @@ impl OutboxRelay {
             .into_iter()
             .filter_map(|(id, error)| Some((id, store::to_storable_text(&error?))))
             .unzip();
-        store::run_statement(&self.pool, "settle_outbox", move |connection| {
-            let (done, waiting, errors) = (done.clone(), waiting.clone(), errors.clone());
-            Box::pin(async move {
-                let settled = sqlx::query(SETTLE_OUTBOX_SQL)
-                    .bind(done)
-                    .bind(waiting)
-                    .bind(errors)
-                    .bind(RETRY_INTERVAL_SECONDS);
-                settled.execute(connection).await?;
-                Ok(())
-            })
-        })
-        .await
+        store::statement("settle_outbox", SETTLE_OUTBOX_SQL)
+            .bind(done)
+            .bind(waiting)
+            .bind(errors)
+            .bind(RETRY_INTERVAL_SECONDS)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 }
 
-const STORE_OUTBOX_SQL: &str = "-- store_outbox
+const STORE_OUTBOX_SQL: &str = "\
 WITH stored AS (
     INSERT INTO fifo_outbox (place, queue, group_id, dedup_id, body, attributes)
     SELECT $1, m.queue, m.group_id, m.dedup_id, m.body, m.attributes
@@ -310,7 +297,7 @@ WITH stored AS (
 )
 SELECT pg_notify($7, $1)";
 
-const CLAIM_OUTBOX_SQL: &str = "-- claim_outbox
+const CLAIM_OUTBOX_SQL: &str = "\
 UPDATE fifo_outbox o SET next_at = now() + make_interval(secs => $2), attempts = o.attempts + 1
 FROM (
     SELECT c.outbox_id FROM fifo_outbox c
@@ -322,10 +309,10 @@ FROM (
 WHERE o.outbox_id = picked.outbox_id
 RETURNING o.outbox_id, o.place, o.queue, o.group_id, o.dedup_id, o.body, o.attributes";
 
-const TAKE_BACK_OUTBOX_SQL: &str = "-- take_back_outbox
+const TAKE_BACK_OUTBOX_SQL: &str = "\
 DELETE FROM fifo_outbox WHERE dedup_id = ANY ($1) RETURNING dedup_id AS deduplication, attempts, last_error AS reason";
 
-const SETTLE_OUTBOX_SQL: &str = "-- settle_outbox
+const SETTLE_OUTBOX_SQL: &str = "\
 WITH done AS (DELETE FROM fifo_outbox WHERE outbox_id = ANY ($1))
 UPDATE fifo_outbox o SET next_at = now() + make_interval(secs => $4), last_error = w.error
 FROM unnest($2::bigint[], $3::text[]) AS w (outbox_id, error) WHERE o.outbox_id = w.outbox_id";

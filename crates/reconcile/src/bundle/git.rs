@@ -61,12 +61,11 @@ impl GitRevision {
             reason => format!("the revision {spec} cannot be had: {reason}"),
         })?;
         let prefix = run_git(folder, &["rev-parse", "--show-prefix"])?;
-        let line = |text: String| text.trim_end_matches('\n').to_owned();
         Ok(Self {
             folder: folder.to_owned(),
-            prefix: line(prefix),
+            prefix: prefix.trim_end_matches('\n').to_owned(),
             spec: spec.to_owned(),
-            commit: line(commit),
+            commit: commit.trim_end_matches('\n').to_owned(),
         })
     }
 
@@ -297,11 +296,10 @@ fn read_blob_contents(
     mut output: BufReader<ChildStdout>,
     count: usize,
 ) -> Result<BTreeMap<String, Vec<u8>>, String> {
-    let io_reason = |error: std::io::Error| error.to_string();
     let mut texts = BTreeMap::new();
     for _ in 0..count {
         let mut head = String::new();
-        output.read_line(&mut head).map_err(io_reason)?;
+        output.read_line(&mut head).map_err(|error| error.to_string())?;
         let parts: Vec<&str> = head.split_ascii_whitespace().collect();
         let [object, "blob", size] = parts[..] else {
             return Err(format!("git answered `{}`", head.trim_end()));
@@ -312,7 +310,7 @@ fn read_blob_contents(
             .filter(|size| *size <= MAX_YAML_BYTES)
             .ok_or_else(too_large_reason)?;
         let mut bytes = vec![0; size + 1];
-        output.read_exact(&mut bytes).map_err(io_reason)?;
+        output.read_exact(&mut bytes).map_err(|error| error.to_string())?;
         bytes.truncate(size);
         texts.insert(object.to_owned(), bytes);
     }

@@ -33,8 +33,7 @@ impl Bundle {
 
     /// Whether both bundles have the same paths with the same contents.
     pub(crate) fn has_same_files(&self, other: &Self) -> bool {
-        let files = |bundle: &Self| bundle.entries.len();
-        files(self) == files(other) && self.fingerprint() == other.fingerprint()
+        self.entries.len() == other.entries.len() && self.fingerprint() == other.fingerprint()
     }
 
     pub(super) fn schema_fingerprints(&self) -> impl Iterator<Item = (&str, &Fingerprint)> {
@@ -53,23 +52,21 @@ impl Bundle {
             .documents_of_schema(METADATA_SCHEMA)
             .filter(|document| document.name() == Some(reconciler));
         let metadata: Vec<&str> = metadata.map(|document| document.path.as_str()).collect();
-        let is_input =
-            |entry: &&BundleEntry| match (&entry.schema, entry.path.strip_prefix(SCHEMA_FOLDER)) {
+        let mut inputs = BTreeMap::new();
+        for entry in &self.entries {
+            let path = entry.path.as_str();
+            let is_input = match (&entry.schema, path.strip_prefix(SCHEMA_FOLDER)) {
                 (_, Some(name)) => {
                     schemas.iter().any(|schema| schema.strip_prefix('/') == Some(name))
                 }
                 (None, None) => true,
-                (Some(schema), None) => {
-                    schemas.contains(schema) || metadata.contains(&entry.path.as_str())
-                }
+                (Some(schema), None) => schemas.contains(schema) || metadata.contains(&path),
             };
-        ReconcilerInputs(
-            self.entries
-                .iter()
-                .filter(is_input)
-                .map(|entry| (entry.path.as_str(), &entry.fingerprint))
-                .collect(),
-        )
+            if is_input {
+                inputs.insert(path, &entry.fingerprint);
+            }
+        }
+        ReconcilerInputs(inputs)
     }
 
     /// The integration's metadata; `None` if it is missing or invalid.

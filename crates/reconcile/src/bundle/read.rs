@@ -84,17 +84,15 @@ impl Bundle {
     }
 
     fn validated_documents(&self) -> ValidatedDocuments<'_> {
-        let digests: HashMap<&str, &BundleEntry> =
+        let entries: HashMap<&str, &BundleEntry> =
             self.entries.iter().map(|entry| (entry.path.as_str(), entry)).collect();
-        let with_digest = |document: &'_ Arc<BundleDocument>| {
-            digests
-                .get(document.path.as_str())
-                .map(|entry| (entry.path.as_str(), &entry.fingerprint))
-        };
-        self.documents
-            .iter()
-            .filter_map(|document| Some((with_digest(document)?, document)))
-            .collect()
+        let mut validated = ValidatedDocuments::new();
+        for document in &self.documents {
+            if let Some(entry) = entries.get(document.path.as_str()) {
+                validated.insert((entry.path.as_str(), &entry.fingerprint), document);
+            }
+        }
+        validated
     }
 
     /// Adds a file's validation result; returns its schema, if known.
@@ -160,15 +158,6 @@ fn validate_files(
     schemas: &BundleSchemas,
     validated: &ValidatedDocuments<'_>,
 ) -> Vec<Option<BundleFileValidation>> {
-    let validate_one = |(file, digest): (&BundleSourceFile, &Fingerprint)| {
-        if file.path.starts_with(schemas::SCHEMA_FOLDER) {
-            return None;
-        }
-        match validated.get(&(file.path.as_str(), digest)) {
-            Some(document) => Some(BundleFileValidation::Valid(Arc::clone(document))),
-            None => Some(validate_file(file, schemas)),
-        }
-    };
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(8);
     let chunk_size = files.len().div_ceil(threads).max(MIN_FILES_PER_THREAD);
     std::thread::scope(|scope| {
@@ -177,7 +166,7 @@ fn validate_files(
             .map(|(files, digests)| {
                 scope.spawn(move || {
                     store::panics::catch_panic_sync(|| {
-                        files.iter().zip(digests).map(validate_one).collect::<Vec<_>>()
+                        validate_chunk(files, digests, schemas, validated)
                     })
                 })
             })
@@ -190,22 +179,34 @@ fn validate_files(
     })
 }
 
+fn validate_chunk(
+    files: &[BundleSourceFile],
+    fingerprints: &[Fingerprint],
+    schemas: &BundleSchemas,
+    validated: &ValidatedDocuments<'_>,
+) -> Vec<Option<BundleFileValidation>> {
+    let mut validations = Vec::with_capacity(files.len());
+    for (file, digest) in files.iter().zip(fingerprints) {
+        if file.path.starts_with(schemas::SCHEMA_FOLDER) {
+            validations.push(None);
+            continue;
+        }
+        validations.push(Some(match validated.get(&(file.path.as_str(), digest)) {
+            Some(document) => BundleFileValidation::Valid(Arc::clone(document)),
+            None => validate_file(file, schemas),
+        }));
+    }
+    validations
+}
+
 fn validate_file(file: &BundleSourceFile, schemas: &BundleSchemas) -> BundleFileValidation {
-    let unreadable = |line, field: &str, reason| {
-        BundleFileValidation::Unreadable(vec![BundleDiagnostic {
-            file: file.label.clone(),
-            line,
-            field: field.to_owned(),
-            reason,
-        }])
-    };
     let text = match &file.text {
         Ok(text) => text,
-        Err(reason) => return unreadable(1, "", reason.clone()),
+        Err(reason) => return unreadable_file(file, 1, "", reason.clone()),
     };
     let tree = match yaml::read_tree(text) {
         Ok(tree) => tree,
-        Err(problem) => return unreadable(problem.line, "", problem.reason),
+        Err(problem) => return unreadable_file(file, problem.line, "", problem.reason),
     };
     let value = tree.to_json();
     let schema_name = value.get("$schema").and_then(serde_json::Value::as_str).map(str::to_owned);
@@ -213,7 +214,8 @@ fn validate_file(file: &BundleSourceFile, schemas: &BundleSchemas) -> BundleFile
         schema_name.as_deref().and_then(|name| Some((name.to_owned(), schemas.get(name)?)));
     let Some((name, schema)) = schema else {
         let line = tree.line_of(&FieldPath::from("$schema"));
-        return unreadable(line, "$schema", unknown_schema_reason(schemas, schema_name.as_deref()));
+        let reason = unknown_schema_reason(schemas, schema_name.as_deref());
+        return unreadable_file(file, line, "$schema", reason);
     };
     let problems = schema.validate(&value);
     let document = BundleDocument::new(file, name, value, tree);
@@ -227,6 +229,20 @@ fn validate_file(file: &BundleSourceFile, schemas: &BundleSchemas) -> BundleFile
         schema: document.schema,
         diagnostics,
     }
+}
+
+fn unreadable_file(
+    file: &BundleSourceFile,
+    line: u32,
+    field: &str,
+    reason: String,
+) -> BundleFileValidation {
+    BundleFileValidation::Unreadable(vec![BundleDiagnostic {
+        file: file.label.clone(),
+        line,
+        field: field.to_owned(),
+        reason,
+    }])
 }
 
 fn unknown_schema_reason(schemas: &BundleSchemas, schema_name: Option<&str>) -> String {

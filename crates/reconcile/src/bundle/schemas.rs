@@ -66,11 +66,14 @@ impl BundleSchema {
     }
 }
 
+fn whole_file_problem(reason: String) -> FieldProblem {
+    FieldProblem::new(FieldPath::default(), reason)
+}
+
 fn compile_schema(file: &BundleSourceFile) -> Result<(Json, Validator), (u32, FieldProblem)> {
-    let file_problem = |reason: String| FieldProblem::new(FieldPath::default(), reason);
-    let text = file.text.as_ref().map_err(|reason| (1, file_problem(reason.clone())))?;
-    let tree: YamlTree =
-        yaml::read_tree(text).map_err(|problem| (problem.line, file_problem(problem.reason)))?;
+    let text = file.text.as_ref().map_err(|reason| (1, whole_file_problem(reason.clone())))?;
+    let tree: YamlTree = yaml::read_tree(text)
+        .map_err(|problem| (problem.line, whole_file_problem(problem.reason)))?;
     let source = tree.to_json();
     // Regular expressions in linear time only (no backtracking), and no remote references.
     let options = jsonschema::options().with_pattern_options(PatternOptions::regex()).offline();

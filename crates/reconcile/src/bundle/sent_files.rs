@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::read::METADATA_FOLDER;
 use super::schemas::SCHEMA_FOLDER;
-use super::source::{self, BundleSourceFile};
+use super::source;
 use super::{Bundle, BundleDocument, SentFile};
 use crate::metadata::{METADATA_SCHEMA, ReconcilerMetadata};
 
@@ -26,27 +26,24 @@ impl Bundle {
             let builtin: BTreeSet<String> = source::builtin_schema_names().collect();
             self.schema_names().filter(|name| !builtin.contains(*name)).collect()
         };
-        let needs_own_schema = |document: &&BundleDocument| {
-            own_schemas.contains(document.schema.as_str())
-                || listed_schemas(document)
-                    .iter()
-                    .any(|schema| own_schemas.contains(schema.as_str()))
-        };
-        let documents = self.documents.iter().map(AsRef::as_ref);
-        let omitted_paths: BTreeSet<&str> =
-            documents.filter(needs_own_schema).map(|document| document.path.as_str()).collect();
-        let to_sent_file = |file: BundleSourceFile| match file.text {
-            Ok(text) => Ok(SentFile { path: file.path, text }),
-            Err(reason) => Err(format!("{} {reason}", file.label)),
-        };
-        let is_sent = |file: &BundleSourceFile| {
-            !file.path.starts_with(SCHEMA_FOLDER) && !omitted_paths.contains(file.path.as_str())
-        };
-        let files = self.source.read_files()?.into_iter().filter(is_sent).map(to_sent_file);
-        let files: Vec<SentFile> = files.collect::<Result<_, _>>()?;
-        let is_metadata = |path: &str| path.starts_with(METADATA_FOLDER);
-        if omitted_paths.iter().any(|path| is_metadata(path))
-            && !files.iter().any(|file| is_metadata(&file.path))
+        let mut omitted_paths: BTreeSet<&str> = BTreeSet::new();
+        for document in &self.documents {
+            if depends_on_schemas(document, &own_schemas) {
+                omitted_paths.insert(&document.path);
+            }
+        }
+        let mut files = Vec::new();
+        for file in self.source.read_files()? {
+            if file.path.starts_with(SCHEMA_FOLDER) || omitted_paths.contains(file.path.as_str()) {
+                continue;
+            }
+            match file.text {
+                Ok(text) => files.push(SentFile { path: file.path, text }),
+                Err(reason) => return Err(format!("{} {reason}", file.label)),
+            }
+        }
+        if omitted_paths.iter().any(|path| path.starts_with(METADATA_FOLDER))
+            && !files.iter().any(|file| file.path.starts_with(METADATA_FOLDER))
         {
             // Without metadata the receiver would use its built-in metadata and run integrations
             // that this bundle does not configure.
@@ -56,6 +53,12 @@ impl Bundle {
         }
         Ok(FilesToSend { files, omitted_count: omitted_paths.len() })
     }
+}
+
+/// Whether the document has one of these schemas, or lists one as integration metadata.
+fn depends_on_schemas(document: &BundleDocument, schemas: &BTreeSet<&str>) -> bool {
+    schemas.contains(document.schema.as_str())
+        || listed_schemas(document).iter().any(|schema| schemas.contains(schema.as_str()))
 }
 
 /// The schemas that a document lists, if it is integration metadata.

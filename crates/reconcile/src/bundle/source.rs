@@ -125,19 +125,22 @@ fn read_sent_files(files: &[SentFile]) -> Result<Vec<BundleSourceFile>, String> 
 /// against built-in schemas only, because a foreign schema could make validation arbitrarily slow.
 fn remove_own_schemas(files: &mut Vec<BundleSourceFile>) -> Result<(), String> {
     let own_schemas: HashMap<&str, &str> = BUILTIN_FILES.iter().copied().collect();
-    let is_schema = |file: &BundleSourceFile| file.path.starts_with(SCHEMA_FOLDER);
-    let is_foreign = |file: &&BundleSourceFile| {
-        is_schema(file) && file.text.as_deref().ok() != own_schemas.get(file.path.as_str()).copied()
-    };
-    if let Some(file) = files.iter().find(is_foreign) {
+    for file in files.iter().filter(|file| is_schema_file(file)) {
+        if file.text.as_deref().ok() == own_schemas.get(file.path.as_str()).copied() {
+            continue;
+        }
         let path: String = file.path.chars().take(80).collect();
         return Err(format!(
             "{path} is not a schema of this program: what is sent is judged by the schemas of the program it is sent to; \
              send the bundle without `{SCHEMA_FOLDER}`"
         ));
     }
-    files.retain(|file| !is_schema(file));
+    files.retain(|file| !is_schema_file(file));
     Ok(())
+}
+
+fn is_schema_file(file: &BundleSourceFile) -> bool {
+    file.path.starts_with(SCHEMA_FOLDER)
 }
 
 impl BundleSourceFile {
@@ -194,10 +197,10 @@ struct FolderWalk<'a> {
 
 impl<'a> FolderWalk<'a> {
     fn read_folder(folder: &'a Path) -> Result<Vec<BundleSourceFile>, String> {
-        let to_io_error = |error: io::Error| format!("the bundle {}: {error}", folder.display());
-        let root = folder.canonicalize().map_err(to_io_error)?;
+        let root = folder.canonicalize().map_err(|error| folder_reason(folder, &error))?;
         let mut walk = Self { given_path: folder, root: root.clone(), files: Vec::new() };
-        walk.walk_folder(&root, "", &mut Vec::new()).map_err(to_io_error)?;
+        walk.walk_folder(&root, "", &mut Vec::new())
+            .map_err(|error| folder_reason(folder, &error))?;
         walk.files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(walk.files)
     }
@@ -273,6 +276,10 @@ impl<'a> FolderWalk<'a> {
         self.files.push(BundleSourceFile { path, label, text });
         Ok(())
     }
+}
+
+fn folder_reason(folder: &Path, error: &io::Error) -> String {
+    format!("the bundle {}: {error}", folder.display())
 }
 
 fn read_text(file: &Path) -> Result<String, String> {

@@ -36,74 +36,76 @@ pub(super) fn field_path(location: &Location) -> FieldPath {
 
 fn describe_error(error: &ValidationError<'_>, schema: &Json, problems: &mut Vec<FieldProblem>) {
     let field = field_path(error.instance_path());
-    let mut add_problem =
-        |field: FieldPath, reason: String| problems.push(FieldProblem { field, reason });
-    match error.kind() {
+    let reason = match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-            let known = known_properties(error, schema);
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            for key in unexpected.iter().take(MAX_PROBLEMS_PER_DOCUMENT) {
-                let near = suggest_name(key, known.iter().copied());
-                let allowed = list_names(known.iter().copied());
-                add_problem(
-                    field.clone().with_key(key.clone()),
-                    format!("unknown key{near} (allowed: {allowed})"),
-                );
-            }
+            return describe_unknown_keys(error, schema, unexpected, problems);
         }
         ValidationErrorKind::Required { property } => {
             let key = property.as_str().unwrap_or_default();
-            let known = known_properties(error, schema);
-            let hint = schema_description(schema, error, &["properties", key])
-                .map(|text| format!(": {text}"));
-            let hint = hint.filter(|_| known.iter().any(|known| known == key));
-            add_problem(field.with_key(key), format!("is missing{}", hint.unwrap_or_default()));
+            let reason = missing_key_reason(error, schema, key);
+            return problems.push(FieldProblem { field: field.with_key(key), reason });
         }
         ValidationErrorKind::Enum { options } => {
             let allowed: Vec<String> =
                 options.as_array().into_iter().flatten().map(shorten_value).collect();
-            add_problem(field, not_allowed_reason(error.instance(), &allowed));
+            not_allowed_reason(error.instance(), &allowed)
         }
         ValidationErrorKind::Constant { expected_value } => {
-            add_problem(
-                field,
-                not_allowed_reason(error.instance(), &[shorten_value(expected_value)]),
-            );
+            not_allowed_reason(error.instance(), &[shorten_value(expected_value)])
         }
         ValidationErrorKind::Type { kind } => {
             let found = describe_type(JsonType::from(error.instance().as_ref()));
-            add_problem(field, format!("must be {}, not {found}", describe_types(kind)));
+            format!("must be {}, not {found}", describe_types(kind))
         }
         ValidationErrorKind::Pattern { pattern } => {
             let allowed = schema_description(schema, error, &[])
                 .unwrap_or_else(|| format!("what matches {pattern}"));
-            add_problem(
-                field,
-                format!(
-                    "`{}` is not allowed (allowed: {allowed})",
-                    shorten_value(error.instance())
-                ),
-            );
+            let value = shorten_value(error.instance());
+            format!("`{value}` is not allowed (allowed: {allowed})")
         }
         ValidationErrorKind::AnyOf { context }
         | ValidationErrorKind::OneOfNotValid { context }
         | ValidationErrorKind::OneOfMultipleValid { context } => {
             // Of the branches of `anyOf` and `oneOf`, the one with the fewest errors is
             // probably the intended one.
-            match context
-                .iter()
-                .filter(|branch| !branch.is_empty())
-                .min_by_key(|branch| branch.len())
-            {
-                Some(branch) => branch
-                    .iter()
-                    .take(MAX_PROBLEMS_PER_DOCUMENT)
-                    .for_each(|error| describe_error(error, schema, problems)),
-                None => add_problem(field, short_reason(error)),
+            let failed = context.iter().filter(|branch| !branch.is_empty());
+            if let Some(branch) = failed.min_by_key(|branch| branch.len()) {
+                for error in branch.iter().take(MAX_PROBLEMS_PER_DOCUMENT) {
+                    describe_error(error, schema, problems);
+                }
+                return;
             }
+            short_reason(error)
         }
-        _ => add_problem(field, short_reason(error)),
+        _ => short_reason(error),
+    };
+    problems.push(FieldProblem { field, reason });
+}
+
+fn describe_unknown_keys(
+    error: &ValidationError<'_>,
+    schema: &Json,
+    unexpected: &[String],
+    problems: &mut Vec<FieldProblem>,
+) {
+    let field = field_path(error.instance_path());
+    let known = known_properties(error, schema);
+    let allowed = list_names(known.iter().map(String::as_str));
+    for key in unexpected.iter().take(MAX_PROBLEMS_PER_DOCUMENT) {
+        let near = suggest_name(key, known.iter().map(String::as_str));
+        problems.push(FieldProblem {
+            field: field.clone().with_key(key.clone()),
+            reason: format!("unknown key{near} (allowed: {allowed})"),
+        });
+    }
+}
+
+fn missing_key_reason(error: &ValidationError<'_>, schema: &Json, key: &str) -> String {
+    let known = known_properties(error, schema);
+    match schema_description(schema, error, &["properties", key]) {
+        Some(text) if known.iter().any(|known| known == key) => format!("is missing: {text}"),
+        _ => "is missing".to_owned(),
     }
 }
 

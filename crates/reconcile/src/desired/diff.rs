@@ -22,16 +22,19 @@ pub(super) struct DesiredDifference {
 impl DesiredDifference {
     /// Text such as `~ a.b` (changed), `+ a.b` (added) or `- a.b` (removed).
     pub(super) fn describe(&self) -> String {
-        let shown = |field: &FieldPath| match field.to_string() {
-            field if field.is_empty() => "everything".to_owned(),
-            field => field,
-        };
         match (&self.old, &self.new) {
-            (Some(old), None) => format!("- {}", shown(old)),
-            (None, Some(new)) => format!("+ {}", shown(new)),
-            (_, Some(new)) => format!("~ {}", shown(new)),
+            (Some(old), None) => format!("- {}", describe_field(old)),
+            (None, Some(new)) => format!("+ {}", describe_field(new)),
+            (_, Some(new)) => format!("~ {}", describe_field(new)),
             (None, None) => String::new(),
         }
+    }
+}
+
+fn describe_field(field: &FieldPath) -> String {
+    match field.to_string() {
+        field if field.is_empty() => "everything".to_owned(),
+        field => field,
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
-pub(crate) use shards::{AffectedShards, UnaffectedShard};
+pub(crate) use shards::AffectedShards;
 
 /// Default time limit of a diff.
 pub const DIFF_TIMEOUT: Duration = Duration::from_secs(10);

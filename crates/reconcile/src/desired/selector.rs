@@ -35,13 +35,14 @@ pub(super) struct ShardSelector<'s> {
 
 impl<'s> ShardSelector<'s> {
     pub(super) fn parse(text: &'s str) -> Result<Self, UnknownShardsReason> {
-        let wrong = |reason: &str| format!("the selector {text} {reason}");
         if text.len() > MAX_SELECTOR_BYTES || bracket_depth(text) > MAX_SELECTOR_DEPTH {
-            return Err(wrong(&format!(
-                "has more than {MAX_SELECTOR_BYTES} bytes or {MAX_SELECTOR_DEPTH} brackets in one another"
-            )));
+            return Err(format!(
+                "the selector {text} has more than {MAX_SELECTOR_BYTES} bytes or {MAX_SELECTOR_DEPTH} brackets in one \
+                 another"
+            ));
         }
-        let query = parse_json_path(text).map_err(|_| wrong("is no JSONPath"))?;
+        let query =
+            parse_json_path(text).map_err(|_| format!("the selector {text} is no JSONPath"))?;
         let depth = part_depth(&query);
         Ok(Self { text, query, part_depth: depth })
     }
@@ -52,20 +53,34 @@ impl<'s> ShardSelector<'s> {
         state: &Json,
         index: &FieldPathIndex,
     ) -> Result<Vec<ShardPart>, UnknownShardsReason> {
-        let wrong = |reason: &str| format!("the selector {} {reason}", self.text);
-        let found = js_path_process(&self.query, state).map_err(|_| wrong("cannot be followed"))?;
-        let part = |found: &Json| {
-            let place =
-                index.0.get(&std::ptr::from_ref(found)).ok_or_else(|| wrong("left the state"))?;
-            let shard = match found {
-                Json::String(name) => name.clone(),
-                Json::Number(number) => number.to_string(),
-                _ => return Err(wrong(&format!("finds what is no name, at {place}"))),
-            };
-            let depth = self.part_depth.unwrap_or(place.steps().len().saturating_sub(1));
-            Ok(ShardPart { shard, root: place.first_steps(depth) })
+        let found = js_path_process(&self.query, state)
+            .map_err(|_| format!("the selector {} cannot be followed", self.text))?;
+        let mut parts = Vec::with_capacity(found.len());
+        for found in found {
+            let name: &Json = found.val;
+            let place = index
+                .0
+                .get(&std::ptr::from_ref(name))
+                .ok_or_else(|| format!("the selector {} left the state", self.text))?;
+            parts.push(self.build_part(name, place)?);
+        }
+        Ok(parts)
+    }
+
+    /// The part whose shard name `name` is at `place`.
+    fn build_part(&self, name: &Json, place: &FieldPath) -> Result<ShardPart, UnknownShardsReason> {
+        let shard = match name {
+            Json::String(name) => name.clone(),
+            Json::Number(number) => number.to_string(),
+            _ => {
+                return Err(format!(
+                    "the selector {} finds what is no name, at {place}",
+                    self.text
+                ));
+            }
         };
-        found.into_iter().map(|found| part(found.val)).collect()
+        let depth = self.part_depth.unwrap_or(place.steps().len().saturating_sub(1));
+        Ok(ShardPart { shard, root: place.first_steps(depth) })
     }
 
     pub(super) fn text(&self) -> &str {
@@ -77,11 +92,14 @@ impl<'s> ShardSelector<'s> {
 /// within the part. Without such a segment, or with `..`, the extent of a part is unknown, and the
 /// smallest is assumed: the name's parent.
 fn part_depth(query: &JpQuery) -> Option<usize> {
-    let fixed = |segment: &Segment| matches!(segment, Segment::Selector(Step::Name(_)));
     if query.segments.iter().any(|segment| matches!(segment, Segment::Descendant(_))) {
         return None;
     }
-    query.segments.iter().rposition(|segment| !fixed(segment)).map(|last| last + 1)
+    query.segments.iter().rposition(|segment| !is_fixed_key(segment)).map(|last| last + 1)
+}
+
+fn is_fixed_key(segment: &Segment) -> bool {
+    matches!(segment, Segment::Selector(Step::Name(_)))
 }
 
 fn bracket_depth(text: &str) -> usize {

@@ -145,11 +145,13 @@ impl<'j> ShardedDesiredState<'j> {
             let value = value_at(self.state, &part.root).unwrap_or(&Json::Null);
             fingerprints.entry(&part.shard).or_default().push(fingerprint::hash_json(value));
         }
-        let whole = |(shard, mut digests): (_, Vec<Fingerprint>)| {
+        let mut combined = BTreeMap::new();
+        for (shard, mut digests) in fingerprints {
             digests.sort_unstable();
-            (shard, fingerprint::hash_named(digests.iter().map(|digest| ("", digest))))
-        };
-        Ok(fingerprints.into_iter().map(whole).collect())
+            let digests = digests.iter().map(|digest| ("", digest));
+            combined.insert(shard, fingerprint::hash_named(digests));
+        }
+        Ok(combined)
     }
 }
 

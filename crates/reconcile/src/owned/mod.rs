@@ -190,7 +190,10 @@ pub async fn reconcile_in_tx<T: ReconcileTransaction>(
 
 /// The stored state that a plan's fingerprint covers.
 fn target_state<H: StoredObject>(stored: &[H]) -> Json {
-    let row =
-        |held: &H| json!([held.object().kind(), held.object().to_json(), held.owner().name()]);
-    stored.iter().map(row).collect()
+    let mut rows = Vec::with_capacity(stored.len());
+    for held in stored {
+        let object = held.object();
+        rows.push(json!([object.kind(), object.to_json(), held.owner().name()]));
+    }
+    Json::Array(rows)
 }

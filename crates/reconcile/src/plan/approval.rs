@@ -26,15 +26,15 @@ impl PlanApproval {
     /// error, nothing may be written.
     pub fn check(&self, plan: &ReconcilePlan) -> Result<(), ReconcileError> {
         let Some(approved) = &self.0 else { return Ok(()) };
-        let moved =
-            |(part, digest): (&String, &String)| approved.plan.target.get(part) != Some(digest);
-        if !approved.may_be_partly_done && plan.target.iter().any(moved) {
+        let target = &approved.plan.target;
+        if !approved.may_be_partly_done
+            && plan.target.iter().any(|(part, digest)| target.get(part) != Some(digest))
+        {
             return Err(ReconcileError::StalePlan(
                 "the target has moved since the plan was made".to_owned(),
             ));
         }
-        let known = |change: &&PlanChange| approved.plan.changes.contains(change);
-        match plan.changes.iter().find(|change| !known(change)) {
+        match plan.changes.iter().find(|change| !approved.plan.changes.contains(change)) {
             Some(PlanChange { kind, name, .. }) => Err(ReconcileError::StalePlan(format!(
                 "the plan has no such change of {kind} {name}"
             ))),

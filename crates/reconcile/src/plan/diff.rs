@@ -59,11 +59,7 @@ fn compare_values(
             }
         }
         (Some(Json::Array(old)), Some(Json::Array(new))) => compare_lists(field, old, new, changes),
-        (before, after) => changes.push(FieldChange {
-            field: field.to_string(),
-            before: before.cloned(),
-            after: after.cloned(),
-        }),
+        (before, after) => changes.push(change_of_field(&field, before, after)),
     }
 }
 
@@ -77,27 +73,29 @@ fn compare_lists(field: FieldPath, old: &[Json], new: &[Json], changes: &mut Vec
             .iter()
             .zip(new)
             .all(|(old, new)| old == new || (removed.contains(&old) && added.contains(&new)));
-    let whole_change = |before: &[Json], after: &[Json]| FieldChange {
-        field: field.to_string(),
-        before: Some(before.into()),
-        after: Some(after.into()),
-    };
     if changed_in_place {
         for (index, (old, new)) in old.iter().zip(new).enumerate() {
             compare_values(field.clone().with_index(index), Some(old), Some(new), changes);
         }
     } else if removed.is_empty() && added.is_empty() {
         // Only the order or the number of repetitions differs.
-        changes.push(whole_change(old, new));
-    } else {
-        let one_sided = |before: Option<&Json>, after: Option<&Json>| FieldChange {
+        changes.push(FieldChange {
             field: field.to_string(),
-            before: before.cloned(),
-            after: after.cloned(),
-        };
-        changes.extend(removed.into_iter().map(|item| one_sided(Some(item), None)));
-        changes.extend(added.into_iter().map(|item| one_sided(None, Some(item))));
+            before: Some(old.into()),
+            after: Some(new.into()),
+        });
+    } else {
+        for item in removed {
+            changes.push(change_of_field(&field, Some(item), None));
+        }
+        for item in added {
+            changes.push(change_of_field(&field, None, Some(item)));
+        }
     }
+}
+
+fn change_of_field(field: &FieldPath, before: Option<&Json>, after: Option<&Json>) -> FieldChange {
+    FieldChange { field: field.to_string(), before: before.cloned(), after: after.cloned() }
 }
 
 #[cfg(test)]

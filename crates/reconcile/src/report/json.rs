@@ -8,20 +8,23 @@ use crate::plan::PlanAction;
 impl ReconcileReport {
     /// The report as JSON, with a summary of counts.
     pub fn to_json(&self) -> Json {
-        let sum = |of: fn(&ReconcileOutcome) -> usize| self.outcomes.iter().map(of).sum::<usize>();
+        let outcomes = &self.outcomes;
+        let refused: usize = outcomes.iter().map(|outcome| outcome.plan.refused.len()).sum();
+        let failed_shards: usize = outcomes.iter().map(ReconcileOutcome::failed_shard_count).sum();
+        let shards = outcomes.iter().flat_map(|outcome| &outcome.shards);
         json!({
             "dry_run": self.dry_run,
             "bundle": {"place": self.bundle, "sha256": self.sha256},
             "warnings": self.warnings,
-            "integrations": self.outcomes.iter().map(ReconcileOutcome::to_json).collect::<Vec<_>>(),
+            "integrations": outcomes.iter().map(ReconcileOutcome::to_json).collect::<Vec<_>>(),
             "summary": {
                 "create": self.count_changes(PlanAction::Create),
                 "update": self.count_changes(PlanAction::Update),
                 "delete": self.count_changes(PlanAction::Delete),
-                "refused": sum(|outcome| outcome.plan.refused.len()),
-                "failed": self.outcomes.iter().filter(|outcome| !outcome.has_succeeded()).count(),
-                "failed_shards": sum(ReconcileOutcome::failed_shard_count),
-                "skipped_shards": sum(|outcome| outcome.shards.iter().filter(|shard| shard.is_skipped()).count()),
+                "refused": refused,
+                "failed": outcomes.iter().filter(|outcome| !outcome.has_succeeded()).count(),
+                "failed_shards": failed_shards,
+                "skipped_shards": shards.filter(|shard| shard.is_skipped()).count(),
             },
         })
     }

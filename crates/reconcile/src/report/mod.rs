@@ -161,20 +161,21 @@ impl ReconcileReport {
         let failed = self.outcomes.iter().filter(|outcome| outcome.has_failed()).count();
         let shards: usize = self.outcomes.iter().map(ReconcileOutcome::failed_shard_count).sum();
         let refused: usize = self.outcomes.iter().map(|outcome| outcome.plan.refused.len()).sum();
-        let counted = |count: usize, one: &str| match count {
-            0 => None,
-            1 => Some(format!("1 {one}")),
-            count => Some(format!("{count} {one}s")),
-        };
-        let complaints: Vec<String> = [
-            (failed > 0)
-                .then(|| format!("{failed} of {} integrations failed", self.outcomes.len())),
-            counted(shards, "shard").map(|shards| format!("{shards} failed")),
-            counted(refused, "change").map(|changes| format!("{changes} refused")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let mut complaints = Vec::new();
+        if failed > 0 {
+            complaints.push(format!("{failed} of {} integrations failed", self.outcomes.len()));
+        }
+        if shards > 0 {
+            complaints.push(format!("{} failed", count_nouns(shards, "shard")));
+        }
+        if refused > 0 {
+            complaints.push(format!("{} refused", count_nouns(refused, "change")));
+        }
         (!complaints.is_empty()).then(|| complaints.join(", "))
     }
+}
+
+/// For example `1 shard` or `2 shards`.
+fn count_nouns(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -183,8 +183,11 @@ impl ReconcileExecution<'_> {
                 )));
             }
         };
-        let approved = |saved: &SavedPlan| {
-            PlanApproval::for_plan(saved.plan_of(name).cloned().unwrap_or_default(), is_retry)
+        let approval = match self.saved_plan {
+            Some(saved) => {
+                PlanApproval::for_plan(saved.plan_of(name).cloned().unwrap_or_default(), is_retry)
+            }
+            None => PlanApproval::default(),
         };
         let context = ReconcileContext {
             reconciler: name,
@@ -192,7 +195,7 @@ impl ReconcileExecution<'_> {
             metadata,
             selected: &self.selected,
             outcomes,
-            approval: self.saved_plan.map(approved).unwrap_or_default(),
+            approval,
             owner: self.request.owner,
             take_over: self.request.take_over,
             allow_delete_all: self.request.allow_delete_all,
@@ -211,6 +214,14 @@ impl ReconcileExecution<'_> {
     }
 }
 
+fn name_action(action: PlanAction) -> &'static str {
+    match action {
+        PlanAction::Create => "create",
+        PlanAction::Update => "update",
+        PlanAction::Delete => "delete",
+    }
+}
+
 /// Why a sampled shard should not have been skipped: its plan has changes or refusals.
 fn wrong_skip_reason(
     reconciler: &str,
@@ -220,18 +231,12 @@ fn wrong_skip_reason(
     if !shard_run.sampled || plan.changes.is_empty() && plan.refused.is_empty() {
         return None;
     }
-    let verb = |action| match action {
-        PlanAction::Create => "create",
-        PlanAction::Update => "update",
-        PlanAction::Delete => "delete",
-    };
     let changes = plan.changes.iter().map(|change| (change.action, &change.kind, &change.name));
     let refused = plan.refused.iter().map(|refusal| (refusal.action, &refusal.kind, &refusal.name));
-    let what: Vec<String> = changes
-        .chain(refused)
-        .take(3)
-        .map(|(action, kind, name)| format!("{} {kind} {name}", verb(action)))
-        .collect();
+    let mut what = Vec::new();
+    for (action, kind, name) in changes.chain(refused).take(3) {
+        what.push(format!("{} {kind} {name}", name_action(action)));
+    }
     Some(format!(
         "it was skipped and would have changed something ({}): the selectors of {reconciler} do not see all that is a \
          shard's, or its target is not as the bundle compared with said",

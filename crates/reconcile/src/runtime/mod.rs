@@ -213,13 +213,13 @@ impl ReconcileRuntime {
                 return Err(format!("there is no integration `{name}`{near} (known: {known})"));
             }
         }
-        let is_selected = |name: &str| {
-            request.reconcilers.is_empty()
-                || request.reconcilers.iter().any(|wanted| wanted == name)
-        };
-        let integrations = self.reconcilers.iter().map(AsRef::as_ref);
-        let selected: Vec<&dyn ErasedReconciler> =
-            integrations.filter(|integration| is_selected(integration.name())).collect();
+        let wanted = &request.reconcilers;
+        let mut selected: Vec<&dyn ErasedReconciler> = Vec::new();
+        for integration in &self.reconcilers {
+            if wanted.is_empty() || wanted.iter().any(|wanted| wanted == integration.name()) {
+                selected.push(integration.as_ref());
+            }
+        }
         let arguments = parse_arguments(&request.arguments);
         match selected.as_slice() {
             [one] => one
@@ -249,10 +249,13 @@ pub fn find_bundle_problems(
 
 /// Parses argument values as YAML: numbers become numbers, words become texts.
 fn parse_arguments(arguments: &[(String, String)]) -> Json {
-    let value = |text: &String| {
-        yaml::read_tree(text).map_or_else(|_| text.as_str().into(), |tree| tree.to_json())
-    };
-    let typed: BTreeMap<&str, Json> =
-        arguments.iter().map(|(key, text)| (key.as_str(), value(text))).collect();
+    let mut typed: BTreeMap<&str, Json> = BTreeMap::new();
+    for (key, text) in arguments {
+        let value = match yaml::read_tree(text) {
+            Ok(tree) => tree.to_json(),
+            Err(_) => text.as_str().into(),
+        };
+        typed.insert(key, value);
+    }
     typed.into_iter().collect()
 }

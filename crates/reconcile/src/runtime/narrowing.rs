@@ -14,7 +14,7 @@ use super::{
 use crate::decide::{
     AffectedShardReview, DecisionFacts, DesiredComparison, InputChange, make_decision as pure,
 };
-use crate::desired::{self, DIFF_TIMEOUT, UnaffectedShard, UnknownShardsReason};
+use crate::desired::{self, DIFF_TIMEOUT, UnknownShardsReason};
 use crate::diagnostic::{list_names, suggest_name};
 use crate::plan::PlanApproval;
 use crate::{Bundle, DesiredShardConfig, ReconcileContext, ReconcileDecision, fingerprint};
@@ -112,12 +112,12 @@ fn usable_bundle<'b>(
     flag: &str,
     warnings: &mut Vec<String>,
 ) -> Option<&'b Bundle> {
-    // A bundle with the same files needs no check: `bundle` has passed it.
-    let looked_at = |other: &Bundle| other.has_same_files(bundle).then_some(Ok(()));
-    let judged = |other: &'b Bundle| {
-        looked_at(other).unwrap_or_else(|| check_soundness(runtime, other)).map(|()| other)
+    let found = match other.clone()? {
+        // A bundle with the same files needs no check: `bundle` has passed it.
+        Ok(other) if other.has_same_files(bundle) => Ok(other),
+        Ok(other) => check_soundness(runtime, other).map(|()| other),
+        Err(reason) => Err(reason),
     };
-    let found = other.clone()?.and_then(judged);
     found.map_err(|reason| warnings.push(format!("{flag}: {reason}; everything is run"))).ok()
 }
 
@@ -175,11 +175,11 @@ pub(super) async fn check_requested_shard(
     known.extend(stored);
     known.sort();
     known.dedup();
-    let names = || known.iter().map(String::as_str);
     match requested.into_iter().find(|asked| !known.contains(asked)) {
         None => Ok(()),
         Some(shard) => {
-            let (near, all) = (suggest_name(shard, names()), list_names(names()));
+            let near = suggest_name(shard, known.iter().map(String::as_str));
+            let all = list_names(known.iter().map(String::as_str));
             let name = reconciler.name();
             Err(ReconcileRequestError::InvalidUsage(format!(
                 "{name} has no shard `{shard}`{near} (known: {all})"
@@ -315,11 +315,11 @@ impl<'a> ReconcilerCase<'a> {
 
     fn desired_states(&mut self) -> Option<DesiredStates> {
         let other = self.compare?;
-        let state = |bundle| Ok::<_, String>(self.desired_state(bundle)?.map(Arc::new));
-        let both = match other.has_same_files(self.bundle) {
+        let both = if other.has_same_files(self.bundle) {
             // Computed once: a desired state depends only on the files.
-            true => state(other).map(|state| (state.clone(), state)),
-            false => state(other).and_then(|old| Ok((old, state(self.bundle)?))),
+            self.desired_state(other).map(|state| (state.clone(), state))
+        } else {
+            self.desired_state(other).and_then(|old| Ok((old, self.desired_state(self.bundle)?)))
         };
         match both {
             Ok((Some(old), Some(new))) => Some(DesiredStates { old, new }),
@@ -334,29 +334,20 @@ impl<'a> ReconcilerCase<'a> {
         }
     }
 
-    fn desired_state(&self, bundle: &Bundle) -> Result<Option<Json>, String> {
-        desired_state_of(self.reconciler, bundle, self.request)
+    fn desired_state(&self, bundle: &Bundle) -> Result<Option<Arc<Json>>, String> {
+        Ok(desired_state_of(self.reconciler, bundle, self.request)?.map(Arc::new))
     }
 
     fn comparison_evidence(&self, states: &DesiredStates) -> Json {
         let name = self.reconciler.name();
-        let inputs = |bundle: &Bundle| {
-            let schemas = bundle
-                .reconciler_metadata(name)
-                .map(|metadata| metadata.schemas)
-                .unwrap_or_default();
-            let mut inputs = bundle.reconciler_inputs(name, &schemas).to_json();
-            inputs["schemas"] = json!(schemas);
-            inputs
-        };
-        let sha256 = |state: &Json| fingerprint::to_hex(&fingerprint::hash_json(state));
-        let new = sha256(&states.new);
-        let old = if states.are_equal() { new.clone() } else { sha256(&states.old) };
+        let new = hash_state(&states.new);
+        let old = if states.are_equal() { new.clone() } else { hash_state(&states.old) };
         let compared = self.compare.unwrap_or(self.bundle);
         json!({
             "compared_with": compared.source().to_string(),
             "desired_state": {"sha256": new}, "compared_desired_state": {"sha256": old},
-            "inputs": inputs(self.bundle), "compared_inputs": inputs(compared),
+            "inputs": describe_inputs(self.bundle, name),
+            "compared_inputs": describe_inputs(compared, name),
         })
     }
 
@@ -413,6 +404,19 @@ impl<'a> ReconcilerCase<'a> {
     }
 }
 
+/// Fingerprint of an integration's inputs in `bundle`, and the schemas that it declares there.
+fn describe_inputs(bundle: &Bundle, reconciler: &str) -> Json {
+    let metadata = bundle.reconciler_metadata(reconciler);
+    let schemas = metadata.map(|metadata| metadata.schemas).unwrap_or_default();
+    let mut inputs = bundle.reconciler_inputs(reconciler, &schemas).to_json();
+    inputs["schemas"] = json!(schemas);
+    inputs
+}
+
+fn hash_state(state: &Json) -> String {
+    fingerprint::to_hex(&fingerprint::hash_json(state))
+}
+
 fn changed_since_source(case: &ReconcilerCase<'_>) -> String {
     case.changed_since.map(|bundle| bundle.source().to_string()).unwrap_or_default()
 }
@@ -424,16 +428,18 @@ fn record_shards(
     shards: desired::AffectedShards,
     sample_ratio: f64,
 ) {
-    let run = |(shard, why)| ReconcileShardRun { shard, why, sampled: false, evidence: Json::Null };
-    reconciler_run.runs = shards.shards.into_iter().map(run).collect();
-    let skipped = |(shard, untouched): (String, UnaffectedShard)| {
-        let (sha256, compared) = (
-            fingerprint::to_hex(&untouched.fingerprint),
-            fingerprint::to_hex(&untouched.compared_fingerprint),
-        );
-        SkippedShard { shard, evidence: json!({"sha256": sha256, "compared_sha256": compared}) }
-    };
-    reconciler_run.skipped = shards.unaffected.into_iter().map(skipped).collect();
+    reconciler_run.runs = Vec::new();
+    for (shard, why) in shards.shards {
+        let evidence = Json::Null;
+        reconciler_run.runs.push(ReconcileShardRun { shard, why, sampled: false, evidence });
+    }
+    reconciler_run.skipped = Vec::new();
+    for (shard, unaffected) in shards.unaffected {
+        let sha256 = fingerprint::to_hex(&unaffected.fingerprint);
+        let compared = fingerprint::to_hex(&unaffected.compared_fingerprint);
+        let evidence = json!({"sha256": sha256, "compared_sha256": compared});
+        reconciler_run.skipped.push(SkippedShard { shard, evidence });
+    }
     let mut sample_count = (reconciler_run.skipped.len() as f64 * sample_ratio).ceil() as usize;
     while sample_count > 0 && !reconciler_run.skipped.is_empty() {
         let SkippedShard { shard, evidence } =

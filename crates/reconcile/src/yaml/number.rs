@@ -19,17 +19,15 @@ const EXACT_DIGIT_COUNT: usize = 15;
 /// Classifies the scalar's text, given the number that the parser read.
 pub(super) fn classify_number(text: &str, number: &serde_json::Number) -> YamlNumberForm {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let all =
-        |digits: &str, of: fn(&u8) -> bool| !digits.is_empty() && digits.as_bytes().iter().all(of);
     if let Some(digits) = unsigned.strip_prefix("0x") {
-        return if all(digits, u8::is_ascii_hexdigit) {
+        return if has_only_bytes(digits, u8::is_ascii_hexdigit) {
             classify_integer(number)
         } else {
             YamlNumberForm::Text
         };
     }
     if let Some(digits) = unsigned.strip_prefix("0o") {
-        return if all(digits, |digit| (b'0'..=b'7').contains(digit)) {
+        return if has_only_bytes(digits, |digit| (b'0'..=b'7').contains(digit)) {
             classify_integer(number)
         } else {
             YamlNumberForm::Text
@@ -39,11 +37,11 @@ pub(super) fn classify_number(text: &str, number: &serde_json::Number) -> YamlNu
         unsigned.split_once(['e', 'E']).map_or((unsigned, None), |(m, e)| (m, Some(e)));
     let (whole, fraction) =
         mantissa.split_once('.').map_or((mantissa, None), |(w, f)| (w, Some(f)));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let exponent_is_sound = exponent.is_none_or(|exponent| {
-        all(exponent.strip_prefix(['+', '-']).unwrap_or(exponent), u8::is_ascii_digit)
+        has_only_bytes(exponent.strip_prefix(['+', '-']).unwrap_or(exponent), u8::is_ascii_digit)
     });
-    let is_decimal = digits(whole) && fraction.is_none_or(digits) && exponent_is_sound;
+    let is_decimal =
+        has_only_digits(whole) && fraction.is_none_or(has_only_digits) && exponent_is_sound;
     let leading_zero = whole.len() > 1 && whole.starts_with('0');
     if !is_decimal || leading_zero || whole.len() + fraction.map_or(0, str::len) == 0 {
         return YamlNumberForm::Text;
@@ -53,6 +51,15 @@ pub(super) fn classify_number(text: &str, number: &serde_json::Number) -> YamlNu
     } else {
         YamlNumberForm::Number
     }
+}
+
+/// Whether the text is not empty and all its bytes are accepted by `is_allowed`.
+fn has_only_bytes(text: &str, is_allowed: fn(&u8) -> bool) -> bool {
+    !text.is_empty() && text.as_bytes().iter().all(is_allowed)
+}
+
+fn has_only_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The parser reads integers that overflow as floating-point numbers.

@@ -60,9 +60,8 @@ impl LogWriter {
 
     /// Waits until all queued lines are written or lost, at most `timeout`.
     pub(super) fn flush(&self, timeout: Duration) {
-        let busy = |state: &mut LogQueueState| state.is_writing || !state.waiting_lines.is_empty();
         let state = self.0.lock_state();
-        drop(self.0.drained.wait_timeout_while(state, timeout, busy));
+        drop(self.0.drained.wait_timeout_while(state, timeout, |state| state.is_busy()));
     }
 
     fn push(&self, line: &[u8]) {
@@ -75,6 +74,12 @@ impl LogWriter {
         state.waiting_lines.push_back(line.to_vec());
         drop(state);
         self.0.line_added.notify_one();
+    }
+}
+
+impl LogQueueState {
+    fn is_busy(&self) -> bool {
+        self.is_writing || !self.waiting_lines.is_empty()
     }
 }
 

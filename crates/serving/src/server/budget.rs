@@ -60,13 +60,13 @@ impl ByteBudget {
             BudgetShare::Small => self.0.max_bytes,
             BudgetShare::Probe => self.0.max_bytes + PROBE_RESERVE_BYTES,
         };
-        let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= max_bytes);
-        let taken =
-            self.0.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
-        if !taken {
+        let taken = self.0.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(bytes).filter(|sum| *sum <= max_bytes)
+        });
+        if taken.is_err() {
             metrics::counter!("requests_overloaded_total").increment(1);
         }
-        taken
+        taken.is_ok()
     }
 
     /// Adds bytes that are already allocated, even beyond the limit; later

@@ -47,12 +47,18 @@ pub(super) fn explain_failure(output: &str) -> String {
 
 /// First fatal error line; `initdb` repeats it as "child process exited" at its end.
 fn find_error_line(output: &str) -> Option<&str> {
-    let lines = || output.lines().map(strip_log_prefix);
-    let died = lines()
-        .find_map(|line| line.strip_prefix("FATAL:").or_else(|| line.strip_prefix("PANIC:")));
-    let failed = || lines().find_map(|line| line.strip_prefix("initdb: error:"));
-    let last = || lines().rfind(|line| !line.is_empty());
-    died.or_else(failed).or_else(last).map(str::trim)
+    let lines: Vec<&str> = output.lines().map(strip_log_prefix).collect();
+    for line in &lines {
+        if let Some(reason) = line.strip_prefix("FATAL:").or_else(|| line.strip_prefix("PANIC:")) {
+            return Some(reason.trim());
+        }
+    }
+    for line in &lines {
+        if let Some(reason) = line.strip_prefix("initdb: error:") {
+            return Some(reason.trim());
+        }
+    }
+    lines.into_iter().rfind(|line| !line.is_empty()).map(str::trim)
 }
 
 /// Removes timestamp, process id and program name from a line.

@@ -1,6 +1,6 @@
 //! Sizing of the embedded server's `shared_buffers`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Minimum and maximum of `shared_buffers`, in MiB.
 const MIN_BUFFERS: u64 = 128;
@@ -24,30 +24,48 @@ fn size_shared_buffers(memory_mib: Option<u64>, tables_mib: u64) -> u64 {
 
 /// Total size of the files in all database directories. Unreadable entries count as 0.
 fn size_mib(base: &Path) -> u64 {
-    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let files = entries(base).flat_map(|database| entries(&database.path()));
-    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum::<u64>() >> 20
+    let mut bytes = 0;
+    for database in list_entries(base) {
+        for file in list_entries(&database.path()) {
+            bytes += file.metadata().map_or(0, |file| file.len());
+        }
+    }
+    bytes >> 20
+}
+
+fn list_entries(folder: &Path) -> impl Iterator<Item = std::fs::DirEntry> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten()
 }
 
 /// Minimum of the machine's memory and the limits of this process's control groups (v1 and v2).
 fn available_memory_mib(proc: &Path, groups: &Path) -> Option<u64> {
-    let read = |path: PathBuf| std::fs::read_to_string(path).ok();
-    let bytes = |path: PathBuf| read(path)?.trim().parse::<u64>().ok();
-    let machine = read(proc.join("meminfo")).and_then(|text| {
-        let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        total.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
-    });
-    let group = read(proc.join("self/cgroup")).unwrap_or_default();
-    let group =
-        group.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
+    let own_group = std::fs::read_to_string(proc.join("self/cgroup")).unwrap_or_default();
+    let own_group = own_group.lines().find_map(|line| line.strip_prefix("0::/"));
+    let mut limits = Vec::new();
     // The limits of all ancestor groups apply, too.
-    let limits = Path::new(&group).ancestors().map(|group| groups.join(group).join("memory.max"));
-    let limits = limits.chain([groups.join("memory/memory.limit_in_bytes")]).filter_map(bytes);
-    machine.map(|kib| kib >> 10).into_iter().chain(limits.map(|bytes| bytes >> 20)).min()
+    for group in Path::new(own_group.unwrap_or_default()).ancestors() {
+        limits.extend(read_number(&groups.join(group).join("memory.max")));
+    }
+    limits.extend(read_number(&groups.join("memory/memory.limit_in_bytes")));
+    let machine_mib = machine_memory_kib(proc).map(|kib| kib >> 10);
+    machine_mib.into_iter().chain(limits.into_iter().map(|bytes| bytes >> 20)).min()
+}
+
+fn machine_memory_kib(proc: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(proc.join("meminfo")).ok()?;
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    total.trim().trim_end_matches("kB").trim().parse().ok()
+}
+
+/// The number that a file consists of, if it does.
+fn read_number(file: &Path) -> Option<u64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]

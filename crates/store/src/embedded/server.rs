@@ -252,23 +252,26 @@ fn spawn_server(
 /// changed at this point: a later change would clear the parent-death signal.
 #[allow(unsafe_code)]
 pub(super) fn inherit_folder(command: &mut Command, folder: RawFd, bound: bool) {
-    let parent = Pid::this();
-    let prepare = move || {
-        // SAFETY: the descriptor outlives the child's exec: the caller holds the file
-        // until `spawn_server` has returned.
-        let folder = unsafe { std::os::fd::BorrowedFd::borrow_raw(folder) };
-        fcntl(folder, FcntlArg::F_SETFD(FdFlag::empty()))?;
-        if bound {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGINT)?;
-            if getppid() != parent {
-                return Err(std::io::ErrorKind::BrokenPipe.into());
-            }
-        }
-        Ok(())
-    };
+    let parent = bound.then(Pid::this);
     // SAFETY: between fork and exec only async-signal-safe system calls
     // are made, without allocation.
-    unsafe { command.pre_exec(prepare) };
+    unsafe { command.pre_exec(move || prepare_child(folder, parent)) };
+}
+
+/// Runs in the child between fork and exec. With a parent, the child ends with it.
+#[allow(unsafe_code)]
+fn prepare_child(folder: RawFd, parent: Option<Pid>) -> std::io::Result<()> {
+    // SAFETY: the descriptor outlives the child's exec: the caller holds the file
+    // until `spawn_server` has returned.
+    let folder = unsafe { std::os::fd::BorrowedFd::borrow_raw(folder) };
+    fcntl(folder, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    if let Some(parent) = parent {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGINT)?;
+        if getppid() != parent {
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the server of a killed keeper, which ends through its parent-death signal, and removes
@@ -278,12 +281,13 @@ fn stop_orphaned_server(dir: &Path, deadline: Instant) {
     let pid = std::fs::read_to_string(&pid_file).ok();
     let pid =
         pid.and_then(|text| text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()));
-    let works_here = || pid.is_some_and(|pid| is_working_in(pid, dir));
-    while works_here() && Instant::now() < deadline {
-        let _ = pid.map(|pid| kill(Pid::from_raw(pid), Signal::SIGINT));
+    while let Some(pid) = pid.filter(|pid| is_working_in(*pid, dir))
+        && Instant::now() < deadline
+    {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
         std::thread::sleep(Duration::from_millis(20));
     }
-    if !works_here() {
+    if !pid.is_some_and(|pid| is_working_in(pid, dir)) {
         // The recorded pids may be reused by other processes or belong to a zombie: the server
         // would assume another server.
         for stale in ["postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"] {
@@ -294,8 +298,12 @@ fn stop_orphaned_server(dir: &Path, deadline: Instant) {
 
 /// Whether the process exists and its working directory is this one.
 fn is_working_in(pid: i32, dir: &Path) -> bool {
-    let place =
-        |path: &Path| std::fs::metadata(path).ok().map(|folder| (folder.dev(), folder.ino()));
-    let cwd = place(Path::new(&format!("/proc/{pid}/cwd")));
-    cwd.is_some() && cwd == place(dir)
+    let cwd = identify_folder(Path::new(&format!("/proc/{pid}/cwd")));
+    cwd.is_some() && cwd == identify_folder(dir)
+}
+
+/// Device and inode.
+fn identify_folder(path: &Path) -> Option<(u64, u64)> {
+    let folder = std::fs::metadata(path).ok()?;
+    Some((folder.dev(), folder.ino()))
 }

@@ -37,15 +37,17 @@ impl FunctionSet {
             return Ok(Vec::new());
         }
         let installed = read_installed(connection).await?;
-        let is_pending = |name: &&str, text: &str| match installed.get(*name) {
-            None => true,
-            Some((sha256, version)) => {
+        let mut pending = Vec::new();
+        for (name, text) in self.files {
+            let is_pending = installed.get(*name).is_none_or(|(sha256, version)| {
                 *sha256 != sha256_hex(text)
                     && compare_versions(version, PROGRAM_VERSION) != Ordering::Greater
+            });
+            if is_pending {
+                pending.push(*name);
             }
-        };
-        let pending = self.files.iter().filter(|(name, text)| is_pending(name, text));
-        Ok(pending.map(|(name, _)| *name).collect())
+        }
+        Ok(pending)
     }
 
     /// Installs what is pending. To be called in a transaction that holds the migration lock.
@@ -139,12 +141,13 @@ fn sha256_hex(text: &str) -> String {
 
 /// Compares `major.minor.patch`; anything else counts as 0.0.0.
 fn compare_versions(a: &str, b: &str) -> Ordering {
-    let parse = |version: &str| -> Option<[u32; 3]> {
-        let core = version.split(['-', '+']).next()?;
-        let parts: Vec<u32> = core.split('.').map_while(|part| part.parse().ok()).collect();
-        parts.try_into().ok()
-    };
-    parse(a).unwrap_or_default().cmp(&parse(b).unwrap_or_default())
+    parse_version(a).unwrap_or_default().cmp(&parse_version(b).unwrap_or_default())
+}
+
+fn parse_version(version: &str) -> Option<[u32; 3]> {
+    let core = version.split(['-', '+']).next()?;
+    let parts: Vec<u32> = core.split('.').map_while(|part| part.parse().ok()).collect();
+    parts.try_into().ok()
 }
 
 #[cfg(test)]

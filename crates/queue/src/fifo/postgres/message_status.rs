@@ -23,21 +23,14 @@ impl PgFifo {
         queue: &str,
         sent: &SentMessage,
     ) -> Result<FifoMessageStatus> {
-        let queue = queue.to_owned();
         let sequence = i64::try_from(sent.sequence)
             .map_err(|_| FifoError::Invalid("no such number".to_owned()))?;
         let found: Option<(Option<i32>, Option<DateTime<Utc>>)> =
-            store::run_statement(&self.pool, "fifo_trace", move |connection| {
-                let queue = queue.clone();
-                Box::pin(async move {
-                    Ok(sqlx::query_as(FIFO_TRACE_SQL)
-                        .bind(queue)
-                        .bind(sequence)
-                        .fetch_optional(connection)
-                        .await?)
-                })
-            })
-            .await?;
+            store::statement("fifo_trace", FIFO_TRACE_SQL)
+                .bind(queue)
+                .bind(sequence)
+                .fetch_optional(&self.pool)
+                .await?;
         Ok(match found {
             Some((Some(receives), _)) => FifoMessageStatus::Queued(receives.unsigned_abs()),
             Some((None, Some(at))) => FifoMessageStatus::Deleted(at),
@@ -47,7 +40,7 @@ impl PgFifo {
 }
 
 /// Sequence numbers are unique over all queues.
-const FIFO_TRACE_SQL: &str = "-- fifo_trace
+const FIFO_TRACE_SQL: &str = "\
 SELECT m.receives, NULL::timestamptz FROM fifo_messages m JOIN fifo_queues q USING (queue_id)
 WHERE m.sequence = $2 AND q.name = $1
 UNION ALL

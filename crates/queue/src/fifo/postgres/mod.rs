@@ -17,13 +17,14 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
-use store::{PgNotification, PgNotificationHub};
+use store::{PgNotification, PgNotificationHub, StatementTarget};
 use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 pub use self::message_status::FifoMessageStatus;
 use self::writer::FifoQueueWriter;
+use super::message::MessageColumns;
 use super::{
     FifoEngine, FifoError, FifoMessage, FifoQueue, FifoQueueOptions, FifoTxSender,
     MAX_RECEIVE_WAIT_TIME, MAX_RECEIVED_MESSAGES, MAX_VISIBILITY_TIMEOUT, MessageReceipt,
@@ -83,25 +84,19 @@ impl FifoEngine for PgFifo {
 
     fn open_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>> {
         Box::pin(async move {
-            let queue_name = name.to_owned();
-            let exists = store::run_statement(&self.pool, "fifo_open", move |connection| {
-                let name = queue_name.clone();
-                Box::pin(async move {
-                    let query = sqlx::query_scalar(
-                        "SELECT EXISTS (SELECT FROM fifo_queues WHERE name = $1) -- fifo_open",
-                    );
-                    Ok(query.bind(name).fetch_one(connection).await?)
-                })
-            });
-            match exists.await? {
-                true => {
-                    let (name, writer) =
-                        (name.to_owned(), FifoQueueWriter::start(&self.pool, name));
-                    Ok(Arc::new(PgFifoQueue { name, engine: self.clone(), writer })
-                        as Arc<dyn FifoQueue>)
-                }
-                false => Err(FifoError::NoQueue(name.to_owned())),
+            let exists: bool = store::statement(
+                "fifo_open",
+                "SELECT EXISTS (SELECT FROM fifo_queues WHERE name = $1)",
+            )
+            .bind(name)
+            .fetch_value(&self.pool)
+            .await?;
+            if !exists {
+                return Err(FifoError::NoQueue(name.to_owned()));
             }
+            let writer = FifoQueueWriter::start(&self.pool, name);
+            let queue = PgFifoQueue { name: name.to_owned(), engine: self.clone(), writer };
+            Ok(Arc::new(queue) as Arc<dyn FifoQueue>)
         })
     }
 }
@@ -138,53 +133,48 @@ async fn send_to_queues(
     connection: &mut PgConnection,
     messages: &[(&str, &NewFifoMessage)],
 ) -> store::Result<Vec<SentMessage>> {
-    let column =
-        |read: fn(&NewFifoMessage) -> &str| messages.iter().map(|m| read(m.1)).collect::<Vec<_>>();
-    let attributes = messages
-        .iter()
-        .map(|(_, message)| serde_json::to_string(&message.attributes).unwrap_or_default());
-    let sent: Vec<(Uuid, i64)> = sqlx::query_as(
-        "SELECT message_id, sequence FROM fifo_send_all($1, $2, $3, $4, $5) -- fifo_send_all",
+    let columns = MessageColumns::from_messages(messages.iter().map(|(_, message)| *message));
+    let queues: Vec<&str> = messages.iter().map(|(queue, _)| *queue).collect();
+    let sent = store::statement(
+        "fifo_send_all",
+        "SELECT message_id, sequence FROM fifo_send_all($1, $2, $3, $4, $5)",
     )
-    .bind(messages.iter().map(|(queue, _)| *queue).collect::<Vec<_>>())
-    .bind(column(|message| &message.group))
-    .bind(column(|message| &message.deduplication_id))
-    .bind(column(|message| &message.body))
-    .bind(attributes.collect::<Vec<_>>())
+    .bind(queues)
+    .bind(columns.groups)
+    .bind(columns.deduplication_ids)
+    .bind(columns.bodies)
+    .bind(columns.attributes)
     .fetch_all(connection)
     .await?;
-    let sent = sent.into_iter().map(|(id, sequence)| SentMessage {
-        id: id.to_string(),
-        sequence: to_sequence_number(sequence),
-    });
-    Ok(sent.collect())
+    Ok(to_sent_messages(sent))
 }
 
 async fn send_to_queue(
-    connection: &mut PgConnection,
+    target: impl StatementTarget,
     queue: &str,
     messages: &[NewFifoMessage],
 ) -> store::Result<Vec<SentMessage>> {
-    let column = |read: fn(&NewFifoMessage) -> &str| messages.iter().map(read).collect::<Vec<_>>();
-    // A map of strings always serializes to JSON.
-    let attributes = messages
-        .iter()
-        .map(|message| serde_json::to_string(&message.attributes).unwrap_or_default());
-    let sent: Vec<(Uuid, i64)> = sqlx::query_as(
-        "SELECT message_id, sequence FROM fifo_send($1, $2, $3, $4, $5) -- fifo_send",
+    let columns = MessageColumns::from_messages(messages.iter());
+    let sent = store::statement(
+        "fifo_send",
+        "SELECT message_id, sequence FROM fifo_send($1, $2, $3, $4, $5)",
     )
     .bind(queue)
-    .bind(column(|message| &message.group))
-    .bind(column(|message| &message.deduplication_id))
-    .bind(column(|message| &message.body))
-    .bind(attributes.collect::<Vec<_>>())
-    .fetch_all(connection)
+    .bind(columns.groups)
+    .bind(columns.deduplication_ids)
+    .bind(columns.bodies)
+    .bind(columns.attributes)
+    .fetch_all(target)
     .await?;
-    let sent = sent.into_iter().map(|(id, sequence)| SentMessage {
-        id: id.to_string(),
-        sequence: to_sequence_number(sequence),
-    });
-    Ok(sent.collect())
+    Ok(to_sent_messages(sent))
+}
+
+fn to_sent_messages(rows: Vec<(Uuid, i64)>) -> Vec<SentMessage> {
+    let mut sent = Vec::with_capacity(rows.len());
+    for (id, sequence) in rows {
+        sent.push(SentMessage { id: id.to_string(), sequence: to_sequence_number(sequence) });
+    }
+    sent
 }
 
 impl FifoQueue for PgFifoQueue {
@@ -260,23 +250,14 @@ impl PgFifoQueue {
         max_messages: usize,
         visibility_ms: Option<i64>,
     ) -> Result<Vec<FifoMessage>> {
-        let (queue, most) = (self.name.clone(), i32::try_from(max_messages).unwrap_or(i32::MAX));
         let rows: Vec<FifoMessageRow> =
-            store::run_statement(&self.engine.pool, "fifo_receive", move |connection| {
-                let queue = queue.clone();
-                Box::pin(async move {
-                    let receive =
-                        sqlx::query_as("SELECT * FROM fifo_receive($1, $2, $3) -- fifo_receive");
-                    Ok(receive
-                        .bind(queue)
-                        .bind(most)
-                        .bind(visibility_ms)
-                        .fetch_all(connection)
-                        .await?)
-                })
-            })
-            .await
-            .map_err(|error| self.map_store_error(error))?;
+            store::statement("fifo_receive", "SELECT * FROM fifo_receive($1, $2, $3)")
+                .bind(&self.name)
+                .bind(i32::try_from(max_messages).unwrap_or(i32::MAX))
+                .bind(visibility_ms)
+                .fetch_all(&self.engine.pool)
+                .await
+                .map_err(|error| self.map_store_error(error))?;
         rows.into_iter().map(FifoMessageRow::into_message).collect()
     }
 
@@ -294,22 +275,18 @@ impl PgFifoQueue {
 
     async fn set_visibility(&self, receipt: &MessageReceipt, visibility_ms: i64) -> Result<()> {
         let (sequence, token) = parse_receipt(receipt).ok_or(FifoError::ReceiptExpired)?;
-        let queue = self.name.clone();
-        let changed =
-            store::run_statement(&self.engine.pool, "fifo_change_visibility", move |connection| {
-                let queue = queue.clone();
-                Box::pin(async move {
-                    let call = sqlx::query_scalar(
-                        "SELECT fifo_change_visibility($1, $2, $3, $4) -- fifo_change_visibility",
-                    );
-                    let call = call.bind(queue).bind(sequence).bind(token).bind(visibility_ms);
-                    Ok(call.fetch_one(connection).await?)
-                })
-            });
-        match changed.await.map_err(|error| self.map_store_error(error))? {
-            true => Ok(()),
-            false => Err(FifoError::ReceiptExpired),
-        }
+        let is_changed: bool = store::statement(
+            "fifo_change_visibility",
+            "SELECT fifo_change_visibility($1, $2, $3, $4)",
+        )
+        .bind(&self.name)
+        .bind(sequence)
+        .bind(token)
+        .bind(visibility_ms)
+        .fetch_value(&self.engine.pool)
+        .await
+        .map_err(|error| self.map_store_error(error))?;
+        if is_changed { Ok(()) } else { Err(FifoError::ReceiptExpired) }
     }
 
     fn map_store_error(&self, error: store::Error) -> FifoError {

@@ -1,7 +1,5 @@
 //! Coalescing of concurrent sends and deletes of one queue: one statement and one commit per batch.
 
-use std::sync::Arc;
-
 use sqlx::PgPool;
 use store::Coalescer;
 use tokio::sync::oneshot;
@@ -82,25 +80,19 @@ async fn send_batch(
     queue: &str,
     messages: Vec<NewFifoMessage>,
 ) -> Result<Vec<SentMessage>> {
-    let (name, messages) = (queue.to_owned(), Arc::new(messages));
-    let sent = store::run_statement(pool, "fifo_send", move |connection| {
-        let (name, messages) = (name.clone(), messages.clone());
-        Box::pin(async move { send_to_queue(connection, &name, &messages).await })
-    });
-    sent.await.map_err(|error| to_fifo_error(queue, error))
+    let sent = send_to_queue(pool, queue, &messages).await;
+    sent.map_err(|error| to_fifo_error(queue, error))
 }
 
 async fn delete_batch(pool: &PgPool, queue: &str, receipts: Vec<(i64, Uuid)>) -> Result<Vec<bool>> {
-    let name = queue.to_owned();
     let (sequences, tokens): (Vec<i64>, Vec<Uuid>) = receipts.into_iter().unzip();
-    let deleted = store::run_statement(pool, "fifo_delete", move |connection| {
-        let (name, sequences, tokens) = (name.clone(), sequences.clone(), tokens.clone());
-        Box::pin(async move {
-            let call = sqlx::query_scalar("SELECT fifo_delete_all($1, $2, $3) -- fifo_delete");
-            Ok(call.bind(name).bind(sequences).bind(tokens).fetch_one(connection).await?)
-        })
-    });
-    deleted.await.map_err(|error| to_fifo_error(queue, error))
+    store::statement("fifo_delete", "SELECT fifo_delete_all($1, $2, $3)")
+        .bind(queue)
+        .bind(sequences)
+        .bind(tokens)
+        .fetch_value(pool)
+        .await
+        .map_err(|error| to_fifo_error(queue, error))
 }
 
 pub(super) fn to_fifo_error(queue: &str, error: store::Error) -> FifoError {
