@@ -62,19 +62,17 @@ impl TaskAttempt {
     /// Records effects of the task elsewhere, by kind and ids, for lookup from there. Call it
     /// before producing the effect, so that no effect lacks a record.
     pub async fn note_effects(&self, kind: &'static str, ids: Vec<String>) -> store::Result<()> {
-        let task_id = self.task_id;
-        store::run_statement(&self.tasks.pool, "note_task_effects", move |connection| {
-            let ids = ids.clone();
-            Box::pin(async move {
-                let noted = sqlx::query(
-                    "INSERT INTO task_effects (kind, effect, task_id) SELECT $1, effect, $3 FROM unnest($2::text[]) AS effect
-                     ON CONFLICT DO NOTHING -- note_task_effects",
-                );
-                noted.bind(kind).bind(ids).bind(task_id).execute(connection).await?;
-                Ok(())
-            })
-        })
-        .await
+        store::statement(
+            "note_task_effects",
+            "INSERT INTO task_effects (kind, effect, task_id) SELECT $1, effect, $3 FROM unnest($2::text[]) AS effect
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(kind)
+        .bind(ids)
+        .bind(self.task_id)
+        .execute(&self.tasks.pool)
+        .await?;
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{ChannelWakeup, PgNotificationHub, Result, run_statement};
+use store::{ChannelWakeup, PgNotificationHub, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::CANCELLED_CHANNEL;
@@ -72,15 +72,12 @@ impl RunningAttempts {
         if ids.is_empty() {
             return;
         }
-        let cancelled: Result<Vec<i64>> = run_statement(pool, "cancelled_tasks", move |connection| {
-            let ids = ids.clone();
-            Box::pin(async move {
-                let query = sqlx::query_scalar(
-                    "SELECT task_id FROM tasks WHERE task_id = ANY ($1) AND status = 'cancelled' -- cancelled_tasks",
-                );
-                Ok(query.bind(ids).fetch_all(connection).await?)
-            })
-        })
+        let cancelled: Result<Vec<i64>> = store::statement(
+            "cancelled_tasks",
+            "SELECT task_id FROM tasks WHERE task_id = ANY ($1) AND status = 'cancelled'",
+        )
+        .bind(ids)
+        .fetch_values(pool)
         .await;
         cancelled.iter().flatten().for_each(|task_id| self.cancel_task(*task_id));
     }

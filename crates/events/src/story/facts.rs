@@ -43,7 +43,7 @@ pub(super) async fn read_produced_tasks(
     connection: &mut PgConnection,
     event: EventId,
 ) -> Result<Vec<ProducedTaskRow>> {
-    Ok(sqlx::query_as(PRODUCED_TASKS_SQL).bind(event.0).fetch_all(connection).await?)
+    store::statement("produced_tasks", PRODUCED_TASKS_SQL).bind(event.0).fetch_all(connection).await
 }
 
 /// An earlier event of the chain, and the task that it started.
@@ -67,22 +67,20 @@ pub(super) async fn read_event_chain(
     event: &Event,
 ) -> Result<Vec<EventChainLink>> {
     let Some(task_id) = event.cause.task_id else { return Ok(Vec::new()) };
-    Ok(sqlx::query_as(EVENT_CHAIN_SQL)
+    store::statement("chain_of_event", EVENT_CHAIN_SQL)
         .bind(task_id)
         .bind(MAX_CHAIN_LENGTH)
         .fetch_all(connection)
-        .await?)
+        .await
 }
 
-const PRODUCED_TASKS_SQL: &str = "-- produced_tasks
-SELECT t.task_id, t.task_type, t.action_config, t.status, t.params::text, t.attempts - t.waits AS attempts, t.error, t.outcome::text,
+const PRODUCED_TASKS_SQL: &str = "SELECT t.task_id, t.task_type, t.action_config, t.status, t.params::text, t.attempts - t.waits AS attempts, t.error, t.outcome::text,
        ARRAY(SELECT e.event_id FROM events e WHERE e.task_id = t.task_id ORDER BY e.event_id LIMIT 1000) AS events,
        ARRAY(SELECT x.kind || '/' || x.effect FROM task_effects x WHERE x.task_id = t.task_id
              ORDER BY 1 LIMIT 1000) AS effects
 FROM tasks t WHERE t.event_id = $1 ORDER BY t.task_id";
 
-const EVENT_CHAIN_SQL: &str = "-- chain_of_event
-WITH RECURSIVE chain AS (
+const EVENT_CHAIN_SQL: &str = "WITH RECURSIVE chain AS (
     SELECT t.event_id, t.task_id, t.action_config, 1 AS place FROM tasks t WHERE t.task_id = $1
     UNION ALL
     SELECT t.event_id, t.task_id, t.action_config, c.place + 1

@@ -130,12 +130,13 @@ async fn explain_join(
             Ok(task_error_or_forgotten(compute_on_pool(task).await?))
         }
         Some(completing) => {
-            let task: Option<i64> = sqlx::query_scalar(
-                "SELECT task_id FROM tasks WHERE event_id = $1 AND action_config = $2 -- task_of_join",
+            let task: Option<i64> = store::statement(
+                "task_of_join",
+                "SELECT task_id FROM tasks WHERE event_id = $1 AND action_config = $2",
             )
             .bind(completing.0)
             .bind(&config.definition.name)
-            .fetch_optional(connection)
+            .fetch_optional_value(connection)
             .await?;
             let task = task.map(|task| format!(", which started task {task}")).unwrap_or_default();
             Ok(match state.has_event(event.id) {
@@ -161,10 +162,13 @@ const SET_ASIDE_REASON: &str = "set aside: rendering it was begun several times 
 
 /// Whether an event is set aside because rendering crashed the process; never render it here.
 pub(super) async fn is_set_aside(connection: &mut PgConnection, event: &Event) -> Result<bool> {
-    let query = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM set_aside_events WHERE event_id = $1) -- is_set_aside",
-    );
-    Ok(query.bind(event.id.0).fetch_one(connection).await?)
+    store::statement(
+        "is_set_aside",
+        "SELECT EXISTS (SELECT FROM set_aside_events WHERE event_id = $1)",
+    )
+    .bind(event.id.0)
+    .fetch_value(connection)
+    .await
 }
 
 /// ` (date="2026-11-25")`, or empty for a join without values.

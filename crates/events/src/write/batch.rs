@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use store::Result;
 
 use super::matching::{EventMatch, TaskToStart};
@@ -84,11 +84,11 @@ impl EventBatch {
     /// Inserts the rows in one statement; `None` if the index is outdated.
     pub(super) async fn insert_plain_events(
         &self,
-        connection: &mut PgConnection,
+        pool: &PgPool,
         index: &ActionConfigIndex,
     ) -> Result<Option<Vec<EventWriteOutcome>>> {
         let events: Vec<&Event> = self.events().map(Arc::as_ref).collect();
-        let current = insert_events(connection, &events, index.version).await?;
+        let current = insert_events(pool, &events, index.version).await?;
         Ok(current.then(|| self.resolve_keys(Vec::new()).written))
     }
 
@@ -103,7 +103,7 @@ impl EventBatch {
     ) -> Result<Option<Vec<EventWriteOutcome>>> {
         let ResolvedBatch { written, new, keys } =
             self.resolve_keys(find_taken_keys(connection, &self.keys).await?);
-        if !insert_events(connection, &new, index.version).await? {
+        if !insert_events(&mut *connection, &new, index.version).await? {
             return Ok(None);
         }
         take_event_keys(connection, keys).await?;

@@ -139,9 +139,9 @@ async fn lock_joins(
     let mut ids: Vec<&[u8]> = parts.iter().map(|part| part.join_id.as_slice()).collect();
     ids.sort_unstable();
     ids.dedup();
-    sqlx::query(
-        "-- begin_joins
-        INSERT INTO action_joins AS j (join_id, expires_at)
+    store::statement(
+        "begin_joins",
+        "INSERT INTO action_joins AS j (join_id, expires_at)
         SELECT join_id, clock_timestamp() + make_interval(secs => $2) FROM unnest($1::bytea[]) AS join_id ORDER BY join_id
         ON CONFLICT (join_id) DO UPDATE SET seen = '{}', fired_by = NULL, expires_at = excluded.expires_at
             WHERE j.expires_at < clock_timestamp()",
@@ -150,8 +150,9 @@ async fn lock_joins(
     .bind(options.join_window.as_secs_f64())
     .execute(&mut *connection)
     .await?;
-    let rows: Vec<(Vec<u8>, Value, Option<i64>)> = sqlx::query_as(
-        "SELECT join_id, seen, fired_by FROM action_joins WHERE join_id = ANY ($1) ORDER BY join_id FOR UPDATE -- lock_joins",
+    let rows: Vec<(Vec<u8>, Value, Option<i64>)> = store::statement(
+        "lock_joins",
+        "SELECT join_id, seen, fired_by FROM action_joins WHERE join_id = ANY ($1) ORDER BY join_id FOR UPDATE",
     )
     .bind(&ids)
     .fetch_all(connection)
@@ -173,9 +174,9 @@ async fn store_joins(
     let seen: Vec<Json<&EventsByTrigger>> =
         states.values().map(|state| Json(&state.events_by_trigger)).collect();
     let fired: Vec<Option<i64>> = states.values().map(|state| state.fired_by).collect();
-    sqlx::query(
-        "-- note_joins
-        UPDATE action_joins j SET seen = t.seen, fired_by = t.fired_by
+    store::statement(
+        "note_joins",
+        "UPDATE action_joins j SET seen = t.seen, fired_by = t.fired_by
         FROM unnest($1::bytea[], $2::jsonb[], $3::bigint[]) AS t (join_id, seen, fired_by) WHERE j.join_id = t.join_id",
     )
     .bind(ids)
@@ -214,8 +215,9 @@ pub(crate) async fn read_join_state(
     connection: &mut PgConnection,
     join_id: &[u8],
 ) -> Result<Option<JoinState>> {
-    let row: Option<(Value, Option<i64>)> = sqlx::query_as(
-        "SELECT seen, fired_by FROM action_joins WHERE join_id = $1 -- look_at_join",
+    let row: Option<(Value, Option<i64>)> = store::statement(
+        "look_at_join",
+        "SELECT seen, fired_by FROM action_joins WHERE join_id = $1",
     )
     .bind(join_id)
     .fetch_optional(connection)
