@@ -74,19 +74,16 @@ pub fn compare_configs(
     let mut differences = Vec::new();
     for event in events {
         let nothing = BTreeSet::new();
-        let fires: BTreeSet<String> = index
-            .match_event(&event.name, &event.params)
-            .into_iter()
-            .filter(|(config, triggers)| joins.record_match(config, triggers, &event.params))
-            .map(|(config, _)| config.definition.name.clone())
-            .collect();
+        let mut fires = BTreeSet::new();
+        for (config, triggers) in index.match_event(&event.name, &event.params) {
+            if joins.record_match(&config, &triggers, &event.params) {
+                fires.insert(config.definition.name.clone());
+            }
+        }
         let started_by_event = started_configs.get(&event.id).unwrap_or(&nothing);
         let would: Vec<String> = fires.difference(started_by_event).cloned().collect();
-        let not: Vec<String> = started_by_event
-            .difference(&fires)
-            .filter(|name| !others.contains(*name))
-            .cloned()
-            .collect();
+        let mut not: Vec<String> = started_by_event.difference(&fires).cloned().collect();
+        not.retain(|name| !others.contains(name));
         if !would.is_empty() || !not.is_empty() {
             differences.push(EventDifference {
                 id: event.id,

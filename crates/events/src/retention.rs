@@ -58,9 +58,11 @@ pub async fn maintain_events(pool: &PgPool, retention: Duration) -> Result<()> {
     create_event_weeks(pool).await?;
     let seconds = retention.as_secs_f64();
     match drop_event_weeks(pool, seconds).await {
-        Ok(weeks) => weeks
-            .iter()
-            .for_each(|week| tracing::info!(week, "events beyond the retention dropped")),
+        Ok(weeks) => {
+            for week in weeks {
+                tracing::info!(week, "events beyond the retention dropped");
+            }
+        }
         // A reader holds a lock on the partition: retried in the next pass.
         Err(Error::Contention(_)) => {}
         Err(error) => return Err(error),

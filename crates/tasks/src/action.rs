@@ -61,21 +61,22 @@ async fn insert_action_tasks(
     connection: &mut PgConnection,
     tasks: &[ActionTask],
 ) -> Result<Vec<(i64, i64, String)>> {
-    let column = |of: fn(&ActionTask) -> i32| tasks.iter().map(of).collect::<Vec<i32>>();
-    let join_events =
-        |task: &ActionTask| task.join_events.as_ref().map(|events| Json::from(events.clone()));
     store::statement("start_tasks", INSERT_ACTION_TASKS_SQL)
         .bind(tasks.iter().map(|task| task.task_type.as_str()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.params.to_string()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.action_config.as_str()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.event_id).collect::<Vec<_>>())
-        .bind(tasks.iter().map(join_events).collect::<Vec<_>>())
-        .bind(column(|task| task.priority))
+        .bind(tasks.iter().map(join_events_json).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|task| task.priority).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.concurrency_key.as_deref()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.max_attempts).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.depth).collect::<Vec<_>>())
         .fetch_all(connection)
         .await
+}
+
+fn join_events_json(task: &ActionTask) -> Option<Json> {
+    task.join_events.as_ref().map(|events| Json::from(events.clone()))
 }
 
 /// Job of a task. `retries`: number of manual retries; each has a separate job.

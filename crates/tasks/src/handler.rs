@@ -98,25 +98,25 @@ impl TaskType {
 
     /// Looks up a type by name; the error lists the known types.
     pub fn find<'t>(name: &str, types: &'t [Self]) -> Result<&'t Self, String> {
-        let names = || types.iter().map(|known| known.name);
-        types.iter().find(|known| known.name == name).ok_or_else(|| {
-            let given: String = name.chars().take(80).collect();
-            let (near, allowed) = (suggest_name(&given, names()), list_names(names()));
-            format!("there is no task type `{given}`{near} (allowed are {allowed})")
-        })
+        if let Some(known) = types.iter().find(|known| known.name == name) {
+            return Ok(known);
+        }
+        let given: String = name.chars().take(80).collect();
+        let near = suggest_name(&given, types.iter().map(|known| known.name));
+        let allowed = list_names(types.iter().map(|known| known.name));
+        Err(format!("there is no task type `{given}`{near} (allowed are {allowed})"))
     }
 
     /// Validates `params`; the problem's field is below `place`.
     pub fn check_params(&self, place: &str, params: &Json) -> Result<(), FieldProblem> {
         (self.check_fn)(params).map_err(|problem| {
-            let field =
-                problem.field.steps().iter().fold(
-                    FieldPath::from(place),
-                    |field, step| match step {
-                        FieldStep::Key(key) => field.with_key(key.clone()),
-                        FieldStep::Index(index) => field.with_index(*index),
-                    },
-                );
+            let mut field = FieldPath::from(place);
+            for step in problem.field.steps() {
+                field = match step {
+                    FieldStep::Key(key) => field.with_key(key.clone()),
+                    FieldStep::Index(index) => field.with_index(*index),
+                };
+            }
             FieldProblem { field, reason: problem.reason }
         })
     }

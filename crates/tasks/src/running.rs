@@ -44,7 +44,9 @@ impl RunningAttempts {
             while !stop.is_cancelled() {
                 match subscriber.next().await {
                     ChannelWakeup::Notified(task_id) => {
-                        task_id.parse().iter().for_each(|id| watched.cancel_task(*id))
+                        if let Ok(task_id) = task_id.parse() {
+                            watched.cancel_task(task_id);
+                        }
                     }
                     ChannelWakeup::PollDue => watched.poll_cancelled(&pool).await,
                 }
@@ -60,11 +62,11 @@ impl RunningAttempts {
     }
 
     fn cancel_task(&self, task_id: i64) {
-        let running = self.lock();
-        running
-            .iter()
-            .filter(|((task, _), _)| *task == task_id)
-            .for_each(|(_, token)| token.cancel());
+        for ((task, _), token) in self.lock().iter() {
+            if *task == task_id {
+                token.cancel();
+            }
+        }
     }
 
     async fn poll_cancelled(&self, pool: &PgPool) {
@@ -79,7 +81,9 @@ impl RunningAttempts {
         .bind(ids)
         .fetch_values(pool)
         .await;
-        cancelled.iter().flatten().for_each(|task_id| self.cancel_task(*task_id));
+        for task_id in cancelled.unwrap_or_default() {
+            self.cancel_task(task_id);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(i64, u32), CancellationToken>> {

@@ -104,19 +104,20 @@ pub async fn put_configs_in_tx(
     if configs.is_empty() {
         return Ok(());
     }
-    let author =
-        |config: &ActionConfig| config.author.clone().unwrap_or_else(|| owner.name().to_owned());
-    let definition =
-        |config: &ActionConfig| Jsonb(ActionConfig { author: None, ..config.clone() }.to_json());
+    let authors = configs.iter().map(|config| config.author.as_deref().unwrap_or(owner.name()));
     store::statement("put_action_configs", PUT_CONFIGS_SQL)
         .bind(configs.iter().map(|config| config.name.as_str()).collect::<Vec<_>>())
-        .bind(configs.iter().map(definition).collect::<Vec<_>>())
-        .bind(configs.iter().map(author).collect::<Vec<_>>())
+        .bind(configs.iter().map(definition_without_author).collect::<Vec<_>>())
+        .bind(authors.collect::<Vec<_>>())
         .bind(owner.name())
         .bind(version)
         .execute(connection)
         .await?;
     Ok(())
+}
+
+fn definition_without_author(config: &ActionConfig) -> Jsonb<Json> {
+    Jsonb(ActionConfig { author: None, ..config.clone() }.to_json())
 }
 
 /// Deletes configs, and closes their history rows.
@@ -153,24 +154,30 @@ pub struct ActionConfigChanges {
 impl ActionConfigChanges {
     /// Compiles the configs: slow if they are many or have patterns.
     pub fn compile(self) -> Vec<(String, Option<CompiledActionConfig>)> {
-        let compiled = |(name, config): (String, Option<ActionConfig>)| {
-            // Validated when written, but perhaps by another program version.
-            let compiled = config.map(CompiledActionConfig::new).transpose().unwrap_or_else(
-                |(field, reason)| {
-                    let code = "CONSISTENCY_ERROR";
-                    tracing::error!(
-                        config = name,
-                        field,
-                        reason,
-                        code,
-                        "a stored action config is left out"
-                    );
-                    None
-                },
+        let mut compiled = Vec::with_capacity(self.changes.len());
+        for (name, config) in self.changes {
+            let config = config.and_then(|config| compile_config(&name, config));
+            compiled.push((name, config));
+        }
+        compiled
+    }
+}
+
+fn compile_config(name: &str, config: ActionConfig) -> Option<CompiledActionConfig> {
+    match CompiledActionConfig::new(config) {
+        Ok(compiled) => Some(compiled),
+        // Validated when written, but perhaps by another program version.
+        Err((field, reason)) => {
+            let code = "CONSISTENCY_ERROR";
+            tracing::error!(
+                config = name,
+                field,
+                reason,
+                code,
+                "a stored action config is left out"
             );
-            (name, compiled)
-        };
-        self.changes.into_iter().map(compiled).collect()
+            None
+        }
     }
 }
 
@@ -185,12 +192,13 @@ pub async fn changes_since(
             .fetch_all(connection)
             .await?;
     let now = rows.first().map_or(version, |(now, ..)| *now);
-    let change = |(_, name, definition): (i64, Option<String>, Option<Json>)| {
-        let name = name?;
+    let mut changes = Vec::new();
+    for (_, name, definition) in rows {
+        let Some(name) = name else { continue };
         let config = definition.and_then(|definition| parse_definition(&name, definition));
-        Some((name, config))
-    };
-    Ok(ActionConfigChanges { version: now, changes: rows.into_iter().filter_map(change).collect() })
+        changes.push((name, config));
+    }
+    Ok(ActionConfigChanges { version: now, changes })
 }
 
 /// Configs with a trigger on `event` at `version`, sorted by name.

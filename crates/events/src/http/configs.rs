@@ -220,7 +220,9 @@ fn parse_config_body(
             format!("must be {}", crate::configs::ACTION_CONFIG_SCHEMA),
         ));
     }
-    READ_ONLY_FIELDS.iter().for_each(|name| drop(members.shift_remove(*name)));
+    for name in READ_ONLY_FIELDS {
+        members.shift_remove(name);
+    }
     let text = Value::Object(members).to_string();
     let mut config: ActionConfig = body::parse_object(text.as_bytes())?;
     config.author = Some(caller.resolve_author(config.author.as_deref())?);
@@ -228,9 +230,10 @@ fn parse_config_body(
     {
         [] => Ok(config),
         all => {
-            let said = |problem: &FieldProblem| (problem.field.to_string(), problem.reason.clone());
-            let fields: Vec<(String, String)> =
-                all.iter().take(MAX_REPORTED_PROBLEMS).map(said).collect();
+            let mut fields: Vec<(String, String)> = Vec::new();
+            for FieldProblem { field, reason } in all.iter().take(MAX_REPORTED_PROBLEMS) {
+                fields.push((field.to_string(), reason.clone()));
+            }
             let mut error = ApiError::invalid_field(fields[0].0.clone(), fields[0].1.clone());
             error.fields = fields;
             Err(error)

@@ -28,14 +28,20 @@ pub(super) struct ProducedTaskRow {
 
 impl ProducedTaskRow {
     pub(super) fn to_json(&self) -> Value {
-        let parse = |text: &String| text.parse::<Value>().unwrap_or_default();
+        let params = parse_json_text(&self.params);
+        let outcome = self.outcome.as_deref().map(parse_json_text);
         let events: Vec<String> = self.events.iter().map(|id| EventId(*id).to_string()).collect();
         json!({
             "sandbox_task_id": self.task_id, "task_type": self.task_type, "action_config": self.action_config,
-            "status": self.status, "params": parse(&self.params), "attempts": self.attempts, "error": self.error,
-            "outcome": self.outcome.as_ref().map(parse), "events": events, "effects": self.effects,
+            "status": self.status, "params": params, "attempts": self.attempts, "error": self.error,
+            "outcome": outcome, "events": events, "effects": self.effects,
         })
     }
+}
+
+/// Infallible: Postgres has validated the JSON.
+fn parse_json_text(text: &str) -> Value {
+    text.parse().unwrap_or_default()
 }
 
 /// Tasks that an event started, oldest first.

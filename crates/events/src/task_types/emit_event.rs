@@ -57,12 +57,15 @@ impl TaskHandler for EmitEvent {
         params: EmitEventParams,
     ) -> Result<Value, TaskAttemptError> {
         // Default idempotency key: one event per task, however many attempts.
-        let own_key = || format!("{PLATFORM_KEY_PREFIX}emit/{}", attempt.task_id);
+        let key = match params.event_key {
+            Some(key) => key.0,
+            None => format!("{PLATFORM_KEY_PREFIX}emit/{}", attempt.task_id),
+        };
         let event = NewEvent {
             name: params.name.0,
             params: params.params.0,
             author: PLATFORM_AUTHOR.to_owned(),
-            key: Some(params.event_key.map_or_else(own_key, |key| key.0)),
+            key: Some(key),
             cause: EventCause::of_task(attempt.task_id, attempt.depth),
         };
         let written = store::transaction("emit_event", (self.0.clone(), event))

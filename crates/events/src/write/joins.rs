@@ -59,9 +59,10 @@ pub(super) async fn start_join_tasks_in_tx(
     let joining: Vec<EventMatch> = matches.to_vec();
     let ids =
         compute_on_pool(move || joining.iter().map(match_join_id).collect::<Vec<_>>()).await?;
-    let part =
-        |(pull, join_id): (_, Option<_>)| Some(JoinPart { event_match: pull, join_id: join_id? });
-    let parts: Vec<JoinPart<'_>> = matches.iter().zip(ids).filter_map(part).collect();
+    let mut parts: Vec<JoinPart<'_>> = Vec::new();
+    for (event_match, join_id) in matches.iter().zip(ids) {
+        parts.extend(join_id.map(|join_id| JoinPart { event_match, join_id }));
+    }
     if parts.is_empty() {
         return Ok(0);
     }
@@ -91,17 +92,18 @@ async fn load_join_events(
     let rows = find_event_rows(connection, &ids).await?;
     let known: HashMap<i64, Event> =
         rows.into_iter().map(|row| row.into_event()).map(|event| (event.id.0, event)).collect();
-    let wanted = |fired: &CompletedJoin<'_>| {
+    let mut to_start = Vec::with_capacity(fired.len());
+    for CompletedJoin { event_match, event_ids } in fired {
         let joined: Option<Vec<Event>> =
-            fired.event_ids.iter().map(|id| known.get(id).cloned()).collect();
-        if joined.is_none() {
-            let (config, event) =
-                (&fired.event_match.config.definition.name, fired.event_match.event.id);
+            event_ids.iter().map(|id| known.get(id).cloned()).collect();
+        if joined.is_some() {
+            to_start.push(TaskToStart { event_match: (*event_match).clone(), joined });
+        } else {
+            let (config, event) = (&event_match.config.definition.name, event_match.event.id);
             tracing::warn!(config, %event, "an event of a join is not kept any more: it starts no task");
         }
-        Some(TaskToStart { event_match: fired.event_match.clone(), joined: Some(joined?) })
-    };
-    Ok(fired.iter().filter_map(wanted).collect())
+    }
+    Ok(to_start)
 }
 
 /// `None` if the event lacks a join param.
@@ -157,13 +159,14 @@ async fn lock_joins(
     .bind(&ids)
     .fetch_all(connection)
     .await?;
-    let state = |(id, seen, fired_by): (Vec<u8>, Value, Option<i64>)| {
-        Some((
-            id.try_into().ok()?,
-            JoinState { events_by_trigger: parse_events_by_trigger(&seen), fired_by },
-        ))
-    };
-    Ok(rows.into_iter().filter_map(state).collect())
+    let mut states = HashMap::with_capacity(rows.len());
+    for (id, seen, fired_by) in rows {
+        if let Ok(id) = <[u8; 32]>::try_from(id) {
+            let events_by_trigger = parse_events_by_trigger(&seen);
+            states.insert(id, JoinState { events_by_trigger, fired_by });
+        }
+    }
+    Ok(states)
 }
 
 async fn store_joins(
@@ -188,9 +191,13 @@ async fn store_joins(
 }
 
 fn parse_events_by_trigger(seen: &Value) -> EventsByTrigger {
-    let place =
-        |(trigger, event): (&String, &Value)| Some((trigger.parse().ok()?, event.as_i64()?));
-    seen.as_object().into_iter().flatten().filter_map(place).collect()
+    let mut events_by_trigger = EventsByTrigger::new();
+    for (trigger, event) in seen.as_object().into_iter().flatten() {
+        if let (Ok(trigger), Some(event)) = (trigger.parse::<usize>(), event.as_i64()) {
+            events_by_trigger.insert(trigger, event);
+        }
+    }
+    events_by_trigger
 }
 
 impl JoinState {

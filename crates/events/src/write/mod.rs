@@ -108,11 +108,10 @@ async fn write_pending(events: &EventStore, mut pending: Vec<EventWriteRequest>)
         let later = pending.split_off(many.unwrap_or(pending.len()).max(1));
         match commit_pending(events, &pending).await {
             Ok(written) => {
-                // A cancelled caller has dropped its receiver.
-                pending
-                    .into_iter()
-                    .zip(written)
-                    .for_each(|(asked, written)| drop(asked.reply.send(Ok(written))));
+                for (asked, written) in pending.into_iter().zip(written) {
+                    // A cancelled caller has dropped its receiver.
+                    let _ = asked.reply.send(Ok(written));
+                }
             }
             Err(error) if pending.len() > 1 && !error.is_transient() => {
                 // A permanent error belongs to one request: each is retried alone, so that the
@@ -124,7 +123,9 @@ async fn write_pending(events: &EventStore, mut pending: Vec<EventWriteRequest>)
                 }
             }
             Err(error) => {
-                pending.into_iter().for_each(|asked| drop(asked.reply.send(Err(error.clone()))))
+                for asked in pending {
+                    let _ = asked.reply.send(Err(error.clone()));
+                }
             }
         }
         pending = later;

@@ -93,9 +93,9 @@ pub(super) async fn find_taken_keys(
     .bind(keys)
     .fetch_all(connection)
     .await?;
-    let key =
-        |(key, id, content): (String, i64, Vec<u8>)| Some((key, id, content.try_into().ok()?));
-    Ok(rows.into_iter().filter_map(key).collect())
+    let keys =
+        rows.into_iter().filter_map(|(key, id, content)| Some((key, id, content.try_into().ok()?)));
+    Ok(keys.collect())
 }
 
 /// Inserts keys. A concurrent insert of the same key is [`Error::KeyRace`]: the transaction is
