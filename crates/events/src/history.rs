@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use store::{PgOperation, Result, run_statement};
 
 use crate::configs::{ActionConfig, ActionConfigIndex, CompiledActionConfig};
@@ -30,24 +30,33 @@ pub type StartedConfigs = HashMap<EventId, BTreeSet<String>>;
 /// The latest `count` events, oldest first, and the configs they started.
 pub async fn latest_events(pool: &PgPool, count: i64) -> Result<(Vec<Event>, StartedConfigs)> {
     run_statement(pool, PgOperation::named("latest_events").expensive(), move |connection| {
-        Box::pin(async move {
-            let rows: Vec<StoredEventRow> = sqlx::query_as(LATEST_EVENTS_SQL).bind(count).fetch_all(&mut *connection).await?;
-            let events: Vec<Event> = rows.into_iter().rev().map(StoredEventRow::into_event).collect();
-            let ids: Vec<i64> = events.iter().map(|event| event.id.0).collect();
-            let tasks: Vec<(i64, String)> = sqlx::query_as(
-                "SELECT event_id, action_config FROM tasks WHERE event_id = ANY ($1) -- tasks_of_latest_events",
-            )
-            .bind(ids)
-            .fetch_all(connection)
-            .await?;
-            let mut started_configs = StartedConfigs::new();
-            for (id, config) in tasks {
-                started_configs.entry(EventId(id)).or_default().insert(config);
-            }
-            Ok((events, started_configs))
-        })
+        Box::pin(read_latest_events(connection, count))
     })
     .await
+}
+
+async fn read_latest_events(
+    connection: &mut PgConnection,
+    count: i64,
+) -> Result<(Vec<Event>, StartedConfigs)> {
+    let rows: Vec<StoredEventRow> = store::statement("latest_events", LATEST_EVENTS_SQL)
+        .bind(count)
+        .fetch_all(&mut *connection)
+        .await?;
+    let events: Vec<Event> = rows.into_iter().rev().map(StoredEventRow::into_event).collect();
+    let ids: Vec<i64> = events.iter().map(|event| event.id.0).collect();
+    let tasks: Vec<(i64, String)> = store::statement(
+        "tasks_of_latest_events",
+        "SELECT event_id, action_config FROM tasks WHERE event_id = ANY ($1)",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await?;
+    let mut started_configs = StartedConfigs::new();
+    for (id, config) in tasks {
+        started_configs.entry(EventId(id)).or_default().insert(config);
+    }
+    Ok((events, started_configs))
 }
 
 /// Events for which `configs` would start other tasks. Joins are simulated from the first of these
@@ -65,19 +74,16 @@ pub fn compare_configs(
     let mut differences = Vec::new();
     for event in events {
         let nothing = BTreeSet::new();
-        let fires: BTreeSet<String> = index
-            .match_event(&event.name, &event.params)
-            .into_iter()
-            .filter(|(config, triggers)| joins.record_match(config, triggers, &event.params))
-            .map(|(config, _)| config.definition.name.clone())
-            .collect();
+        let mut fires = BTreeSet::new();
+        for (config, triggers) in index.match_event(&event.name, &event.params) {
+            if joins.record_match(&config, &triggers, &event.params) {
+                fires.insert(config.definition.name.clone());
+            }
+        }
         let started_by_event = started_configs.get(&event.id).unwrap_or(&nothing);
         let would: Vec<String> = fires.difference(started_by_event).cloned().collect();
-        let not: Vec<String> = started_by_event
-            .difference(&fires)
-            .filter(|name| !others.contains(*name))
-            .cloned()
-            .collect();
+        let mut not: Vec<String> = started_by_event.difference(&fires).cloned().collect();
+        not.retain(|name| !others.contains(name));
         if !would.is_empty() || !not.is_empty() {
             differences.push(EventDifference {
                 id: event.id,
@@ -116,6 +122,6 @@ impl JoinSimulation {
     }
 }
 
-const LATEST_EVENTS_SQL: &str = "-- latest_events
-SELECT event_id, name, params, author, time_created, task_id, depth, config_version
+const LATEST_EVENTS_SQL: &str =
+    "SELECT event_id, name, params, author, time_created, task_id, depth, config_version
 FROM events ORDER BY event_id DESC LIMIT $1";

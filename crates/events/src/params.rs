@@ -169,8 +169,10 @@ pub fn is_same_value(a: &Value, b: &Value) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same_value(a, b))
         }
         (Value::Object(a), Value::Object(b)) => {
-            let has = |(name, value)| b.get(name).is_some_and(|other| is_same_value(value, other));
-            a.len() == b.len() && a.iter().all(has)
+            a.len() == b.len()
+                && a.iter().all(|(name, value)| {
+                    b.get(name).is_some_and(|other| is_same_value(value, other))
+                })
         }
         _ => a == b,
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use queue::{JobPriority, NewJob, enqueue_jobs_in_tx};
 use serde_json::Value as Json;
 use sqlx::PgConnection;
-use store::{Error, Result};
+use store::Result;
 
 /// Job queue of tasks that action configs start.
 pub const ACTION_TASK_QUEUE: &str = "actions";
@@ -61,22 +61,22 @@ async fn insert_action_tasks(
     connection: &mut PgConnection,
     tasks: &[ActionTask],
 ) -> Result<Vec<(i64, i64, String)>> {
-    let column = |of: fn(&ActionTask) -> i32| tasks.iter().map(of).collect::<Vec<i32>>();
-    let join_events =
-        |task: &ActionTask| task.join_events.as_ref().map(|events| Json::from(events.clone()));
-    sqlx::query_as(INSERT_ACTION_TASKS_SQL)
+    store::statement("start_tasks", INSERT_ACTION_TASKS_SQL)
         .bind(tasks.iter().map(|task| task.task_type.as_str()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.params.to_string()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.action_config.as_str()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.event_id).collect::<Vec<_>>())
-        .bind(tasks.iter().map(join_events).collect::<Vec<_>>())
-        .bind(column(|task| task.priority))
+        .bind(tasks.iter().map(join_events_json).collect::<Vec<_>>())
+        .bind(tasks.iter().map(|task| task.priority).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.concurrency_key.as_deref()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.max_attempts).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.depth).collect::<Vec<_>>())
         .fetch_all(connection)
         .await
-        .map_err(Error::from)
+}
+
+fn join_events_json(task: &ActionTask) -> Option<Json> {
+    task.join_events.as_ref().map(|events| Json::from(events.clone()))
 }
 
 /// Job of a task. `retries`: number of manual retries; each has a separate job.
@@ -115,8 +115,7 @@ fn queue_priority(priority: i32) -> JobPriority {
     }
 }
 
-const INSERT_ACTION_TASKS_SQL: &str = "-- start_tasks
-INSERT INTO tasks (task_type, params, action_config, event_id, join_events, priority, concurrency_key, max_attempts, depth)
+const INSERT_ACTION_TASKS_SQL: &str = "INSERT INTO tasks (task_type, params, action_config, event_id, join_events, priority, concurrency_key, max_attempts, depth)
 SELECT task_type, params::json, config, event_id,
        CASE WHEN events IS NOT NULL THEN ARRAY(SELECT e::bigint FROM jsonb_array_elements_text(events) AS e) END,
        priority, concurrency_key, max_attempts, depth

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 use sqlx::{PgConnection, PgPool};
-use store::{Result, run_tx};
+use store::Result;
 
 use crate::TaskStatus;
 use crate::report::{STATUS_RUNNING, TaskStatusReport, TaskStatusReporter, reported_end_status};
@@ -63,12 +63,11 @@ pub(crate) async fn begin_attempt(
     retries: i32,
     reporter: &Arc<dyn TaskStatusReporter>,
 ) -> Result<BeginAttemptOutcome> {
-    let reporter = reporter.clone();
-    run_tx(pool, "begin_task", move |connection| {
-        let reporter = reporter.clone();
-        Box::pin(async move { begin_attempt_in_tx(connection, task_id, retries, &*reporter).await })
-    })
-    .await
+    store::transaction("begin_task", (task_id, retries, reporter.clone()))
+        .run(pool, |connection, (task_id, retries, reporter)| {
+            Box::pin(begin_attempt_in_tx(connection, *task_id, *retries, &**reporter))
+        })
+        .await
 }
 
 async fn begin_attempt_in_tx(
@@ -77,17 +76,18 @@ async fn begin_attempt_in_tx(
     retries: i32,
     reporter: &dyn TaskStatusReporter,
 ) -> Result<BeginAttemptOutcome> {
-    let row: Option<BegunAttemptRow> = sqlx::query_as(BEGIN_ATTEMPT_SQL)
+    let row: Option<BegunAttemptRow> = store::statement("begin_task", BEGIN_ATTEMPT_SQL)
         .bind(task_id)
         .bind(retries)
         .bind(STATUS_RUNNING)
         .fetch_optional(&mut *connection)
         .await?;
     let Some(row) = row else {
-        let known = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1) -- task_exists",
-        );
-        let known: bool = known.bind(task_id).fetch_one(connection).await?;
+        let known: bool =
+            store::statement("task_exists", "SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1)")
+                .bind(task_id)
+                .fetch_value(connection)
+                .await?;
         return Ok(if known {
             BeginAttemptOutcome::TaskEnded
         } else {
@@ -150,12 +150,11 @@ pub(crate) async fn end_attempt(
     end: AttemptEnd,
     reporter: &Arc<dyn TaskStatusReporter>,
 ) -> Result<EndAttemptOutcome> {
-    let (end, reporter) = (Arc::new(end), reporter.clone());
-    run_tx(pool, "end_task", move |connection| {
-        let (end, reporter) = (end.clone(), reporter.clone());
-        Box::pin(async move { end_attempt_in_tx(connection, &end, &*reporter).await })
-    })
-    .await
+    store::transaction("end_task", (end, reporter.clone()))
+        .run(pool, |connection, (end, reporter)| {
+            Box::pin(end_attempt_in_tx(connection, end, &**reporter))
+        })
+        .await
 }
 
 async fn end_attempt_in_tx(
@@ -164,7 +163,7 @@ async fn end_attempt_in_tx(
     reporter: &dyn TaskStatusReporter,
 ) -> Result<EndAttemptOutcome> {
     let status = reported_end_status(end.status);
-    let row: Option<(Option<String>, i16, bool)> = sqlx::query_as(END_ATTEMPT_SQL)
+    let row: Option<(Option<String>, i16, bool)> = store::statement("end_task", END_ATTEMPT_SQL)
         .bind(end.task_id)
         .bind(end.number.cast_signed())
         .bind(end.status.name())
@@ -176,8 +175,11 @@ async fn end_attempt_in_tx(
         .fetch_optional(&mut *connection)
         .await?;
     let Some((action_config, depth, fresh)) = row else {
-        let goes_on = sqlx::query_scalar(TASK_GOES_ON_SQL).bind(end.task_id).bind(end.retries);
-        let goes_on: bool = goes_on.fetch_one(connection).await?;
+        let goes_on: bool = store::statement("task_goes_on", TASK_GOES_ON_SQL)
+            .bind(end.task_id)
+            .bind(end.retries)
+            .fetch_value(connection)
+            .await?;
         return Ok(if goes_on {
             EndAttemptOutcome::Superseded
         } else {
@@ -194,11 +196,10 @@ async fn end_attempt_in_tx(
 
 const TASK_GOES_ON_SQL: &str =
     "SELECT EXISTS (SELECT FROM tasks WHERE task_id = $1 AND retries = $2
-    AND status IN ('waiting', 'running')) -- task_goes_on";
+    AND status IN ('waiting', 'running'))";
 
 /// A retry after a lost answer finds `reported` set and does not report again.
-const BEGIN_ATTEMPT_SQL: &str = "-- begin_task
-WITH found AS MATERIALIZED (
+const BEGIN_ATTEMPT_SQL: &str = "WITH found AS MATERIALIZED (
     SELECT task_id, reported FROM tasks
     WHERE task_id = $1 AND retries = $2 AND status IN ('waiting', 'running') FOR UPDATE
 )
@@ -209,8 +210,7 @@ RETURNING t.attempts, t.attempts_before, t.task_type, t.params::text, t.action_c
           t.postponed, f.reported IS DISTINCT FROM $3 AS fresh";
 
 /// A retry after a lost answer matches its stored end and adds no postponement.
-const END_ATTEMPT_SQL: &str = "-- end_task
-WITH found AS MATERIALIZED (
+const END_ATTEMPT_SQL: &str = "WITH found AS MATERIALIZED (
     SELECT task_id, reported, status FROM tasks
     WHERE task_id = $1 AND attempts = $2 AND status IN ('running', $3) FOR UPDATE
 )

@@ -1,11 +1,10 @@
 //! Cancelling and manually retrying tasks, on an operator's request.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use queue::{delete_dead_jobs_in_tx, enqueue_jobs_in_tx, hurry_jobs_in_tx};
 use sqlx::PgConnection;
-use store::{Result, run_refusable_tx};
+use store::Result;
 
 use crate::action::{ACTION_TASK_QUEUE, new_task_job, task_job_key};
 use crate::task::new_task_message;
@@ -54,30 +53,27 @@ impl TaskStore {
     /// Cancels a task that has not ended: no attempt begins any more, and a running one is dropped
     /// at its next await.
     pub async fn cancel(&self, task_id: i64) -> Result<TaskControlOutcome> {
-        run_refusable_tx(
-            &self.pool,
-            "cancel_task",
-            TaskControlOutcome::is_refused,
-            move |connection| Box::pin(async move { cancel_in_tx(connection, task_id).await }),
-        )
-        .await
+        store::transaction("cancel_task", task_id)
+            .run_refusable(&self.pool, TaskControlOutcome::is_refused, |connection, task_id| {
+                Box::pin(cancel_in_tx(connection, *task_id))
+            })
+            .await
     }
 
     /// Retries a failed or cancelled task with a fresh attempt count; a task waiting for its next
     /// attempt becomes due now.
     pub async fn retry(&self, task_id: i64) -> Result<TaskControlOutcome> {
         // `retries` as set by an attempt at this transaction whose commit outcome may be unknown.
-        let (tasks, own_retries) = (self.clone(), Arc::new(AtomicI32::new(i32::MAX)));
-        run_refusable_tx(
-            &self.pool,
-            "retry_task",
-            TaskControlOutcome::is_refused,
-            move |connection| {
-                let (tasks, made) = (tasks.clone(), own_retries.clone());
-                Box::pin(async move { tasks.retry_in_tx(connection, task_id, &made).await })
-            },
-        )
-        .await
+        let own_retries = AtomicI32::new(i32::MAX);
+        store::transaction("retry_task", (self.clone(), task_id, own_retries))
+            .run_refusable(
+                &self.pool,
+                TaskControlOutcome::is_refused,
+                |connection, (tasks, task_id, own_retries)| {
+                    Box::pin(tasks.retry_in_tx(connection, *task_id, own_retries))
+                },
+            )
+            .await
     }
 
     async fn retry_in_tx(
@@ -101,9 +97,10 @@ impl TaskStore {
         if !row.has_status(TaskStatus::Failed) && !row.has_status(TaskStatus::Cancelled) {
             return Ok(TaskControlOutcome::ForbiddenByStatus(row.status));
         }
-        sqlx::query(
+        store::statement(
+            "revive_task",
             "UPDATE tasks SET status = 'waiting', retries = retries + 1, attempts_before = attempts, postponed = 0,
-                    ended_at = NULL, reported = NULL WHERE task_id = $1 -- revive_task",
+                    ended_at = NULL, reported = NULL WHERE task_id = $1",
         )
         .bind(task_id)
         .execute(&mut *connection)
@@ -133,9 +130,10 @@ async fn cancel_in_tx(connection: &mut PgConnection, task_id: i64) -> Result<Tas
     if !row.has_status(TaskStatus::Waiting) && !row.has_status(TaskStatus::Running) {
         return Ok(TaskControlOutcome::ForbiddenByStatus(row.status));
     }
-    sqlx::query(
+    store::statement(
+        "cancel_task",
         "WITH told AS (SELECT pg_notify($2, $1::text))
-         UPDATE tasks SET status = 'cancelled', ended_at = now() FROM told WHERE task_id = $1 -- cancel_task",
+         UPDATE tasks SET status = 'cancelled', ended_at = now() FROM told WHERE task_id = $1",
     )
     .bind(task_id)
     .bind(CANCELLED_CHANNEL)
@@ -147,9 +145,12 @@ async fn cancel_in_tx(connection: &mut PgConnection, task_id: i64) -> Result<Tas
 }
 
 async fn lock_task(connection: &mut PgConnection, task_id: i64) -> Result<Option<TaskControlRow>> {
-    let row = sqlx::query_as(
+    store::statement(
+        "lock_task",
         "SELECT status, task_type, schedule, action_config, priority, concurrency_key, retries
-         FROM tasks WHERE task_id = $1 FOR UPDATE -- lock_task",
-    );
-    Ok(row.bind(task_id).fetch_optional(connection).await?)
+         FROM tasks WHERE task_id = $1 FOR UPDATE",
+    )
+    .bind(task_id)
+    .fetch_optional(connection)
+    .await
 }

@@ -20,16 +20,14 @@ pub struct TaskFailureRow {
 
 /// At most `limit` groups of the last day, latest first.
 pub async fn recent_task_failures(pool: &PgPool, limit: i64) -> Result<Vec<TaskFailureRow>> {
-    store::run_statement(pool, "recent_task_failures", move |connection| {
-        Box::pin(async move {
-            Ok(sqlx::query_as(RECENT_TASK_FAILURES_SQL).bind(limit).fetch_all(connection).await?)
-        })
-    })
-    .await
+    store::statement("recent_task_failures", RECENT_TASK_FAILURES_SQL)
+        .bind(limit)
+        .fetch_all(pool)
+        .await
 }
 
-const RECENT_TASK_FAILURES_SQL: &str = "-- recent_task_failures
-SELECT task_type, coalesce(error, '') AS error, count(*) AS tasks, max(task_id) AS latest,
+const RECENT_TASK_FAILURES_SQL: &str =
+    "SELECT task_type, coalesce(error, '') AS error, count(*) AS tasks, max(task_id) AS latest,
        greatest(extract(epoch FROM now() - max(ended_at)), 0)::float8 AS seconds_ago
 FROM tasks WHERE ended_at > now() - interval '1 day' AND status = 'failed'
 GROUP BY task_type, error ORDER BY max(ended_at) DESC LIMIT $1";

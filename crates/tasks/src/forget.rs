@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use queue::delete_dead_jobs_in_tx;
 use queue::fifo::delete_dead_letters;
-use sqlx::PgPool;
-use store::{Result, run_tx};
+use sqlx::{PgConnection, PgPool};
+use store::Result;
 
 use crate::action::{ACTION_TASK_QUEUE, task_job_key};
 
@@ -51,29 +51,34 @@ pub async fn forget_old_tasks(pool: &PgPool, older_than: Duration) -> Result<For
 }
 
 async fn forget_task_batch(pool: &PgPool, older_than: Duration) -> Result<usize> {
-    let seconds = older_than.as_secs_f64();
-    run_tx(pool, "forget_tasks", move |connection| {
-        Box::pin(async move {
-            let gone = sqlx::query_as(FORGET_TASKS_SQL)
-                .bind(seconds)
-                .bind(MAX_TASKS_PER_TRANSACTION as i64);
-            let gone: Vec<(i64, i32, bool)> = gone.fetch_all(&mut *connection).await?;
-            let of_actions = gone.iter().filter(|(.., of_action)| *of_action);
-            let keys: Vec<String> =
-                of_actions.map(|(id, retries, _)| task_job_key(*id, *retries)).collect();
-            if !keys.is_empty() {
-                delete_dead_jobs_in_tx(connection, ACTION_TASK_QUEUE, &keys).await?;
-            }
-            Ok(gone.len())
+    store::transaction("forget_tasks", older_than)
+        .run(pool, |connection, older_than| {
+            Box::pin(forget_task_batch_in_tx(connection, *older_than))
         })
-    })
-    .await
+        .await
+}
+
+async fn forget_task_batch_in_tx(
+    connection: &mut PgConnection,
+    older_than: Duration,
+) -> Result<usize> {
+    let gone: Vec<(i64, i32, bool)> = store::statement("forget_tasks", FORGET_TASKS_SQL)
+        .bind(older_than.as_secs_f64())
+        .bind(MAX_TASKS_PER_TRANSACTION as i64)
+        .fetch_all(&mut *connection)
+        .await?;
+    let of_actions = gone.iter().filter(|(.., of_action)| *of_action);
+    let keys: Vec<String> =
+        of_actions.map(|(id, retries, _)| task_job_key(*id, *retries)).collect();
+    if !keys.is_empty() {
+        delete_dead_jobs_in_tx(connection, ACTION_TASK_QUEUE, &keys).await?;
+    }
+    Ok(gone.len())
 }
 
 /// Age is measured at most one month past the newest task: a clock set ahead by mistake must not
 /// expire everything.
-const FORGET_TASKS_SQL: &str = "-- forget_tasks
-DELETE FROM tasks WHERE task_id IN (
+const FORGET_TASKS_SQL: &str = "DELETE FROM tasks WHERE task_id IN (
     SELECT task_id FROM tasks
     WHERE ended_at < least(now(), (SELECT created_at + interval '1 month' FROM tasks ORDER BY task_id DESC LIMIT 1))
                      - make_interval(secs => $1)

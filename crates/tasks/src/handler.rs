@@ -62,19 +62,17 @@ impl TaskAttempt {
     /// Records effects of the task elsewhere, by kind and ids, for lookup from there. Call it
     /// before producing the effect, so that no effect lacks a record.
     pub async fn note_effects(&self, kind: &'static str, ids: Vec<String>) -> store::Result<()> {
-        let task_id = self.task_id;
-        store::run_statement(&self.tasks.pool, "note_task_effects", move |connection| {
-            let ids = ids.clone();
-            Box::pin(async move {
-                let noted = sqlx::query(
-                    "INSERT INTO task_effects (kind, effect, task_id) SELECT $1, effect, $3 FROM unnest($2::text[]) AS effect
-                     ON CONFLICT DO NOTHING -- note_task_effects",
-                );
-                noted.bind(kind).bind(ids).bind(task_id).execute(connection).await?;
-                Ok(())
-            })
-        })
-        .await
+        store::statement(
+            "note_task_effects",
+            "INSERT INTO task_effects (kind, effect, task_id) SELECT $1, effect, $3 FROM unnest($2::text[]) AS effect
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(kind)
+        .bind(ids)
+        .bind(self.task_id)
+        .execute(&self.tasks.pool)
+        .await?;
+        Ok(())
     }
 }
 
@@ -100,25 +98,25 @@ impl TaskType {
 
     /// Looks up a type by name; the error lists the known types.
     pub fn find<'t>(name: &str, types: &'t [Self]) -> Result<&'t Self, String> {
-        let names = || types.iter().map(|known| known.name);
-        types.iter().find(|known| known.name == name).ok_or_else(|| {
-            let given: String = name.chars().take(80).collect();
-            let (near, allowed) = (suggest_name(&given, names()), list_names(names()));
-            format!("there is no task type `{given}`{near} (allowed are {allowed})")
-        })
+        if let Some(known) = types.iter().find(|known| known.name == name) {
+            return Ok(known);
+        }
+        let given: String = name.chars().take(80).collect();
+        let near = suggest_name(&given, types.iter().map(|known| known.name));
+        let allowed = list_names(types.iter().map(|known| known.name));
+        Err(format!("there is no task type `{given}`{near} (allowed are {allowed})"))
     }
 
     /// Validates `params`; the problem's field is below `place`.
     pub fn check_params(&self, place: &str, params: &Json) -> Result<(), FieldProblem> {
         (self.check_fn)(params).map_err(|problem| {
-            let field =
-                problem.field.steps().iter().fold(
-                    FieldPath::from(place),
-                    |field, step| match step {
-                        FieldStep::Key(key) => field.with_key(key.clone()),
-                        FieldStep::Index(index) => field.with_index(*index),
-                    },
-                );
+            let mut field = FieldPath::from(place);
+            for step in problem.field.steps() {
+                field = match step {
+                    FieldStep::Key(key) => field.with_key(key.clone()),
+                    FieldStep::Index(index) => field.with_index(*index),
+                };
+            }
             FieldProblem { field, reason: problem.reason }
         })
     }

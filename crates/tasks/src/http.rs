@@ -60,18 +60,17 @@ async fn post_task(
 ) -> Result<Response, ApiError> {
     let types = tasks.types.clone();
     let new = compute::read_body(body.len(), move || parse_new_task(&body, &types)).await?;
-    let answer =
-        |status: StatusCode, id: i64| Ok((status, Json(json!({"id": id}))).into_response());
-    match tasks.enqueue(new).await.map_err(control_database_error)? {
-        TaskEnqueueOutcome::Added(id) => answer(StatusCode::CREATED, id),
-        TaskEnqueueOutcome::Existing(id) => answer(StatusCode::OK, id),
+    let (status, id) = match tasks.enqueue(new).await.map_err(control_database_error)? {
+        TaskEnqueueOutcome::Added(id) => (StatusCode::CREATED, id),
+        TaskEnqueueOutcome::Existing(id) => (StatusCode::OK, id),
         TaskEnqueueOutcome::KeyConflict(id) => {
             let message = "task_key: a task with other content has this key";
-            Err(ApiError::new(ErrorCode::Conflict, message)
+            return Err(ApiError::new(ErrorCode::Conflict, message)
                 .with_arg("field", "task_key")
-                .with_arg("id", id))
+                .with_arg("id", id));
         }
-    }
+    };
+    Ok((status, Json(json!({"id": id}))).into_response())
 }
 
 fn parse_new_task(body: &[u8], types: &[TaskType]) -> Result<NewTask, ApiError> {
@@ -169,43 +168,24 @@ fn parse_task_filter(pairs: Vec<(String, String)>) -> Result<TaskFilter, ApiErro
     let mut filter = TaskFilter { limit: DEFAULT_TASKS_PER_PAGE, ..TaskFilter::default() };
     for (name, value) in pairs {
         match name.as_str() {
-            "status" => {
-                let names = || TaskStatus::ALL.iter().map(|status| status.name());
-                let status = TaskStatus::ALL.into_iter().find(|status| status.name() == value);
-                let status = status.ok_or_else(|| {
-                    ApiError::invalid_field(
-                        "status",
-                        format!("must be one of {}", list_names(names())),
-                    )
-                })?;
-                filter.status = Some(status);
-            }
+            "status" => filter.status = Some(parse_status(&value)?),
             "task_type" => filter.task_type = Some(value.replace('\0', "")),
             "action_config" => filter.action_config = Some(value.replace('\0', "")),
-            "event_id" => {
-                let refused = || ApiError::invalid_field("event_id", "must be the _id of an event");
-                filter.event_id = Some(event_id::parse_event_id(&value).ok_or_else(refused)?);
-            }
+            "event_id" => match event_id::parse_event_id(&value) {
+                Some(id) => filter.event_id = Some(id),
+                None => {
+                    return Err(ApiError::invalid_field("event_id", "must be the _id of an event"));
+                }
+            },
             "order_id" => filter.effect = Some(("order", value.replace('\0', ""))),
             "run_id" => filter.effect = Some(("run", value.replace('\0', ""))),
-            "before" => {
-                let before = value.parse();
-                filter.before =
-                    Some(before.map_err(|_| {
-                        ApiError::invalid_field("before", "must be the id of a task")
-                    })?);
-            }
-            "limit" => {
-                let limit =
-                    value.parse().ok().filter(|limit| (1..=MAX_TASKS_PER_PAGE).contains(limit));
-                let refused = || {
-                    ApiError::invalid_field(
-                        "limit",
-                        format!("must be a whole number from 1 to {MAX_TASKS_PER_PAGE}"),
-                    )
-                };
-                filter.limit = limit.ok_or_else(refused)?;
-            }
+            "before" => match value.parse() {
+                Ok(before) => filter.before = Some(before),
+                Err(_) => {
+                    return Err(ApiError::invalid_field("before", "must be the id of a task"));
+                }
+            },
+            "limit" => filter.limit = parse_limit(&value)?,
             _ => {
                 let reason = "unknown parameter; allowed are status, task_type, action_config, event_id, \
                               order_id, run_id, before, limit";
@@ -219,43 +199,65 @@ fn parse_task_filter(pairs: Vec<(String, String)>) -> Result<TaskFilter, ApiErro
     Ok(filter)
 }
 
+fn parse_status(value: &str) -> Result<TaskStatus, ApiError> {
+    if let Some(status) = TaskStatus::ALL.into_iter().find(|status| status.name() == value) {
+        return Ok(status);
+    }
+    let allowed = list_names(TaskStatus::ALL.iter().map(|status| status.name()));
+    Err(ApiError::invalid_field("status", format!("must be one of {allowed}")))
+}
+
+fn parse_limit(value: &str) -> Result<i64, ApiError> {
+    match value.parse::<i64>() {
+        Ok(limit) if (1..=MAX_TASKS_PER_PAGE).contains(&limit) => Ok(limit),
+        _ => Err(ApiError::invalid_field(
+            "limit",
+            format!("must be a whole number from 1 to {MAX_TASKS_PER_PAGE}"),
+        )),
+    }
+}
+
 /// JSON of a task; fields without a value are absent.
 fn task_json(task: &TaskRow) -> Value {
-    let json = |text: &String| text.parse::<Value>().unwrap_or_default();
-    let mut shown = Map::new();
-    let mut put = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            shown.insert(name.to_owned(), value);
-        }
-    };
-    put("id", Some(task.task_id.into()));
-    put("task_type", Some(task.task_type.clone().into()));
-    put("params", Some(json(&task.params)));
     let key = task.task_key.clone().filter(|key| !key.starts_with(OWN_KEY_PREFIX));
-    put("task_key", key.map(Value::from));
-    put("schedule", task.schedule.clone().map(Value::from));
-    put("tick", task.tick.map(time_json));
-    put("action_config", task.action_config.clone().map(Value::from));
-    put("event_id", task.event_id.map(|id| event_id::format_event_id(id).into()));
-    put(
-        "join_events",
-        task.join_events
-            .as_ref()
-            .map(|ids| ids.iter().copied().map(event_id::format_event_id).collect()),
-    );
+    let mut members = vec![
+        ("id", Some(task.task_id.into())),
+        ("task_type", Some(task.task_type.clone().into())),
+        ("params", Some(parse_json_text(&task.params))),
+        ("task_key", key.map(Value::from)),
+        ("schedule", task.schedule.clone().map(Value::from)),
+        ("tick", task.tick.map(time_json)),
+        ("action_config", task.action_config.clone().map(Value::from)),
+        ("event_id", task.event_id.map(|id| event_id::format_event_id(id).into())),
+        ("join_events", task.join_events.as_deref().map(event_ids_json)),
+    ];
     if task.action_config.is_some() {
-        put("priority", Some(task.priority.into()));
-        put("concurrency_key", task.concurrency_key.clone().map(Value::from));
-        put("max_attempts", task.max_attempts.map(Value::from));
+        members.extend([
+            ("priority", Some(task.priority.into())),
+            ("concurrency_key", task.concurrency_key.clone().map(Value::from)),
+            ("max_attempts", task.max_attempts.map(Value::from)),
+        ]);
     }
-    put("status", Some(task.status.clone().into()));
-    put("attempts", Some(task.attempts.into()));
-    put("error", Some(task.error.clone().into()));
-    put("outcome", task.outcome.as_ref().map(json));
-    put("created_at", Some(time_json(task.created_at)));
-    put("started_at", task.started_at.map(time_json));
-    put("ended_at", task.ended_at.map(time_json));
-    Value::Object(shown)
+    members.extend([
+        ("status", Some(task.status.clone().into())),
+        ("attempts", Some(task.attempts.into())),
+        ("error", Some(task.error.clone().into())),
+        ("outcome", task.outcome.as_deref().map(parse_json_text)),
+        ("created_at", Some(time_json(task.created_at))),
+        ("started_at", task.started_at.map(time_json)),
+        ("ended_at", task.ended_at.map(time_json)),
+    ]);
+    let present = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Value::Object(present.collect())
+}
+
+fn event_ids_json(ids: &[i64]) -> Value {
+    ids.iter().copied().map(event_id::format_event_id).collect()
+}
+
+/// Infallible: Postgres has validated the JSON.
+fn parse_json_text(text: &str) -> Value {
+    text.parse().unwrap_or_default()
 }
 
 fn time_json(moment: DateTime<Utc>) -> Value {

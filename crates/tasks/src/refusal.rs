@@ -1,7 +1,7 @@
 //! Tasks whose message the queue rejects permanently: they fail, since no worker would ever begin
 //! them.
 
-use store::{Result, run_statement, to_storable_text};
+use store::{Result, to_storable_text};
 
 use crate::TaskStore;
 
@@ -10,22 +10,15 @@ impl TaskStore {
     /// `deduplication`, the message's id, names a task.
     pub async fn fail_refused_task(&self, deduplication: &str, reason: &str) -> Result<bool> {
         let Some((task_id, retries)) = parse_deduplication(deduplication) else { return Ok(false) };
-        let reason = to_storable_text(reason);
-        run_statement(&self.pool, "refuse_task", move |connection| {
-            let reason = reason.clone();
-            Box::pin(async move {
-                sqlx::query(
-                    "UPDATE tasks SET status = 'failed', error = $3, ended_at = now()
-                     WHERE task_id = $1 AND retries = $2 AND status = 'waiting' -- refuse_task",
-                )
-                .bind(task_id)
-                .bind(retries)
-                .bind(reason)
-                .execute(connection)
-                .await?;
-                Ok(())
-            })
-        })
+        store::statement(
+            "refuse_task",
+            "UPDATE tasks SET status = 'failed', error = $3, ended_at = now()
+             WHERE task_id = $1 AND retries = $2 AND status = 'waiting'",
+        )
+        .bind(task_id)
+        .bind(retries)
+        .bind(to_storable_text(reason))
+        .execute(&self.pool)
         .await?;
         Ok(true)
     }

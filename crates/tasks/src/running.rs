@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use store::{ChannelWakeup, PgNotificationHub, Result, run_statement};
+use store::{ChannelWakeup, PgNotificationHub, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::CANCELLED_CHANNEL;
@@ -44,7 +44,9 @@ impl RunningAttempts {
             while !stop.is_cancelled() {
                 match subscriber.next().await {
                     ChannelWakeup::Notified(task_id) => {
-                        task_id.parse().iter().for_each(|id| watched.cancel_task(*id))
+                        if let Ok(task_id) = task_id.parse() {
+                            watched.cancel_task(task_id);
+                        }
                     }
                     ChannelWakeup::PollDue => watched.poll_cancelled(&pool).await,
                 }
@@ -60,11 +62,11 @@ impl RunningAttempts {
     }
 
     fn cancel_task(&self, task_id: i64) {
-        let running = self.lock();
-        running
-            .iter()
-            .filter(|((task, _), _)| *task == task_id)
-            .for_each(|(_, token)| token.cancel());
+        for ((task, _), token) in self.lock().iter() {
+            if *task == task_id {
+                token.cancel();
+            }
+        }
     }
 
     async fn poll_cancelled(&self, pool: &PgPool) {
@@ -72,17 +74,16 @@ impl RunningAttempts {
         if ids.is_empty() {
             return;
         }
-        let cancelled: Result<Vec<i64>> = run_statement(pool, "cancelled_tasks", move |connection| {
-            let ids = ids.clone();
-            Box::pin(async move {
-                let query = sqlx::query_scalar(
-                    "SELECT task_id FROM tasks WHERE task_id = ANY ($1) AND status = 'cancelled' -- cancelled_tasks",
-                );
-                Ok(query.bind(ids).fetch_all(connection).await?)
-            })
-        })
+        let cancelled: Result<Vec<i64>> = store::statement(
+            "cancelled_tasks",
+            "SELECT task_id FROM tasks WHERE task_id = ANY ($1) AND status = 'cancelled'",
+        )
+        .bind(ids)
+        .fetch_values(pool)
         .await;
-        cancelled.iter().flatten().for_each(|task_id| self.cancel_task(*task_id));
+        for task_id in cancelled.unwrap_or_default() {
+            self.cancel_task(task_id);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(i64, u32), CancellationToken>> {

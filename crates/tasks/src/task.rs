@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use queue::fifo::{FifoTxSender, NewFifoMessage};
 use serde_json::Value as Json;
 use sqlx::{PgConnection, PgPool};
-use store::{Error, PgOperation, Result, mutant, run_statement, run_tx};
+use store::{Error, PgOperation, Result, mutant};
 use uuid::Uuid;
 
 use crate::{TASK_QUEUE, TaskType};
@@ -180,12 +180,12 @@ impl TaskStore {
         if own && !mutant("task_without_a_key_of_its_own") {
             new.key = Some(format!("{OWN_KEY_PREFIX}{}", Uuid::new_v4().simple()));
         }
-        let (tasks, new) = (self.clone(), Arc::new(new));
-        let enqueued = run_tx(&self.pool, "enqueue_task", move |connection| {
-            let (tasks, new) = (tasks.clone(), new.clone());
-            Box::pin(async move { tasks.enqueue_in_tx(connection, &new).await })
-        });
-        Ok(match enqueued.await? {
+        let enqueued = store::transaction("enqueue_task", (self.clone(), new))
+            .run(&self.pool, |connection, (tasks, new)| {
+                Box::pin(tasks.enqueue_in_tx(connection, new))
+            })
+            .await?;
+        Ok(match enqueued {
             // Added by an earlier attempt of this call.
             TaskEnqueueOutcome::Existing(id) if own => TaskEnqueueOutcome::Added(id),
             enqueued => enqueued,
@@ -200,16 +200,17 @@ impl TaskStore {
         new: &NewTask,
     ) -> Result<TaskEnqueueOutcome> {
         let (schedule, tick) = new.tick.as_ref().map(|tick| (&tick.schedule, tick.at)).unzip();
-        let added: Option<i64> = sqlx::query_scalar(
+        let added: Option<i64> = store::statement(
+            "enqueue_task",
             "INSERT INTO tasks (task_type, params, task_key, schedule, tick)
-             VALUES ($1, $2::text::json, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING task_id -- enqueue_task",
+             VALUES ($1, $2::text::json, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING task_id",
         )
         .bind(&new.task_type)
         .bind(new.params.to_string())
         .bind(&new.key)
         .bind(schedule)
         .bind(tick)
-        .fetch_optional(&mut *connection)
+        .fetch_optional_value(&mut *connection)
         .await?;
         let Some(task_id) = added else { return self.find_existing(connection, new).await };
         let schedule = new.tick.as_ref().map(|tick| tick.schedule.as_str());
@@ -223,9 +224,10 @@ impl TaskStore {
         new: &NewTask,
     ) -> Result<TaskEnqueueOutcome> {
         let (schedule, tick) = new.tick.as_ref().map(|tick| (&tick.schedule, tick.at)).unzip();
-        let existing: Option<(i64, String, String)> = sqlx::query_as(
+        let existing: Option<(i64, String, String)> = store::statement(
+            "find_task",
             "SELECT task_id, task_type, params::text FROM tasks
-             WHERE task_key = $1 OR (schedule, tick) = ($2, $3) -- find_task",
+             WHERE task_key = $1 OR (schedule, tick) = ($2, $3)",
         )
         .bind(&new.key)
         .bind(schedule)
@@ -255,34 +257,23 @@ impl TaskStore {
 
     /// Reads a task; `None` if it does not exist.
     pub async fn get(&self, task_id: i64) -> Result<Option<TaskRow>> {
-        run_statement(&self.pool, "get_task", move |connection| {
-            Box::pin(async move {
-                let task = sqlx::query_as(GET_TASK_SQL).bind(task_id);
-                Ok(task.fetch_optional(connection).await?)
-            })
-        })
-        .await
+        store::statement("get_task", GET_TASK_SQL).bind(task_id).fetch_optional(&self.pool).await
     }
 
     /// Lists tasks, newest first.
     pub async fn list(&self, filter: TaskFilter) -> Result<Vec<TaskRow>> {
-        run_statement(&self.pool, PgOperation::named("list_tasks").expensive(), move |connection| {
-            let filter = filter.clone();
-            let (kind, effect) = filter.effect.unzip();
-            Box::pin(async move {
-                let tasks = sqlx::query_as(LIST_TASKS_SQL)
-                    .bind(filter.before)
-                    .bind(filter.status.map(TaskStatus::name))
-                    .bind(filter.task_type)
-                    .bind(filter.limit)
-                    .bind(filter.action_config)
-                    .bind(filter.event_id)
-                    .bind(kind)
-                    .bind(effect);
-                Ok(tasks.fetch_all(connection).await?)
-            })
-        })
-        .await
+        let (kind, effect) = filter.effect.unzip();
+        store::statement(PgOperation::named("list_tasks").expensive(), LIST_TASKS_SQL)
+            .bind(filter.before)
+            .bind(filter.status.map(TaskStatus::name))
+            .bind(filter.task_type)
+            .bind(filter.limit)
+            .bind(filter.action_config)
+            .bind(filter.event_id)
+            .bind(kind)
+            .bind(effect)
+            .fetch_all(&self.pool)
+            .await
     }
 }
 
@@ -317,7 +308,7 @@ pub(crate) fn parse_task_message(body: &str) -> Option<(i64, i32)> {
 
 const GET_TASK_SQL: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts - waits AS attempts, error, outcome::text,
        created_at, started_at, ended_at, action_config, event_id, join_events, priority, concurrency_key, max_attempts
-FROM tasks WHERE task_id = $1 -- get_task";
+FROM tasks WHERE task_id = $1";
 
 const LIST_TASKS_SQL: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts - waits AS attempts, error, outcome::text,
        created_at, started_at, ended_at, action_config, event_id, join_events, priority, concurrency_key, max_attempts
@@ -325,4 +316,4 @@ FROM tasks
 WHERE ($1::bigint IS NULL OR task_id < $1) AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR task_type = $3)
       AND ($5::text IS NULL OR action_config = $5) AND ($6::bigint IS NULL OR event_id = $6)
       AND ($7::text IS NULL OR task_id IN (SELECT task_id FROM task_effects WHERE kind = $7 AND effect = $8))
-ORDER BY task_id DESC LIMIT $4 -- list_tasks";
+ORDER BY task_id DESC LIMIT $4";

@@ -216,38 +216,31 @@ fn conclude_attempt(
     delay: Duration,
     last: bool,
 ) -> (AttemptEnd, TaskAttemptOutcome) {
-    let waits = matches!(handler_result, Err(TaskAttemptError::Deferred(..)));
-    let end = |status, error, outcome| {
-        let postponed = Duration::ZERO;
-        AttemptEnd {
-            task_id,
-            retries,
-            number,
-            status,
-            error,
-            outcome,
-            is_deferred: waits,
-            postponed,
+    let is_deferred = matches!(handler_result, Err(TaskAttemptError::Deferred(..)));
+    let (status, error, outcome, attempt_outcome) = match handler_result {
+        Ok(outcome) => (TaskStatus::Succeeded, None, Some(outcome), TaskAttemptOutcome::Done),
+        Err(TaskAttemptError::Deferred(delay, reason)) => {
+            let error = to_storable_text(&reason);
+            let attempt_outcome = TaskAttemptOutcome::Deferred(delay, reason);
+            (TaskStatus::Waiting, Some(error), None, attempt_outcome)
         }
-    };
-    match handler_result {
-        Ok(outcome) => (end(TaskStatus::Succeeded, None, Some(outcome)), TaskAttemptOutcome::Done),
-        Err(TaskAttemptError::Deferred(delay, reason)) => (
-            end(TaskStatus::Waiting, Some(to_storable_text(&reason)), None),
-            TaskAttemptOutcome::Deferred(delay, reason),
-        ),
-        Err(TaskAttemptError::Temporary(reason)) if !last => (
-            end(TaskStatus::Waiting, Some(to_storable_text(&reason)), None),
-            TaskAttemptOutcome::RetryAfter(delay, reason),
-        ),
+        Err(TaskAttemptError::Temporary(reason)) if !last => {
+            let error = to_storable_text(&reason);
+            let attempt_outcome = TaskAttemptOutcome::RetryAfter(delay, reason);
+            (TaskStatus::Waiting, Some(error), None, attempt_outcome)
+        }
         // `Postponed` was replaced by `limit_postponement`.
         Err(
             TaskAttemptError::Temporary(reason)
             | TaskAttemptError::Permanent(reason)
             | TaskAttemptError::Postponed(_, reason),
-        ) => (
-            end(TaskStatus::Failed, Some(to_storable_text(&reason)), None),
-            TaskAttemptOutcome::Dead(reason),
-        ),
-    }
+        ) => {
+            let error = to_storable_text(&reason);
+            (TaskStatus::Failed, Some(error), None, TaskAttemptOutcome::Dead(reason))
+        }
+    };
+    let postponed = Duration::ZERO;
+    let end =
+        AttemptEnd { task_id, retries, number, status, error, outcome, is_deferred, postponed };
+    (end, attempt_outcome)
 }

@@ -71,57 +71,57 @@ pub(crate) fn check_config(
         };
     }
     let (mut wrong, mut patterns) = (Vec::new(), 0);
-    let mut say =
-        |field: String, reason: String| wrong.push(FieldProblem::new(field.as_str(), reason));
     if !is_config_name(&config.name) {
         let allowed =
             "must be a letter or digit, then at most 127 letters, digits and any of _ . -";
-        say("name".to_owned(), allowed.to_owned());
+        wrong.push(FieldProblem::new("name", allowed));
     }
     if let Some(author) = &config.author
         && let Err(reason) = check_identifier(author)
     {
-        say("author".to_owned(), reason);
+        wrong.push(FieldProblem::new("author", reason));
     }
-    if config.on.is_empty() || config.on.len() > MAX_TRIGGERS {
-        say("on".to_owned(), format!("must have 1 to {MAX_TRIGGERS} events"));
-    }
-    for (n, trigger) in config.on.iter().enumerate() {
-        if let Err(reason) = check_identifier(&trigger.event) {
-            say(format!("on[{n}].event"), reason);
-        }
-        if let Err(reason) = crate::params::check_storable(&trigger.params) {
-            say(format!("on[{n}].params"), reason);
-        }
-        for path in trigger.params.keys().filter(|path| path.len() > MAX_NAME_BYTES) {
-            let beginning: String = path.chars().take(40).collect();
-            let reason = format!("`{beginning}…`: a path has at most {MAX_NAME_BYTES} bytes");
-            say(format!("on[{n}].params"), reason);
-        }
-    }
+    wrong.extend(check_triggers(config));
     match CompiledActionConfig::new(config.clone()) {
         Ok(compiled) => {
             patterns = compiled.pattern_bytes;
-            limit_problems(&compiled, other_pattern_bytes)
-                .into_iter()
-                .for_each(|(field, reason)| say(field, reason));
+            wrong.extend(check_limits(&compiled, other_pattern_bytes));
         }
-        Err((field, reason)) => say(field, reason),
+        Err((field, reason)) => wrong.push(FieldProblem::new(field.as_str(), reason)),
     }
     for (n, path) in config.join.iter().enumerate() {
         if let Err(reason) = check_identifier(path) {
-            say(format!("join[{n}]"), reason);
+            wrong.push(FieldProblem::new(format!("join[{n}]").as_str(), reason));
         }
     }
     wrong.extend(check_action(config, types));
     ActionConfigCheck { problems: wrong, pattern_bytes: patterns }
 }
 
+fn check_triggers(config: &ActionConfig) -> Vec<FieldProblem> {
+    let mut wrong = Vec::new();
+    if config.on.is_empty() || config.on.len() > MAX_TRIGGERS {
+        wrong.push(FieldProblem::new("on", format!("must have 1 to {MAX_TRIGGERS} events")));
+    }
+    for (n, trigger) in config.on.iter().enumerate() {
+        if let Err(reason) = check_identifier(&trigger.event) {
+            wrong.push(FieldProblem::new(format!("on[{n}].event").as_str(), reason));
+        }
+        let params_field = FieldPath::from(format!("on[{n}].params").as_str());
+        if let Err(reason) = crate::params::check_storable(&trigger.params) {
+            wrong.push(FieldProblem::new(params_field.clone(), reason));
+        }
+        for path in trigger.params.keys().filter(|path| path.len() > MAX_NAME_BYTES) {
+            let beginning: String = path.chars().take(40).collect();
+            let reason = format!("`{beginning}…`: a path has at most {MAX_NAME_BYTES} bytes");
+            wrong.push(FieldProblem::new(params_field.clone(), reason));
+        }
+    }
+    wrong
+}
+
 /// Conditions that exceed a limit.
-fn limit_problems(
-    config: &CompiledActionConfig,
-    other_pattern_bytes: usize,
-) -> Vec<(String, String)> {
+fn check_limits(config: &CompiledActionConfig, other_pattern_bytes: usize) -> Vec<FieldProblem> {
     let mut wrong = Vec::new();
     for (n, conditions) in config.triggers.iter().enumerate() {
         for (path, condition) in conditions {
@@ -130,7 +130,8 @@ fn limit_problems(
             {
                 let reason =
                     format!("in: has {} values: at most {MAX_IN_VALUES} are allowed", values.len());
-                wrong.push((format!("on[{n}].params.{path}"), reason));
+                let field = format!("on[{n}].params.{path}");
+                wrong.push(FieldProblem::new(field.as_str(), reason));
             }
         }
     }
@@ -140,13 +141,13 @@ fn limit_problems(
             config.pattern_bytes >> 10,
             MAX_CONFIG_PATTERN_BYTES >> 10
         );
-        wrong.push(("on".to_owned(), reason));
+        wrong.push(FieldProblem::new("on", reason));
     } else if config.pattern_bytes + other_pattern_bytes > MAX_ALL_PATTERN_BYTES {
         let reason = format!(
             "the patterns of all configs would compile to more than {} MiB",
             MAX_ALL_PATTERN_BYTES >> 20
         );
-        wrong.push(("on".to_owned(), reason));
+        wrong.push(FieldProblem::new("on", reason));
     }
     wrong
 }
@@ -207,15 +208,19 @@ fn check_templates(
             usize::from(template::is_template(text))
         }
         Value::Array(items) => {
-            let count =
-                |(n, item)| check_templates(item, &field.clone().with_index(n), names, wrong);
-            items.iter().enumerate().map(count).sum()
+            let mut count = 0;
+            for (n, item) in items.iter().enumerate() {
+                count += check_templates(item, &field.clone().with_index(n), names, wrong);
+            }
+            count
         }
         Value::Object(members) => {
-            let count = |(name, value): (&String, _)| {
-                check_templates(value, &field.clone().with_key(name.clone()), names, wrong)
-            };
-            members.iter().map(count).sum()
+            let mut count = 0;
+            for (name, value) in members {
+                let member_field = field.clone().with_key(name.as_str());
+                count += check_templates(value, &member_field, names, wrong);
+            }
+            count
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }

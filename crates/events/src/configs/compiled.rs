@@ -27,13 +27,14 @@ impl CompiledActionConfig {
         let mut triggers: Vec<Vec<(String, TriggerCondition)>> =
             Vec::with_capacity(config.on.len());
         for (n, trigger) in config.on.iter().enumerate() {
-            let condition = |(path, value): (&String, &Value)| {
-                let condition = TriggerCondition::parse(value);
-                condition
-                    .map(|condition| (path.clone(), condition))
-                    .map_err(|reason| (format!("on[{n}].params.{path}"), reason))
-            };
-            triggers.push(trigger.params.iter().map(condition).collect::<Result<_, _>>()?);
+            let mut conditions = Vec::with_capacity(trigger.params.len());
+            for (path, value) in &trigger.params {
+                match TriggerCondition::parse(value) {
+                    Ok(condition) => conditions.push((path.clone(), condition)),
+                    Err(reason) => return Err((format!("on[{n}].params.{path}"), reason)),
+                }
+            }
+            triggers.push(conditions);
         }
         let patterns =
             triggers.iter().flatten().map(|(_, condition)| condition.pattern_bytes()).sum();
@@ -67,9 +68,11 @@ impl CompiledActionConfig {
 
     /// Join values of an event, or the path of a missing param.
     pub fn join_values(&self, params: &EventParams) -> Result<Vec<Value>, String> {
-        let value =
-            |path: &String| value_at_path(params, path).cloned().ok_or_else(|| path.clone());
-        self.definition.join.iter().map(value).collect()
+        let mut values = Vec::with_capacity(self.definition.join.len());
+        for path in &self.definition.join {
+            values.push(value_at_path(params, path).ok_or_else(|| path.clone())?.clone());
+        }
+        Ok(values)
     }
 
     /// Id of the join with these values; changes whenever triggers or join paths change.

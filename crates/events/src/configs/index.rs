@@ -109,9 +109,10 @@ impl ActionConfigIndex {
     /// Configs with a trigger that the event meets, in name order.
     pub fn match_event(&self, event: &str, params: &EventParams) -> Vec<MatchedConfig> {
         let Some(of_event) = self.by_event.get(event) else { return Vec::new() };
-        let met = |(config, trigger): &&TriggerRef| config.is_trigger_met(*trigger, params);
-        let mut places: Vec<&TriggerRef> =
-            of_event.candidate_triggers(params).filter(met).collect();
+        let mut places: Vec<&TriggerRef> = of_event
+            .candidate_triggers(params)
+            .filter(|(config, trigger)| config.is_trigger_met(*trigger, params))
+            .collect();
         places.sort_unstable_by(|(a, n), (b, m)| {
             (&a.definition.name, n).cmp(&(&b.definition.name, m))
         });
@@ -142,13 +143,8 @@ impl EventTriggers {
                 .max_by_key(|(path, _)| (differ.get(*path).copied(), *path));
             match best.map(|(path, value)| (path.to_owned(), value)) {
                 Some((path, value)) => {
-                    of_event
-                        .by_value
-                        .entry(path)
-                        .or_default()
-                        .entry(value)
-                        .or_default()
-                        .push(place);
+                    let places_by_value = of_event.by_value.entry(path).or_default();
+                    places_by_value.entry(value).or_default().push(place);
                 }
                 None => of_event.others.push(place),
             }

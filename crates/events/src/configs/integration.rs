@@ -19,6 +19,7 @@ use store::Result;
 use super::check::ACTION_CONFIG_SCHEMA;
 use super::stored::{
     delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx, put_configs_in_tx, read_configs,
+    select_configs,
 };
 use super::{ACTION_CONFIG_KIND, ActionConfig, ActionConfigSteps, StoredActionConfig};
 
@@ -158,10 +159,8 @@ impl Reconciler for ActionConfigReconciler {
 
     fn stored_shards(&self) -> BoxFuture<'_, std::result::Result<Vec<String>, ReconcileError>> {
         Box::pin(async move {
-            let stored = store::run_statement(&self.pool, "authors_of_configs", |connection| {
-                Box::pin(read_configs(connection, None, None, None))
-            });
-            Ok(stored.await?.into_iter().filter_map(|stored| stored.config.author).collect())
+            let stored = select_configs(&self.pool, "authors_of_configs", [None; 3]).await?;
+            Ok(stored.into_iter().filter_map(|stored| stored.config.author).collect())
         })
     }
 }

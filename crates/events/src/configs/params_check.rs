@@ -58,10 +58,9 @@ fn missing_field(reason: &str) -> Option<&str> {
 }
 
 fn is_member(gone: &[FieldStep], of: &[FieldStep], member: &str) -> bool {
-    let named = |last: &FieldStep| matches!(last, FieldStep::Key(key) if key == member);
+    let Some((last, before)) = gone.split_last() else { return false };
     // The path may end at the field itself.
-    gone == of && gone.last().is_some_and(named)
-        || gone.split_last().is_some_and(|(last, before)| before == of && named(last))
+    matches!(last, FieldStep::Key(key) if key == member) && (of == gone || of == before)
 }
 
 fn value_at<'v>(value: &'v Value, steps: &[FieldStep]) -> Option<&'v Value> {

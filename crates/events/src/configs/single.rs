@@ -1,7 +1,9 @@
 //! Writes of one config, for callers that manage configs one by one.
 
+use std::slice::from_ref;
+
 use reconcile::ObjectOwner;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use store::Result;
 
 use super::ActionConfig;
@@ -18,28 +20,33 @@ pub async fn set_config(
     new: Option<ActionConfig>,
     owner: ObjectOwner,
 ) -> Result<Option<ObjectOwner>> {
-    store::run_tx(pool, "set_action_config", move |connection| {
-        let (name, new) = (name.clone(), new.clone());
-        Box::pin(async move {
-            lock_configs_in_tx(connection).await?;
-            let old = read_configs(connection, None, None, Some(&name)).await?.pop();
-            match (&old, &new) {
-                (None, None) => return Ok(None),
-                (Some(old), Some(new)) if old.config == *new && old.owner == owner => {
-                    return Ok(None);
-                }
-                (Some(old), _) if old.owner != owner && old.owner != ObjectOwner::Builtin => {
-                    return Ok(Some(old.owner));
-                }
-                _ => {}
-            }
-            let version = next_version_in_tx(connection).await?;
-            match new {
-                Some(new) => put_configs_in_tx(connection, &[new], owner, version).await?,
-                None => delete_configs_in_tx(connection, &[name], version).await?,
-            }
-            Ok(None)
+    store::transaction("set_action_config", (name, new, owner))
+        .run(pool, |connection, (name, new, owner)| {
+            Box::pin(set_config_in_tx(connection, name, new.as_ref(), *owner))
         })
-    })
-    .await
+        .await
+}
+
+async fn set_config_in_tx(
+    connection: &mut PgConnection,
+    name: &String,
+    new: Option<&ActionConfig>,
+    owner: ObjectOwner,
+) -> Result<Option<ObjectOwner>> {
+    lock_configs_in_tx(connection).await?;
+    let old = read_configs(connection, None, None, Some(name)).await?.pop();
+    match (&old, new) {
+        (None, None) => return Ok(None),
+        (Some(old), Some(new)) if old.config == *new && old.owner == owner => return Ok(None),
+        (Some(old), _) if old.owner != owner && old.owner != ObjectOwner::Builtin => {
+            return Ok(Some(old.owner));
+        }
+        _ => {}
+    }
+    let version = next_version_in_tx(connection).await?;
+    match new {
+        Some(new) => put_configs_in_tx(connection, from_ref(new), owner, version).await?,
+        None => delete_configs_in_tx(connection, from_ref(name), version).await?,
+    }
+    Ok(None)
 }

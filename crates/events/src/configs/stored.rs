@@ -5,7 +5,7 @@ use reconcile::ObjectOwner;
 use serde_json::Value as Json;
 use sqlx::PgConnection;
 use sqlx::types::Json as Jsonb;
-use store::Result;
+use store::{Result, StatementTarget};
 
 use super::{ActionConfig, CompiledActionConfig};
 
@@ -33,16 +33,22 @@ pub async fn read_configs(
     event: Option<&str>,
     name: Option<&str>,
 ) -> Result<Vec<StoredActionConfig>> {
-    let rows: Vec<ActionConfigRow> = sqlx::query_as(
-        "SELECT name, definition, author, owner, changed_at FROM action_configs
-         WHERE ($1::text IS NULL OR author = $1) AND ($2::text IS NULL OR $2 = ANY (events)) AND ($3::text IS NULL OR name = $3)
-         ORDER BY name -- read_action_configs",
-    )
-    .bind(author)
-    .bind(event)
-    .bind(name)
-    .fetch_all(connection)
-    .await?;
+    select_configs(connection, "read_action_configs", [author, event, name]).await
+}
+
+/// Like [`read_configs`], as the statement `operation` on a pool or a connection; the filter's
+/// parts are the author, the event and the name.
+pub(crate) async fn select_configs(
+    target: impl StatementTarget,
+    operation: &'static str,
+    [author, event, name]: [Option<&str>; 3],
+) -> Result<Vec<StoredActionConfig>> {
+    let rows: Vec<ActionConfigRow> = store::statement(operation, SELECT_CONFIGS_SQL)
+        .bind(author)
+        .bind(event)
+        .bind(name)
+        .fetch_all(target)
+        .await?;
     Ok(rows.into_iter().filter_map(parse_config_row).collect())
 }
 
@@ -69,7 +75,7 @@ fn parse_definition(name: &str, definition: Json) -> Option<ActionConfig> {
 
 /// Row lock against other config writers until the transaction ends: later reads stay valid.
 pub async fn lock_configs_in_tx(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query("SELECT FROM action_configs_version FOR UPDATE -- hold_action_configs")
+    store::statement("hold_action_configs", "SELECT FROM action_configs_version FOR UPDATE")
         .execute(connection)
         .await?;
     Ok(())
@@ -78,13 +84,14 @@ pub async fn lock_configs_in_tx(connection: &mut PgConnection) -> Result<()> {
 /// Allocates the next version under a row lock held until the transaction ends, and notifies all
 /// processes on commit.
 pub async fn next_version_in_tx(connection: &mut PgConnection) -> Result<i64> {
-    Ok(sqlx::query_scalar(
+    store::statement(
+        "next_configs_version",
         "WITH told AS (SELECT pg_notify($1, ''))
-         UPDATE action_configs_version SET version = version + 1 FROM told RETURNING version -- next_configs_version",
+         UPDATE action_configs_version SET version = version + 1 FROM told RETURNING version",
     )
     .bind(ACTION_CONFIGS_CHANNEL)
-    .fetch_one(connection)
-    .await?)
+    .fetch_value(connection)
+    .await
 }
 
 /// Upserts configs with their authors; each name at most once.
@@ -97,19 +104,20 @@ pub async fn put_configs_in_tx(
     if configs.is_empty() {
         return Ok(());
     }
-    let author =
-        |config: &ActionConfig| config.author.clone().unwrap_or_else(|| owner.name().to_owned());
-    let definition =
-        |config: &ActionConfig| Jsonb(ActionConfig { author: None, ..config.clone() }.to_json());
-    sqlx::query(PUT_CONFIGS_SQL)
+    let authors = configs.iter().map(|config| config.author.as_deref().unwrap_or(owner.name()));
+    store::statement("put_action_configs", PUT_CONFIGS_SQL)
         .bind(configs.iter().map(|config| config.name.as_str()).collect::<Vec<_>>())
-        .bind(configs.iter().map(definition).collect::<Vec<_>>())
-        .bind(configs.iter().map(author).collect::<Vec<_>>())
+        .bind(configs.iter().map(definition_without_author).collect::<Vec<_>>())
+        .bind(authors.collect::<Vec<_>>())
         .bind(owner.name())
         .bind(version)
         .execute(connection)
         .await?;
     Ok(())
+}
+
+fn definition_without_author(config: &ActionConfig) -> Jsonb<Json> {
+    Jsonb(ActionConfig { author: None, ..config.clone() }.to_json())
 }
 
 /// Deletes configs, and closes their history rows.
@@ -121,9 +129,9 @@ pub async fn delete_configs_in_tx(
     if names.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "-- delete_action_configs
-        WITH ended AS (
+    store::statement(
+        "delete_action_configs",
+        "WITH ended AS (
             UPDATE action_config_history SET until = $2, until_at = now() WHERE name = ANY ($1) AND until IS NULL
         )
         DELETE FROM action_configs WHERE name = ANY ($1)",
@@ -146,24 +154,30 @@ pub struct ActionConfigChanges {
 impl ActionConfigChanges {
     /// Compiles the configs: slow if they are many or have patterns.
     pub fn compile(self) -> Vec<(String, Option<CompiledActionConfig>)> {
-        let compiled = |(name, config): (String, Option<ActionConfig>)| {
-            // Validated when written, but perhaps by another program version.
-            let compiled = config.map(CompiledActionConfig::new).transpose().unwrap_or_else(
-                |(field, reason)| {
-                    let code = "CONSISTENCY_ERROR";
-                    tracing::error!(
-                        config = name,
-                        field,
-                        reason,
-                        code,
-                        "a stored action config is left out"
-                    );
-                    None
-                },
+        let mut compiled = Vec::with_capacity(self.changes.len());
+        for (name, config) in self.changes {
+            let config = config.and_then(|config| compile_config(&name, config));
+            compiled.push((name, config));
+        }
+        compiled
+    }
+}
+
+fn compile_config(name: &str, config: ActionConfig) -> Option<CompiledActionConfig> {
+    match CompiledActionConfig::new(config) {
+        Ok(compiled) => Some(compiled),
+        // Validated when written, but perhaps by another program version.
+        Err((field, reason)) => {
+            let code = "CONSISTENCY_ERROR";
+            tracing::error!(
+                config = name,
+                field,
+                reason,
+                code,
+                "a stored action config is left out"
             );
-            (name, compiled)
-        };
-        self.changes.into_iter().map(compiled).collect()
+            None
+        }
     }
 }
 
@@ -173,14 +187,18 @@ pub async fn changes_since(
     version: i64,
 ) -> Result<ActionConfigChanges> {
     let rows: Vec<(i64, Option<String>, Option<Json>)> =
-        sqlx::query_as(CHANGED_CONFIGS_SQL).bind(version).fetch_all(connection).await?;
+        store::statement("changed_action_configs", CHANGED_CONFIGS_SQL)
+            .bind(version)
+            .fetch_all(connection)
+            .await?;
     let now = rows.first().map_or(version, |(now, ..)| *now);
-    let change = |(_, name, definition): (i64, Option<String>, Option<Json>)| {
-        let name = name?;
+    let mut changes = Vec::new();
+    for (_, name, definition) in rows {
+        let Some(name) = name else { continue };
         let config = definition.and_then(|definition| parse_definition(&name, definition));
-        Some((name, config))
-    };
-    Ok(ActionConfigChanges { version: now, changes: rows.into_iter().filter_map(change).collect() })
+        changes.push((name, config));
+    }
+    Ok(ActionConfigChanges { version: now, changes })
 }
 
 /// Configs with a trigger on `event` at `version`, sorted by name.
@@ -189,9 +207,10 @@ pub async fn configs_as_of(
     event: &str,
     version: i64,
 ) -> Result<Vec<ActionConfig>> {
-    let rows: Vec<(String, Json)> = sqlx::query_as(
+    let rows: Vec<(String, Json)> = store::statement(
+        "configs_as_of",
         "SELECT name, definition FROM action_config_history
-         WHERE events @> ARRAY[$1] AND since <= $2 AND (until IS NULL OR until > $2) ORDER BY name -- configs_as_of",
+         WHERE events @> ARRAY[$1] AND since <= $2 AND (until IS NULL OR until > $2) ORDER BY name",
     )
     .bind(event)
     .bind(version)
@@ -203,8 +222,11 @@ pub async fn configs_as_of(
         .collect())
 }
 
-const PUT_CONFIGS_SQL: &str = "-- put_action_configs
-WITH input AS MATERIALIZED (
+const SELECT_CONFIGS_SQL: &str = "SELECT name, definition, author, owner, changed_at FROM action_configs
+WHERE ($1::text IS NULL OR author = $1) AND ($2::text IS NULL OR $2 = ANY (events)) AND ($3::text IS NULL OR name = $3)
+ORDER BY name";
+
+const PUT_CONFIGS_SQL: &str = "WITH input AS MATERIALIZED (
     SELECT name, definition, author,
            ARRAY(SELECT DISTINCT trigger ->> 'event' FROM jsonb_array_elements(definition -> 'on') AS trigger) AS events
     FROM unnest($1::text[], $2::jsonb[], $3::text[]) AS t (name, definition, author)
@@ -219,8 +241,7 @@ ON CONFLICT (name) DO UPDATE
     SET definition = excluded.definition, author = excluded.author, owner = excluded.owner, events = excluded.events,
         version = excluded.version, changed_at = now()";
 
-const CHANGED_CONFIGS_SQL: &str = "-- changed_action_configs
-SELECT v.version, c.name, c.definition
+const CHANGED_CONFIGS_SQL: &str = "SELECT v.version, c.name, c.definition
 FROM action_configs_version v LEFT JOIN (
     SELECT name, definition FROM action_configs WHERE version > $1
     UNION ALL

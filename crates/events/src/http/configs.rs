@@ -1,6 +1,5 @@
 //! `/api/v1/action_configs`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Json;
@@ -18,13 +17,13 @@ use serving::numbers::check_exact_numbers;
 use serving::path::DecodedPath;
 use serving::query::DecodedQuery;
 use sqlx::PgConnection;
-use store::run_tx;
 use tasks::TaskType;
 
 use super::caller::OptionalCaller;
 use super::{EventApiState, shorten_name};
 use crate::configs::stored::{
     delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx, put_configs_in_tx, read_configs,
+    select_configs,
 };
 use crate::configs::{
     ActionConfig, ActionConfigIndex, MAX_CONFIG_BYTES, StoredActionConfig, check_config,
@@ -134,28 +133,36 @@ pub(super) async fn delete_config(
 ) -> Result<Response, ApiError> {
     let (options, name) = (parse_write_options(query)?, name.replace('\0', "\u{fffd}"));
     // Set by an attempt whose commit outcome may be unknown.
-    let deleted = Arc::new(AtomicBool::new(false));
-    let done = run_tx(&state.events.pool, "delete_action_config", move |connection| {
-        let (name, deleted) = (name.clone(), deleted.clone());
-        Box::pin(async move {
-            lock_configs_in_tx(connection).await?;
-            let Some(old) = read_configs(connection, None, None, Some(&name)).await?.pop() else {
-                return Ok(if deleted.load(Ordering::Relaxed) {
-                    ActionConfigWriteOutcome::Deleted
-                } else {
-                    ActionConfigWriteOutcome::NotFound
-                });
-            };
-            if is_foreign(&old, options) {
-                return Ok(ActionConfigWriteOutcome::OwnedByOther(old.owner));
-            }
-            let version = next_version_in_tx(connection).await?;
-            delete_configs_in_tx(connection, &[name], version).await?;
-            deleted.store(true, Ordering::Relaxed);
-            Ok(ActionConfigWriteOutcome::Deleted)
+    let deleted = AtomicBool::new(false);
+    let done = store::transaction("delete_action_config", (name, options, deleted))
+        .run(&state.events.pool, |connection, (name, options, deleted)| {
+            Box::pin(delete_config_in_tx(connection, name, *options, deleted))
         })
-    });
-    write_response(&state, done.await.map_err(control_database_error)?).await
+        .await;
+    write_response(&state, done.map_err(control_database_error)?).await
+}
+
+async fn delete_config_in_tx(
+    connection: &mut PgConnection,
+    name: &String,
+    options: ActionConfigWriteOptions,
+    deleted: &AtomicBool,
+) -> store::Result<ActionConfigWriteOutcome> {
+    lock_configs_in_tx(connection).await?;
+    let Some(old) = read_configs(connection, None, None, Some(name)).await?.pop() else {
+        return Ok(if deleted.load(Ordering::Relaxed) {
+            ActionConfigWriteOutcome::Deleted
+        } else {
+            ActionConfigWriteOutcome::NotFound
+        });
+    };
+    if is_foreign(&old, options) {
+        return Ok(ActionConfigWriteOutcome::OwnedByOther(old.owner));
+    }
+    let version = next_version_in_tx(connection).await?;
+    delete_configs_in_tx(connection, std::slice::from_ref(name), version).await?;
+    deleted.store(true, Ordering::Relaxed);
+    Ok(ActionConfigWriteOutcome::Deleted)
 }
 
 /// Clients that sync a bundle pass `owner=bundle`; their configs then belong to the bundle.
@@ -213,7 +220,9 @@ fn parse_config_body(
             format!("must be {}", crate::configs::ACTION_CONFIG_SCHEMA),
         ));
     }
-    READ_ONLY_FIELDS.iter().for_each(|name| drop(members.shift_remove(*name)));
+    for name in READ_ONLY_FIELDS {
+        members.shift_remove(name);
+    }
     let text = Value::Object(members).to_string();
     let mut config: ActionConfig = body::parse_object(text.as_bytes())?;
     config.author = Some(caller.resolve_author(config.author.as_deref())?);
@@ -221,9 +230,10 @@ fn parse_config_body(
     {
         [] => Ok(config),
         all => {
-            let said = |problem: &FieldProblem| (problem.field.to_string(), problem.reason.clone());
-            let fields: Vec<(String, String)> =
-                all.iter().take(MAX_REPORTED_PROBLEMS).map(said).collect();
+            let mut fields: Vec<(String, String)> = Vec::new();
+            for FieldProblem { field, reason } in all.iter().take(MAX_REPORTED_PROBLEMS) {
+                fields.push((field.to_string(), reason.clone()));
+            }
             let mut error = ApiError::invalid_field(fields[0].0.clone(), fields[0].1.clone());
             error.fields = fields;
             Err(error)
@@ -237,24 +247,24 @@ async fn write_config(
     mode: ActionConfigWriteMode,
     options: ActionConfigWriteOptions,
 ) -> Result<ActionConfigWriteOutcome, ApiError> {
-    let done = run_tx(&state.events.pool, "write_action_config", move |connection| {
-        let config = config.clone();
-        Box::pin(async move { write_config_in_tx(connection, config, mode, options).await })
-    });
-    done.await.map_err(control_database_error)
+    store::transaction("write_action_config", (config, mode, options))
+        .run(&state.events.pool, |connection, (config, mode, options)| {
+            Box::pin(write_config_in_tx(connection, config, *mode, *options))
+        })
+        .await
+        .map_err(control_database_error)
 }
 
 async fn write_config_in_tx(
     connection: &mut PgConnection,
-    config: ActionConfig,
+    config: &ActionConfig,
     mode: ActionConfigWriteMode,
     options: ActionConfigWriteOptions,
 ) -> store::Result<ActionConfigWriteOutcome> {
     lock_configs_in_tx(connection).await?;
     let old = read_configs(connection, None, None, Some(&config.name)).await?.pop();
-    let name = config.name.clone();
     if let Some(old) = &old {
-        if old.config == config
+        if old.config == *config
             && (old.owner == options.owner || mode == ActionConfigWriteMode::Create)
         {
             return Ok(ActionConfigWriteOutcome::Unchanged(old.clone()));
@@ -267,8 +277,8 @@ async fn write_config_in_tx(
         }
     }
     let version = next_version_in_tx(connection).await?;
-    put_configs_in_tx(connection, &[config], options.owner, version).await?;
-    let new = read_configs(connection, None, None, Some(&name)).await?.pop();
+    put_configs_in_tx(connection, std::slice::from_ref(config), options.owner, version).await?;
+    let new = read_configs(connection, None, None, Some(&config.name)).await?.pop();
     let done = if old.is_some() {
         ActionConfigWriteOutcome::Changed
     } else {
@@ -323,14 +333,9 @@ async fn find_configs(
     event: Option<String>,
     name: Option<String>,
 ) -> Result<Vec<StoredActionConfig>, ApiError> {
-    let found =
-        store::run_statement(&state.events.pool, "find_action_configs", move |connection| {
-            let (author, event, name) = (author.clone(), event.clone(), name.clone());
-            Box::pin(async move {
-                read_configs(connection, author.as_deref(), event.as_deref(), name.as_deref()).await
-            })
-        });
-    found.await.map_err(control_database_error)
+    let filter = [author.as_deref(), event.as_deref(), name.as_deref()];
+    let found = select_configs(&state.events.pool, "find_action_configs", filter).await;
+    found.map_err(control_database_error)
 }
 
 fn stored_config_json(stored: &StoredActionConfig) -> Value {

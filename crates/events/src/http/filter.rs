@@ -75,22 +75,15 @@ pub(super) fn parse_query(pairs: Vec<(String, String)>) -> Result<EventQuery, Ap
         count: false,
     };
     for (name, value) in pairs {
-        let wrong = |reason: String| ApiError::invalid_field(shorten_name(&name), reason);
-        let number = |range: std::ops::RangeInclusive<i64>| {
-            let number = value.parse().ok().filter(|number| range.contains(number));
-            number.ok_or_else(|| {
-                wrong(format!("must be a whole number from {} to {}", range.start(), range.end()))
-            })
-        };
         match name.as_str() {
-            "limit" => query.limit = number(0..=MAX_EVENTS_PER_PAGE)?,
+            "limit" => query.limit = parse_number(&name, &value, MAX_EVENTS_PER_PAGE)?,
             "offset" if value.is_empty() => {}
-            "offset" => query.offset = number(0..=i64::from(i32::MAX))?,
+            "offset" => query.offset = parse_number(&name, &value, i64::from(i32::MAX))?,
             "count" => {
                 query.count = match value.as_str() {
                     "true" => true,
                     "false" => false,
-                    _ => return Err(wrong("must be true or false".to_owned())),
+                    _ => return Err(invalid_parameter(&name, "must be true or false")),
                 };
             }
             "sort" => {
@@ -101,9 +94,8 @@ pub(super) fn parse_query(pairs: Vec<(String, String)>) -> Result<EventQuery, Ap
                     "time_created" => "time_created, event_id",
                     "-time_created" => "time_created DESC, event_id DESC",
                     _ => {
-                        return Err(wrong(
-                            "must be _id, -_id, time_created or -time_created".to_owned(),
-                        ));
+                        let allowed = "must be _id, -_id, time_created or -time_created";
+                        return Err(invalid_parameter(&name, allowed));
                     }
                 };
             }
@@ -119,12 +111,58 @@ pub(super) fn parse_query(pairs: Vec<(String, String)>) -> Result<EventQuery, Ap
     Ok(query)
 }
 
+fn invalid_parameter(name: &str, reason: impl Into<String>) -> ApiError {
+    ApiError::invalid_field(shorten_name(name), reason)
+}
+
+/// A number from 0 to `max`.
+fn parse_number(name: &str, value: &str, max: i64) -> Result<i64, ApiError> {
+    match value.parse::<i64>() {
+        Ok(number) if (0..=max).contains(&number) => Ok(number),
+        _ => Err(invalid_parameter(name, format!("must be a whole number from 0 to {max}"))),
+    }
+}
+
 fn parse_condition(name: &str, value: &str) -> Result<EventFilterCondition, ApiError> {
-    let wrong = |reason: String| ApiError::invalid_field(shorten_name(name), reason);
     if name.contains('\0') || value.contains('\0') {
-        return Err(wrong("must hold no NUL".to_owned()));
+        return Err(invalid_parameter(name, "must hold no NUL"));
     }
     let (path, operator) = split_operator(name);
+    let subject = parse_subject(name, path)?;
+    let texts: Vec<String> = match operator {
+        EventFilterOperator::In => value.split(',').map(str::to_owned).collect(),
+        EventFilterOperator::Equal | EventFilterOperator::Greater | EventFilterOperator::Less => {
+            vec![value.to_owned()]
+        }
+    };
+    if texts.len() > MAX_VALUES_PER_FILTER {
+        let reason = format!("must list at most {MAX_VALUES_PER_FILTER} values");
+        return Err(invalid_parameter(name, reason));
+    }
+    let operand = match subject {
+        EventFilterSubject::Id => match parse_ids(&texts) {
+            Some(ids) => EventFilterOperand::Ids(ids),
+            None => return Err(invalid_parameter(name, "must be the _id of an event")),
+        },
+        EventFilterSubject::TimeCreated if operator == EventFilterOperator::In => {
+            return Err(invalid_parameter(name, "a time is compared with __gt and __lt"));
+        }
+        EventFilterSubject::TimeCreated => match parse_time(value) {
+            Some(time) => EventFilterOperand::Time(time),
+            None => {
+                let reason = "must be a time such as 2026-11-25T21:00:00Z";
+                return Err(invalid_parameter(name, reason));
+            }
+        },
+        EventFilterSubject::Name | EventFilterSubject::Author | EventFilterSubject::Param(_) => {
+            EventFilterOperand::Texts(texts)
+        }
+    };
+    Ok(EventFilterCondition { subject, operator, operand })
+}
+
+/// `path`: the name without its operator.
+fn parse_subject(name: &str, path: &str) -> Result<EventFilterSubject, ApiError> {
     let subject = match path {
         "_id" => EventFilterSubject::Id,
         "name" => EventFilterSubject::Name,
@@ -135,52 +173,26 @@ fn parse_condition(name: &str, value: &str) -> Result<EventFilterCondition, ApiE
             None => {
                 let allowed = "unknown parameter; allowed are _id, name, author, time_created, params__…, each also \
                                with __in, __gt, __lt, and sort, limit, offset, count";
-                return Err(wrong(allowed.to_owned()));
+                return Err(invalid_parameter(name, allowed));
             }
         },
     };
     if matches!(&subject, EventFilterSubject::Param(path) if path.len() > MAX_PARAM_PATH_DEPTH) {
-        return Err(wrong(format!("must be at most {MAX_PARAM_PATH_DEPTH} levels deep")));
+        let reason = format!("must be at most {MAX_PARAM_PATH_DEPTH} levels deep");
+        return Err(invalid_parameter(name, reason));
     }
-    let texts: Vec<String> = match operator {
-        EventFilterOperator::In => value.split(',').map(str::to_owned).collect(),
-        EventFilterOperator::Equal | EventFilterOperator::Greater | EventFilterOperator::Less => {
-            vec![value.to_owned()]
-        }
-    };
-    if texts.len() > MAX_VALUES_PER_FILTER {
-        return Err(wrong(format!("must list at most {MAX_VALUES_PER_FILTER} values")));
-    }
-    let operand = match subject {
-        EventFilterSubject::Id => {
-            let ids =
-                texts.iter().map(|text| EventId::parse(text).map(|id| id.0)).collect::<Option<_>>();
-            EventFilterOperand::Ids(
-                ids.ok_or_else(|| wrong("must be the _id of an event".to_owned()))?,
-            )
-        }
-        EventFilterSubject::TimeCreated if operator == EventFilterOperator::In => {
-            return Err(wrong("a time is compared with __gt and __lt".to_owned()));
-        }
-        EventFilterSubject::TimeCreated => {
-            // A `+` that the client did not percent-encode arrives as a space.
-            let time = DateTime::parse_from_rfc3339(&value.replace(' ', "+"));
-            // The year in UTC must have four digits: others cannot be shown or stored.
-            let time = time
-                .map(|time| time.to_utc())
-                .ok()
-                .filter(|time| (1..=9999).contains(&time.year()));
-            EventFilterOperand::Time(
-                time.ok_or_else(|| {
-                    wrong("must be a time such as 2026-11-25T21:00:00Z".to_owned())
-                })?,
-            )
-        }
-        EventFilterSubject::Name | EventFilterSubject::Author | EventFilterSubject::Param(_) => {
-            EventFilterOperand::Texts(texts)
-        }
-    };
-    Ok(EventFilterCondition { subject, operator, operand })
+    Ok(subject)
+}
+
+fn parse_ids(texts: &[String]) -> Option<Vec<i64>> {
+    texts.iter().map(|text| EventId::parse(text).map(|id| id.0)).collect()
+}
+
+fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+    // A `+` that the client did not percent-encode arrives as a space.
+    let time = DateTime::parse_from_rfc3339(&text.replace(' ', "+")).ok()?.to_utc();
+    // The year in UTC must have four digits: others cannot be shown or stored.
+    (1..=9999).contains(&time.year()).then_some(time)
 }
 
 /// Splits the operator suffix off a name. `params__in` is a param named `in`, not an operator.

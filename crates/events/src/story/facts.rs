@@ -28,14 +28,20 @@ pub(super) struct ProducedTaskRow {
 
 impl ProducedTaskRow {
     pub(super) fn to_json(&self) -> Value {
-        let parse = |text: &String| text.parse::<Value>().unwrap_or_default();
+        let params = parse_json_text(&self.params);
+        let outcome = self.outcome.as_deref().map(parse_json_text);
         let events: Vec<String> = self.events.iter().map(|id| EventId(*id).to_string()).collect();
         json!({
             "sandbox_task_id": self.task_id, "task_type": self.task_type, "action_config": self.action_config,
-            "status": self.status, "params": parse(&self.params), "attempts": self.attempts, "error": self.error,
-            "outcome": self.outcome.as_ref().map(parse), "events": events, "effects": self.effects,
+            "status": self.status, "params": params, "attempts": self.attempts, "error": self.error,
+            "outcome": outcome, "events": events, "effects": self.effects,
         })
     }
+}
+
+/// Infallible: Postgres has validated the JSON.
+fn parse_json_text(text: &str) -> Value {
+    text.parse().unwrap_or_default()
 }
 
 /// Tasks that an event started, oldest first.
@@ -43,7 +49,7 @@ pub(super) async fn read_produced_tasks(
     connection: &mut PgConnection,
     event: EventId,
 ) -> Result<Vec<ProducedTaskRow>> {
-    Ok(sqlx::query_as(PRODUCED_TASKS_SQL).bind(event.0).fetch_all(connection).await?)
+    store::statement("produced_tasks", PRODUCED_TASKS_SQL).bind(event.0).fetch_all(connection).await
 }
 
 /// An earlier event of the chain, and the task that it started.
@@ -67,22 +73,20 @@ pub(super) async fn read_event_chain(
     event: &Event,
 ) -> Result<Vec<EventChainLink>> {
     let Some(task_id) = event.cause.task_id else { return Ok(Vec::new()) };
-    Ok(sqlx::query_as(EVENT_CHAIN_SQL)
+    store::statement("chain_of_event", EVENT_CHAIN_SQL)
         .bind(task_id)
         .bind(MAX_CHAIN_LENGTH)
         .fetch_all(connection)
-        .await?)
+        .await
 }
 
-const PRODUCED_TASKS_SQL: &str = "-- produced_tasks
-SELECT t.task_id, t.task_type, t.action_config, t.status, t.params::text, t.attempts - t.waits AS attempts, t.error, t.outcome::text,
+const PRODUCED_TASKS_SQL: &str = "SELECT t.task_id, t.task_type, t.action_config, t.status, t.params::text, t.attempts - t.waits AS attempts, t.error, t.outcome::text,
        ARRAY(SELECT e.event_id FROM events e WHERE e.task_id = t.task_id ORDER BY e.event_id LIMIT 1000) AS events,
        ARRAY(SELECT x.kind || '/' || x.effect FROM task_effects x WHERE x.task_id = t.task_id
              ORDER BY 1 LIMIT 1000) AS effects
 FROM tasks t WHERE t.event_id = $1 ORDER BY t.task_id";
 
-const EVENT_CHAIN_SQL: &str = "-- chain_of_event
-WITH RECURSIVE chain AS (
+const EVENT_CHAIN_SQL: &str = "WITH RECURSIVE chain AS (
     SELECT t.event_id, t.task_id, t.action_config, 1 AS place FROM tasks t WHERE t.task_id = $1
     UNION ALL
     SELECT t.event_id, t.task_id, t.action_config, c.place + 1

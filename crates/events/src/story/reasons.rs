@@ -33,15 +33,16 @@ pub(super) fn assess_configs(
     options: &EventTaskOptions,
 ) -> Vec<(String, ConfigAssessment)> {
     let mut budget = (!set_aside).then(EventTemplateBudget::of_event);
-    let mut one = |config: ActionConfig| {
+    let mut assessments = Vec::with_capacity(configs.len());
+    for config in configs {
         let name = config.name.clone();
-        let looked = match CompiledActionConfig::new(config) {
+        let assessment = match CompiledActionConfig::new(config) {
             Ok(config) => assess_config(config, event, options, budget.as_mut()),
             Err((field, reason)) => ConfigAssessment::Reason(format!("{field}: {reason}")),
         };
-        (name, looked)
-    };
-    configs.into_iter().map(&mut one).collect()
+        assessments.push((name, assessment));
+    }
+    assessments
 }
 
 /// `budget`: `None` if the event is set aside.
@@ -111,31 +112,16 @@ async fn explain_join(
     let with = format_join_values(&config.definition.join, values);
     match state.fired_by.map(EventId) {
         Some(completing) if completing == event.id => {
-            let joined: Vec<Event> = find_event_rows(connection, &state.event_ids())
-                .await?
-                .into_iter()
-                .map(|row| row.into_event())
-                .collect();
-            let (config, event, terms) = (config.clone(), event.clone(), options.clone());
-            let task = move || {
-                render_task(
-                    &config,
-                    &event,
-                    Some(&joined),
-                    &terms,
-                    &mut EventTemplateBudget::of_event(),
-                )
-                .map(drop)
-            };
-            Ok(task_error_or_forgotten(compute_on_pool(task).await?))
+            explain_completed_join(connection, config, event, &state, options).await
         }
         Some(completing) => {
-            let task: Option<i64> = sqlx::query_scalar(
-                "SELECT task_id FROM tasks WHERE event_id = $1 AND action_config = $2 -- task_of_join",
+            let task: Option<i64> = store::statement(
+                "task_of_join",
+                "SELECT task_id FROM tasks WHERE event_id = $1 AND action_config = $2",
             )
             .bind(completing.0)
             .bind(&config.definition.name)
-            .fetch_optional(connection)
+            .fetch_optional_value(connection)
             .await?;
             let task = task.map(|task| format!(", which started task {task}")).unwrap_or_default();
             Ok(match state.has_event(event.id) {
@@ -157,14 +143,35 @@ async fn explain_join(
     }
 }
 
+/// Why the event started no task though it completed the join.
+async fn explain_completed_join(
+    connection: &mut PgConnection,
+    config: &Arc<CompiledActionConfig>,
+    event: &Arc<Event>,
+    state: &JoinState,
+    options: &EventTaskOptions,
+) -> Result<String> {
+    let rows = find_event_rows(connection, &state.event_ids()).await?;
+    let joined: Vec<Event> = rows.into_iter().map(|row| row.into_event()).collect();
+    let (config, event, terms) = (config.clone(), event.clone(), options.clone());
+    let task = compute_on_pool(move || {
+        let mut budget = EventTemplateBudget::of_event();
+        render_task(&config, &event, Some(&joined), &terms, &mut budget).map(drop)
+    });
+    Ok(task_error_or_forgotten(task.await?))
+}
+
 const SET_ASIDE_REASON: &str = "set aside: rendering it was begun several times and never ended, the process did; nothing is started on it";
 
 /// Whether an event is set aside because rendering crashed the process; never render it here.
 pub(super) async fn is_set_aside(connection: &mut PgConnection, event: &Event) -> Result<bool> {
-    let query = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM set_aside_events WHERE event_id = $1) -- is_set_aside",
-    );
-    Ok(query.bind(event.id.0).fetch_one(connection).await?)
+    store::statement(
+        "is_set_aside",
+        "SELECT EXISTS (SELECT FROM set_aside_events WHERE event_id = $1)",
+    )
+    .bind(event.id.0)
+    .fetch_value(connection)
+    .await
 }
 
 /// ` (date="2026-11-25")`, or empty for a join without values.

@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::run_tx;
 use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 
 use crate::configs::check_identifier;
@@ -58,20 +57,23 @@ impl TaskHandler for EmitEvent {
         params: EmitEventParams,
     ) -> Result<Value, TaskAttemptError> {
         // Default idempotency key: one event per task, however many attempts.
-        let own_key = || format!("{PLATFORM_KEY_PREFIX}emit/{}", attempt.task_id);
+        let key = match params.event_key {
+            Some(key) => key.0,
+            None => format!("{PLATFORM_KEY_PREFIX}emit/{}", attempt.task_id),
+        };
         let event = NewEvent {
             name: params.name.0,
             params: params.params.0,
             author: PLATFORM_AUTHOR.to_owned(),
-            key: Some(params.event_key.map_or_else(own_key, |key| key.0)),
+            key: Some(key),
             cause: EventCause::of_task(attempt.task_id, attempt.depth),
         };
-        let events = self.0.clone();
-        let written = run_tx(&self.0.pool, "emit_event", move |connection| {
-            let (events, event) = (events.clone(), event.clone());
-            Box::pin(async move { events.write_in_tx(connection, vec![event]).await })
-        });
-        match written.await {
+        let written = store::transaction("emit_event", (self.0.clone(), event))
+            .run(&self.0.pool, |connection, (events, event)| {
+                Box::pin(events.write_in_tx(connection, vec![event.clone()]))
+            })
+            .await;
+        match written {
             Ok(ids) => Ok(json!({"event_id": ids.first().map(|(id, _)| id.to_string())})),
             Err(error) => Err(TaskAttemptError::Temporary(error.to_string())),
         }

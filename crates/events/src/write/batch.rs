@@ -4,7 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sqlx::PgConnection;
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
 use store::Result;
 
 use super::matching::{EventMatch, TaskToStart};
@@ -35,32 +36,39 @@ struct EventBatchItem {
     key: Option<(String, [u8; 32])>,
 }
 
+impl EventBatchItem {
+    fn new(new: &NewEvent, id: EventId, time_created: DateTime<Utc>) -> Self {
+        let event = Event {
+            id,
+            name: new.name.clone(),
+            params: new.params.clone(),
+            author: new.author.clone(),
+            time_created,
+            cause: new.cause,
+        };
+        let key = new.key.clone().map(|key| (key, event.content_fingerprint()));
+        Self { event: Arc::new(event), key }
+    }
+}
+
 impl EventBatch {
     pub(super) fn new(
         requests: Vec<EventBatchRequest>,
         (ids, time_created): AllocatedEventIds,
     ) -> Self {
         let mut ids = ids.into_iter();
-        let mut item = |new: &NewEvent| {
-            let event = Event {
-                id: EventId(ids.next().unwrap_or_default()),
-                name: new.name.clone(),
-                params: new.params.clone(),
-                author: new.author.clone(),
-                time_created,
-                cause: new.cause,
-            };
-            let key = new.key.clone().map(|key| (key, event.content_fingerprint()));
-            EventBatchItem { event: Arc::new(event), key }
-        };
-        let requests: Vec<Vec<EventBatchItem>> =
-            requests.iter().map(|request| request.events.iter().map(&mut item).collect()).collect();
-        let keys = requests
-            .iter()
-            .flatten()
-            .filter_map(|item| item.key.as_ref().map(|(key, _)| key.clone()));
-        let keys = keys.collect();
-        Self { requests, keys }
+        let mut keys = Vec::new();
+        let mut batch = Vec::with_capacity(requests.len());
+        for request in requests {
+            let mut items = Vec::with_capacity(request.events.len());
+            for new in request.events.iter() {
+                let id = EventId(ids.next().unwrap_or_default());
+                items.push(EventBatchItem::new(new, id, time_created));
+                keys.extend(new.key.clone());
+            }
+            batch.push(items);
+        }
+        Self { requests: batch, keys }
     }
 
     fn events(&self) -> impl Iterator<Item = &Arc<Event>> {
@@ -84,11 +92,11 @@ impl EventBatch {
     /// Inserts the rows in one statement; `None` if the index is outdated.
     pub(super) async fn insert_plain_events(
         &self,
-        connection: &mut PgConnection,
+        pool: &PgPool,
         index: &ActionConfigIndex,
     ) -> Result<Option<Vec<EventWriteOutcome>>> {
         let events: Vec<&Event> = self.events().map(Arc::as_ref).collect();
-        let current = insert_events(connection, &events, index.version).await?;
+        let current = insert_events(pool, &events, index.version).await?;
         Ok(current.then(|| self.resolve_keys(Vec::new()).written))
     }
 
@@ -103,19 +111,19 @@ impl EventBatch {
     ) -> Result<Option<Vec<EventWriteOutcome>>> {
         let ResolvedBatch { written, new, keys } =
             self.resolve_keys(find_taken_keys(connection, &self.keys).await?);
-        if !insert_events(connection, &new, index.version).await? {
+        if !insert_events(&mut *connection, &new, index.version).await? {
             return Ok(None);
         }
         take_event_keys(connection, keys).await?;
         let new: HashSet<EventId> = new.iter().map(|event| event.id).collect();
-        let of_new = |pull: &&EventMatch| new.contains(&pull.event.id);
-        let (joining, alone): (Vec<EventMatch>, Vec<EventMatch>) = matches
-            .iter()
-            .filter(of_new)
-            .cloned()
-            .partition(|pull| pull.config.definition.is_join());
-        let alone =
-            alone.into_iter().map(|pull| TaskToStart { event_match: pull, joined: None }).collect();
+        let (mut joining, mut alone) = (Vec::new(), Vec::new());
+        for pull in matches.iter().filter(|pull| new.contains(&pull.event.id)) {
+            if pull.config.definition.is_join() {
+                joining.push(pull.clone());
+            } else {
+                alone.push(TaskToStart { event_match: pull.clone(), joined: None });
+            }
+        }
         let mut started = start_tasks_in_tx(connection, alone, options).await?;
         started += joins::start_join_tasks_in_tx(connection, &joining, options).await?;
         metrics::counter!("events_tasks_started_total").increment(started as u64);

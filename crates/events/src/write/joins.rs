@@ -59,9 +59,10 @@ pub(super) async fn start_join_tasks_in_tx(
     let joining: Vec<EventMatch> = matches.to_vec();
     let ids =
         compute_on_pool(move || joining.iter().map(match_join_id).collect::<Vec<_>>()).await?;
-    let part =
-        |(pull, join_id): (_, Option<_>)| Some(JoinPart { event_match: pull, join_id: join_id? });
-    let parts: Vec<JoinPart<'_>> = matches.iter().zip(ids).filter_map(part).collect();
+    let mut parts: Vec<JoinPart<'_>> = Vec::new();
+    for (event_match, join_id) in matches.iter().zip(ids) {
+        parts.extend(join_id.map(|join_id| JoinPart { event_match, join_id }));
+    }
     if parts.is_empty() {
         return Ok(0);
     }
@@ -91,17 +92,18 @@ async fn load_join_events(
     let rows = find_event_rows(connection, &ids).await?;
     let known: HashMap<i64, Event> =
         rows.into_iter().map(|row| row.into_event()).map(|event| (event.id.0, event)).collect();
-    let wanted = |fired: &CompletedJoin<'_>| {
+    let mut to_start = Vec::with_capacity(fired.len());
+    for CompletedJoin { event_match, event_ids } in fired {
         let joined: Option<Vec<Event>> =
-            fired.event_ids.iter().map(|id| known.get(id).cloned()).collect();
-        if joined.is_none() {
-            let (config, event) =
-                (&fired.event_match.config.definition.name, fired.event_match.event.id);
+            event_ids.iter().map(|id| known.get(id).cloned()).collect();
+        if joined.is_some() {
+            to_start.push(TaskToStart { event_match: (*event_match).clone(), joined });
+        } else {
+            let (config, event) = (&event_match.config.definition.name, event_match.event.id);
             tracing::warn!(config, %event, "an event of a join is not kept any more: it starts no task");
         }
-        Some(TaskToStart { event_match: fired.event_match.clone(), joined: Some(joined?) })
-    };
-    Ok(fired.iter().filter_map(wanted).collect())
+    }
+    Ok(to_start)
 }
 
 /// `None` if the event lacks a join param.
@@ -139,9 +141,9 @@ async fn lock_joins(
     let mut ids: Vec<&[u8]> = parts.iter().map(|part| part.join_id.as_slice()).collect();
     ids.sort_unstable();
     ids.dedup();
-    sqlx::query(
-        "-- begin_joins
-        INSERT INTO action_joins AS j (join_id, expires_at)
+    store::statement(
+        "begin_joins",
+        "INSERT INTO action_joins AS j (join_id, expires_at)
         SELECT join_id, clock_timestamp() + make_interval(secs => $2) FROM unnest($1::bytea[]) AS join_id ORDER BY join_id
         ON CONFLICT (join_id) DO UPDATE SET seen = '{}', fired_by = NULL, expires_at = excluded.expires_at
             WHERE j.expires_at < clock_timestamp()",
@@ -150,19 +152,21 @@ async fn lock_joins(
     .bind(options.join_window.as_secs_f64())
     .execute(&mut *connection)
     .await?;
-    let rows: Vec<(Vec<u8>, Value, Option<i64>)> = sqlx::query_as(
-        "SELECT join_id, seen, fired_by FROM action_joins WHERE join_id = ANY ($1) ORDER BY join_id FOR UPDATE -- lock_joins",
+    let rows: Vec<(Vec<u8>, Value, Option<i64>)> = store::statement(
+        "lock_joins",
+        "SELECT join_id, seen, fired_by FROM action_joins WHERE join_id = ANY ($1) ORDER BY join_id FOR UPDATE",
     )
     .bind(&ids)
     .fetch_all(connection)
     .await?;
-    let state = |(id, seen, fired_by): (Vec<u8>, Value, Option<i64>)| {
-        Some((
-            id.try_into().ok()?,
-            JoinState { events_by_trigger: parse_events_by_trigger(&seen), fired_by },
-        ))
-    };
-    Ok(rows.into_iter().filter_map(state).collect())
+    let mut states = HashMap::with_capacity(rows.len());
+    for (id, seen, fired_by) in rows {
+        if let Ok(id) = <[u8; 32]>::try_from(id) {
+            let events_by_trigger = parse_events_by_trigger(&seen);
+            states.insert(id, JoinState { events_by_trigger, fired_by });
+        }
+    }
+    Ok(states)
 }
 
 async fn store_joins(
@@ -173,9 +177,9 @@ async fn store_joins(
     let seen: Vec<Json<&EventsByTrigger>> =
         states.values().map(|state| Json(&state.events_by_trigger)).collect();
     let fired: Vec<Option<i64>> = states.values().map(|state| state.fired_by).collect();
-    sqlx::query(
-        "-- note_joins
-        UPDATE action_joins j SET seen = t.seen, fired_by = t.fired_by
+    store::statement(
+        "note_joins",
+        "UPDATE action_joins j SET seen = t.seen, fired_by = t.fired_by
         FROM unnest($1::bytea[], $2::jsonb[], $3::bigint[]) AS t (join_id, seen, fired_by) WHERE j.join_id = t.join_id",
     )
     .bind(ids)
@@ -187,9 +191,13 @@ async fn store_joins(
 }
 
 fn parse_events_by_trigger(seen: &Value) -> EventsByTrigger {
-    let place =
-        |(trigger, event): (&String, &Value)| Some((trigger.parse().ok()?, event.as_i64()?));
-    seen.as_object().into_iter().flatten().filter_map(place).collect()
+    let mut events_by_trigger = EventsByTrigger::new();
+    for (trigger, event) in seen.as_object().into_iter().flatten() {
+        if let (Ok(trigger), Some(event)) = (trigger.parse::<usize>(), event.as_i64()) {
+            events_by_trigger.insert(trigger, event);
+        }
+    }
+    events_by_trigger
 }
 
 impl JoinState {
@@ -214,8 +222,9 @@ pub(crate) async fn read_join_state(
     connection: &mut PgConnection,
     join_id: &[u8],
 ) -> Result<Option<JoinState>> {
-    let row: Option<(Value, Option<i64>)> = sqlx::query_as(
-        "SELECT seen, fired_by FROM action_joins WHERE join_id = $1 -- look_at_join",
+    let row: Option<(Value, Option<i64>)> = store::statement(
+        "look_at_join",
+        "SELECT seen, fired_by FROM action_joins WHERE join_id = $1",
     )
     .bind(join_id)
     .fetch_optional(connection)

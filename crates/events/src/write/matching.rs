@@ -1,6 +1,7 @@
 //! Matching events against the config index, and rendering the tasks to start. Long computations
 //! run on a dedicated thread pool.
 
+use std::fmt::Display;
 use std::io;
 use std::result::Result as StdResult;
 use std::sync::{Arc, LazyLock};
@@ -17,7 +18,7 @@ use crate::Event;
 use crate::configs::template::{
     EventTemplateBudget, EventTemplateScope, render_params, render_value,
 };
-use crate::configs::{ActionConfigIndex, CompiledActionConfig, MatchedConfig};
+use crate::configs::{ActionConfigIndex, CompiledActionConfig};
 use crate::params;
 
 /// Maximum length of a concurrency key, in bytes.
@@ -79,11 +80,11 @@ pub(super) async fn match_events(
 fn is_quick_match(index: &ActionConfigIndex, events: &[Arc<Event>]) -> bool {
     let mut bytes_left = MAX_INLINE_BODY_BYTES;
     let mut matched = events.iter().filter(|event| index.has_triggers_for(&event.name));
-    let mut is_quick = |event: &Arc<Event>| {
-        !index.has_patterns_for(&event.name)
-            && params::fits_bytes_left(&event.params, &mut bytes_left)
-    };
-    events.len() <= MAX_INLINE_EVENTS && matched.all(&mut is_quick)
+    events.len() <= MAX_INLINE_EVENTS
+        && matched.all(|event| {
+            !index.has_patterns_for(&event.name)
+                && params::fits_bytes_left(&event.params, &mut bytes_left)
+        })
 }
 
 fn match_events_inline(
@@ -91,21 +92,18 @@ fn match_events_inline(
     events: &[Arc<Event>],
     options: &EventTaskOptions,
 ) -> Vec<EventMatch> {
-    let of_event = |event: &Arc<Event>| {
+    let mut matches = Vec::new();
+    for event in events {
         if options.is_chain_too_deep(event) {
             metrics::counter!("events_chains_stopped_total").increment(1);
             tracing::warn!(event = %event.id, name = event.name, "a chain of events is too long and stops here");
-            return Vec::new();
+            continue;
         }
-        let pulled = index.match_event(&event.name, &event.params);
-        let pull = |(config, triggers): MatchedConfig| EventMatch {
-            event: event.clone(),
-            config,
-            triggers,
-        };
-        pulled.into_iter().map(pull).collect::<Vec<_>>()
-    };
-    events.iter().flat_map(of_event).collect()
+        for (config, triggers) in index.match_event(&event.name, &event.params) {
+            matches.push(EventMatch { event: event.clone(), config, triggers });
+        }
+    }
+    matches
 }
 
 /// Runs a long computation of the event path on the thread pool.
@@ -217,35 +215,30 @@ fn build_task(
     budget: &mut EventTemplateBudget,
 ) -> StdResult<ActionTask, String> {
     let (config, action) = (&config.definition, &config.definition.action);
-    let failed = |reason: String| format!("template error: {reason}");
-    let scope =
-        scope.map(|scope| scope.as_ref().map_err(|reason| failed(reason.clone()))).transpose()?;
+    let scope = match scope {
+        Some(scope) => Some(scope.as_ref().map_err(template_error)?),
+        None => None,
+    };
     let task_type = TaskType::find(&action.task, &options.types)?;
     let params = match scope {
         None => Value::Object(action.params.clone()),
         Some(scope) => render_params(&action.params, task_type.url_params, scope, budget)
-            .map_err(|reason| failed(format!("params.{reason}")))?,
+            .map_err(|reason| template_error(format_args!("params.{reason}")))?,
     };
     if let Value::Object(members) = &params {
         crate::params::check_storable(members)
-            .map_err(|reason| failed(format!("params: {reason}")))?;
+            .map_err(|reason| template_error(format_args!("params: {reason}")))?;
     }
-    let key = action.concurrency_key.as_ref().map(|key| match scope {
-        None => Ok(Value::from(key.as_str())),
-        Some(scope) => render_value(&Value::from(key.as_str()), scope, budget),
-    });
-    let key = key.transpose().map_err(|reason| failed(format!("concurrency_key: {reason}")))?;
-    let key = key.map(|key| key.as_str().map_or_else(|| key.to_string(), str::to_owned));
-    if key.as_ref().is_some_and(|key| {
-        key.is_empty() || key.len() > MAX_CONCURRENCY_KEY_BYTES || key.contains('\0')
-    }) {
-        return Err(failed(format!(
-            "concurrency_key: must come to 1 to {MAX_CONCURRENCY_KEY_BYTES} bytes without NUL"
-        )));
-    }
+    let concurrency_key = match &action.concurrency_key {
+        Some(key) => Some(
+            render_concurrency_key(key, scope, budget)
+                .map_err(|reason| template_error(format_args!("concurrency_key: {reason}")))?,
+        ),
+        None => None,
+    };
     task_type
         .check_params("params", &params)
-        .map_err(|problem| failed(format!("{}: {}", problem.field, problem.reason)))?;
+        .map_err(|problem| template_error(format_args!("{}: {}", problem.field, problem.reason)))?;
     Ok(ActionTask {
         task_type: action.task.clone(),
         params,
@@ -253,10 +246,30 @@ fn build_task(
         event_id: event.id.0,
         join_events: joined.map(|joined| joined.iter().map(|event| event.id.0).collect()),
         priority: action.priority,
-        concurrency_key: key,
+        concurrency_key,
         max_attempts: action.max_attempts.map(u32::cast_signed),
         depth: event.cause.depth,
     })
+}
+
+fn template_error(reason: impl Display) -> String {
+    format!("template error: {reason}")
+}
+
+fn render_concurrency_key(
+    key: &str,
+    scope: Option<&EventTemplateScope>,
+    budget: &mut EventTemplateBudget,
+) -> StdResult<String, String> {
+    let key = match scope {
+        None => Value::from(key),
+        Some(scope) => render_value(&Value::from(key), scope, budget)?,
+    };
+    let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
+    if key.is_empty() || key.len() > MAX_CONCURRENCY_KEY_BYTES || key.contains('\0') {
+        return Err(format!("must come to 1 to {MAX_CONCURRENCY_KEY_BYTES} bytes without NUL"));
+    }
+    Ok(key)
 }
 
 #[cfg(test)]

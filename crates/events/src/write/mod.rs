@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use store::{
     BatchOptions, Coalescer, Error, LONG_OPERATION_TIMEOUT, PgOperation, Result,
-    open_single_connection_pool, run_statement, run_tx,
+    open_single_connection_pool, run_statement,
 };
 use tokio::sync::oneshot;
 
@@ -108,11 +108,10 @@ async fn write_pending(events: &EventStore, mut pending: Vec<EventWriteRequest>)
         let later = pending.split_off(many.unwrap_or(pending.len()).max(1));
         match commit_pending(events, &pending).await {
             Ok(written) => {
-                // A cancelled caller has dropped its receiver.
-                pending
-                    .into_iter()
-                    .zip(written)
-                    .for_each(|(asked, written)| drop(asked.reply.send(Ok(written))));
+                for (asked, written) in pending.into_iter().zip(written) {
+                    // A cancelled caller has dropped its receiver.
+                    let _ = asked.reply.send(Ok(written));
+                }
             }
             Err(error) if pending.len() > 1 && !error.is_transient() => {
                 // A permanent error belongs to one request: each is retried alone, so that the
@@ -124,7 +123,9 @@ async fn write_pending(events: &EventStore, mut pending: Vec<EventWriteRequest>)
                 }
             }
             Err(error) => {
-                pending.into_iter().for_each(|asked| drop(asked.reply.send(Err(error.clone()))))
+                for asked in pending {
+                    let _ = asked.reply.send(Err(error.clone()));
+                }
             }
         }
         pending = later;
@@ -161,12 +162,10 @@ async fn allocate_batch(
     pending: &[EventWriteRequest],
     event_count: usize,
 ) -> Result<EventBatch> {
-    let allocated = run_statement(&events.pool, "allocate_event_ids", move |connection| {
-        Box::pin(async move { allocate_ids_ahead(connection, event_count).await })
-    });
+    let allocated = allocate_ids_ahead(&events.pool, event_count).await?;
     let requests =
         pending.iter().map(|asked| EventBatchRequest { events: asked.events.clone() }).collect();
-    Ok(EventBatch::new(requests, allocated.await?))
+    Ok(EventBatch::new(requests, allocated))
 }
 
 async fn find_written_before(
@@ -204,26 +203,19 @@ async fn write_batch(
     batch: &Arc<EventBatch>,
 ) -> Result<Vec<EventWriteOutcome>> {
     loop {
-        let (index, plain) = (events.config_index.current(), batch.clone());
+        let index = events.config_index.current();
         let pulled = batch.match_events(&index, &events.task_options).await?;
         let written = if batch.is_plain(&pulled) {
-            run_statement(&events.pool, "write_events", move |connection| {
-                let (index, batch) = (index.clone(), plain.clone());
-                Box::pin(async move { batch.insert_plain_events(connection, &index).await })
-            })
-            .await?
+            batch.insert_plain_events(&events.pool, &index).await?
         } else {
-            let (events, pulled) = (events.clone(), Arc::new(pulled));
             let matched =
                 PgOperation::named("write_matched_events").with_timeout(LONG_OPERATION_TIMEOUT);
-            run_tx(&events.pool.clone(), matched, move |connection| {
-                let (events, index, batch, pulled) =
-                    (events.clone(), index.clone(), plain.clone(), pulled.clone());
-                Box::pin(async move {
-                    batch.write_in_tx(connection, &index, &pulled, &events.task_options).await
+            let arguments = (batch.clone(), index, pulled, events.task_options.clone());
+            store::transaction(matched, arguments)
+                .run(&events.pool, |connection, (batch, index, pulled, options)| {
+                    Box::pin(batch.write_in_tx(connection, index, pulled, options))
                 })
-            })
-            .await?
+                .await?
         };
         match written {
             Some(written) => return Ok(written),
@@ -335,11 +327,7 @@ mod tests {
             }
             // Another batch that was given the same ids is told apart by its time.
             let requests = || vec![EventBatchRequest { events: new_request("plain", None).events }];
-            let given = run_statement(&pool, "ids", |connection| {
-                Box::pin(allocate_ids_ahead(connection, 1))
-            })
-            .await
-            .unwrap();
+            let given = allocate_ids_ahead(&pool, 1).await.unwrap();
             let later = (given.0.clone(), given.1 + Duration::from_millis(1));
             let [first, second] =
                 [given, later].map(|given| Arc::new(EventBatch::new(requests(), given)));

@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
-use store::{PgOperation, Result, open_single_connection_pool, run_statement};
+use store::{PgOperation, Result, open_single_connection_pool};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -104,7 +104,7 @@ impl RenderingNotes {
     async fn write_notes(
         &self,
         name: &'static str,
-        statement: &'static str,
+        sql: &'static str,
         mut identities: Vec<EventIdentity>,
         begun_by: Option<Uuid>,
     ) -> HashMap<EventIdentity, i32> {
@@ -113,17 +113,14 @@ impl RenderingNotes {
         identities.dedup();
         let pool = self.own_pool.get_or_init(|| open_single_connection_pool(&self.pool));
         let operation = PgOperation::named(name).with_timeout(NOTE_STATEMENT_TIMEOUT);
-        let noted = run_statement(pool, operation, move |connection| {
-            let identities: Vec<Vec<u8>> =
-                identities.iter().map(|identity| identity.to_vec()).collect();
-            let mut query = sqlx::query_as(statement).bind(identities);
-            if let Some(process) = begun_by {
-                query = query.bind(process);
-            }
-            Box::pin(async move { Ok(query.fetch_all(connection).await?) })
-        });
+        let identities: Vec<&[u8]> =
+            identities.iter().map(|identity| identity.as_slice()).collect();
+        let mut statement = store::statement(operation, sql).bind(identities);
+        if let Some(process) = begun_by {
+            statement = statement.bind(process);
+        }
         let noted: Result<Vec<(Vec<u8>, i32)>> =
-            timeout(NOTE_TIMEOUT, noted).await.unwrap_or_else(|_| {
+            timeout(NOTE_TIMEOUT, statement.fetch_all(pool)).await.unwrap_or_else(|_| {
                 Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))
                     .into())
             });
@@ -143,24 +140,22 @@ impl RenderingNotes {
 // `synchronous_commit = off`: a process crash loses nothing that the server has received.
 // `begun_at` keeps the first process's time, so that the note expires after a day however often the
 // event is sent.
-const BEGIN_RENDERINGS_SQL: &str = "-- begin_renderings
-WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+const BEGIN_RENDERINGS_SQL: &str =
+    "WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 INSERT INTO event_renderings AS r (identity, begun, begun_by)
 SELECT identity, 1, $2 FROM quick, unnest($1::bytea[]) AS identity ORDER BY identity
 ON CONFLICT (identity) DO UPDATE
 SET begun = r.begun + (r.begun_by <> excluded.begun_by)::int, begun_by = excluded.begun_by
 RETURNING identity, begun";
 
-const BEGIN_RENDERING_ALONE_SQL: &str = "-- begin_rendering_alone
-WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+const BEGIN_RENDERING_ALONE_SQL: &str =
+    "WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 UPDATE event_renderings SET alone = alone + (alone_by IS DISTINCT FROM $2)::int, alone_by = $2
 FROM quick WHERE identity = ANY ($1) RETURNING identity, alone";
 
-const END_RENDERING_ALONE_SQL: &str = "-- end_rendering_alone
-WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+const END_RENDERING_ALONE_SQL: &str = "WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 UPDATE event_renderings SET alone = 0, alone_by = NULL FROM quick WHERE identity = ANY ($1) RETURNING identity, alone";
 
 /// Notes of events set aside stay, so that they are set aside again.
-const END_RENDERINGS_SQL: &str = "-- end_renderings
-WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+const END_RENDERINGS_SQL: &str = "WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 DELETE FROM event_renderings USING quick WHERE identity = ANY ($1) AND alone = 0 RETURNING identity, begun";

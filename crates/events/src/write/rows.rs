@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::PgConnection;
 use sqlx::types::Json;
-use store::{Error, Result};
+use sqlx::{PgConnection, PgPool};
+use store::{Error, Result, StatementTarget};
 
 use crate::{Event, EventCause, EventId};
 
@@ -16,33 +16,35 @@ pub(crate) async fn allocate_ids(
     connection: &mut PgConnection,
     count: usize,
 ) -> Result<AllocatedEventIds> {
-    let query = sqlx::query_as("SELECT ids, at FROM next_event_ids($1) -- allocate_event_ids");
-    Ok(query.bind(i32::try_from(count).unwrap_or(i32::MAX)).fetch_one(connection).await?)
+    store::statement("allocate_event_ids", "SELECT ids, at FROM next_event_ids($1)")
+        .bind(i32::try_from(count).unwrap_or(i32::MAX))
+        .fetch_one(connection)
+        .await
 }
 
 /// Allocates ids for a later transaction. `synchronous_commit = off` is safe here: the WAL is
 /// ordered, so a durable event implies a durable sequence step. A crash in between may return the
 /// ids again: [`insert_events`] detects that.
-pub(super) async fn allocate_ids_ahead(
-    connection: &mut PgConnection,
-    count: usize,
-) -> Result<AllocatedEventIds> {
-    let query = sqlx::query_as(
-        "SELECT ids, at FROM set_config('synchronous_commit', 'off', true), next_event_ids($1) -- allocate_event_ids",
-    );
-    Ok(query.bind(i32::try_from(count).unwrap_or(i32::MAX)).fetch_one(connection).await?)
+pub(super) async fn allocate_ids_ahead(pool: &PgPool, count: usize) -> Result<AllocatedEventIds> {
+    store::statement(
+        "allocate_event_ids",
+        "SELECT ids, at FROM set_config('synchronous_commit', 'off', true), next_event_ids($1)",
+    )
+    .bind(i32::try_from(count).unwrap_or(i32::MAX))
+    .fetch_one(pool)
+    .await
 }
 
 /// Inserts events that were matched at config version `version`. Inserts nothing and returns
 /// `false` if that is no longer current. [`store::Error::UniqueViolation`] if any id exists: see
 /// [`are_events_stored`].
 pub(super) async fn insert_events(
-    connection: &mut PgConnection,
+    target: impl StatementTarget,
     events: &[&Event],
     version: i64,
 ) -> Result<bool> {
     let Some(first) = events.first() else { return Ok(true) };
-    let current = sqlx::query_scalar(INSERT_EVENTS_SQL)
+    store::statement("write_events", INSERT_EVENTS_SQL)
         .bind(version)
         .bind(first.time_created)
         .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
@@ -51,9 +53,8 @@ pub(super) async fn insert_events(
         .bind(events.iter().map(|event| event.author.as_str()).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.cause.task_id).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.cause.depth).collect::<Vec<_>>())
-        .fetch_one(connection)
-        .await?;
-    Ok(current)
+        .fetch_value(target)
+        .await
 }
 
 /// Whether exactly these events are stored, by an attempt whose commit outcome was unknown. Other
@@ -63,12 +64,13 @@ pub(super) async fn are_events_stored(
     events: &[&Event],
 ) -> Result<bool> {
     let Some(first) = events.first() else { return Ok(true) };
-    let stored_count: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM events WHERE event_id = ANY ($1) AND time_created = $2 -- written_before",
+    let stored_count: i64 = store::statement(
+        "written_before",
+        "SELECT count(*) FROM events WHERE event_id = ANY ($1) AND time_created = $2",
     )
     .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
     .bind(first.time_created)
-    .fetch_one(connection)
+    .fetch_value(connection)
     .await?;
     Ok(stored_count == events.len() as i64)
 }
@@ -84,15 +86,16 @@ pub(super) async fn find_taken_keys(
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<(String, i64, Vec<u8>)> = sqlx::query_as(
-        "SELECT event_key, event_id, content FROM event_keys WHERE event_key = ANY ($1) -- taken_event_keys",
+    let rows: Vec<(String, i64, Vec<u8>)> = store::statement(
+        "taken_event_keys",
+        "SELECT event_key, event_id, content FROM event_keys WHERE event_key = ANY ($1)",
     )
     .bind(keys)
     .fetch_all(connection)
     .await?;
-    let key =
-        |(key, id, content): (String, i64, Vec<u8>)| Some((key, id, content.try_into().ok()?));
-    Ok(rows.into_iter().filter_map(key).collect())
+    let keys =
+        rows.into_iter().filter_map(|(key, id, content)| Some((key, id, content.try_into().ok()?)));
+    Ok(keys.collect())
 }
 
 /// Inserts keys. A concurrent insert of the same key is [`Error::KeyRace`]: the transaction is
@@ -105,16 +108,17 @@ pub(super) async fn take_event_keys(
         return Ok(());
     }
     keys.sort_unstable();
-    sqlx::query(
+    store::statement(
+        "take_event_keys",
         "INSERT INTO event_keys (event_key, event_id, content)
-         SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[]) -- take_event_keys",
+         SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[])",
     )
     .bind(keys.iter().map(|(key, ..)| key.as_str()).collect::<Vec<_>>())
     .bind(keys.iter().map(|(_, id, _)| *id).collect::<Vec<_>>())
     .bind(keys.iter().map(|(.., content)| content.as_slice()).collect::<Vec<_>>())
     .execute(connection)
     .await
-    .map_err(|error| match Error::from(error) {
+    .map_err(|error| match error {
         Error::UniqueViolation(constraint) => Error::KeyRace(constraint),
         other => other,
     })?;
@@ -157,15 +161,17 @@ pub(crate) async fn find_event_rows(
     connection: &mut PgConnection,
     ids: &[i64],
 ) -> Result<Vec<StoredEventRow>> {
-    let query = sqlx::query_as(
+    store::statement(
+        "find_events",
         "SELECT event_id, name, params, author, time_created, task_id, depth, config_version
-         FROM events WHERE event_id = ANY ($1) ORDER BY event_id -- find_events",
-    );
-    Ok(query.bind(ids).fetch_all(connection).await?)
+         FROM events WHERE event_id = ANY ($1) ORDER BY event_id",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await
 }
 
-const INSERT_EVENTS_SQL: &str = "-- write_events
-WITH current AS MATERIALIZED (
+const INSERT_EVENTS_SQL: &str = "WITH current AS MATERIALIZED (
     SELECT FROM action_configs_version WHERE version = $1
 ), inserted AS (
     INSERT INTO events (event_id, name, params, author, time_created, config_version, task_id, depth)

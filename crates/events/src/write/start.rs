@@ -79,10 +79,13 @@ async fn start_event_by_event(
                 metrics::counter!("events_set_aside_total").increment(1);
                 let code = "LOGIC_ERROR";
                 tracing::error!(event = %event.id, name = event.name, code, "an event that ends the process starts nothing");
-                sqlx::query("INSERT INTO set_aside_events (event_id) VALUES ($1) ON CONFLICT DO NOTHING -- set_aside_event")
-                    .bind(event.id.0)
-                    .execute(&mut *connection)
-                    .await?;
+                store::statement(
+                    "set_aside_event",
+                    "INSERT INTO set_aside_events (event_id) VALUES ($1) ON CONFLICT DO NOTHING",
+                )
+                .bind(event.id.0)
+                .execute(&mut *connection)
+                .await?;
             }
         }
         rest = later;

@@ -17,21 +17,18 @@ impl CronExpression {
     pub fn parse(text: &str) -> Result<Self, String> {
         let parser =
             CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let refused = |reason: &str| {
-            format!(
-                "`{}` is no cron expression: {reason} (allowed: {CRON_FIELDS_HELP})",
-                shorten_text(text)
-            )
-        };
         if text.len() > MAX_CRON_BYTES {
-            return Err(refused("it is too long"));
+            return Err(explain_refusal(text, "it is too long"));
         }
-        let cron =
-            parser.parse(text).map_err(|error| refused(error.to_string().trim_end_matches('.')))?;
-        let cron = Self(cron);
+        let cron = match parser.parse(text) {
+            Ok(cron) => Self(cron),
+            Err(error) => {
+                return Err(explain_refusal(text, error.to_string().trim_end_matches('.')));
+            }
+        };
         match cron.next(DateTime::UNIX_EPOCH) {
             Some(_) => Ok(cron),
-            None => Err(refused("there is no such day")),
+            None => Err(explain_refusal(text, "there is no such day")),
         }
     }
 
@@ -44,6 +41,11 @@ impl CronExpression {
     pub fn latest_tick(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.0.find_previous_occurrence(&moment, true).ok()
     }
+}
+
+fn explain_refusal(text: &str, reason: &str) -> String {
+    let shown = shorten_text(text);
+    format!("`{shown}` is no cron expression: {reason} (allowed: {CRON_FIELDS_HELP})")
 }
 
 fn shorten_text(text: &str) -> String {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
+use sqlx::PgConnection;
 use store::{Error, Lease, PgNotification, PgNotificationHub, Result};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -101,29 +102,35 @@ impl TaskScheduler {
     }
 
     async fn enqueue_ticks_fenced(&self, lease: &Arc<Lease>, all_due: Vec<DueTicks>) -> Result<()> {
-        let (tasks, lease, all_due) = (self.tasks.clone(), lease.clone(), Arc::new(all_due));
-        store::run_tx(&self.tasks.pool, "enqueue_ticks", move |connection| {
-            let (tasks, lease, all_due) = (tasks.clone(), lease.clone(), all_due.clone());
-            Box::pin(async move {
-                lease.fence(connection).await?;
-                for DueTicks { stored, ticks } in all_due.iter() {
-                    let name = &stored.definition.name;
-                    let Some(last) = ticks.last() else { continue };
-                    // Changed or deleted since it was read: left to the next poll.
-                    if !advance_done_until_in_tx(connection, name, stored.done_until, *last).await?
-                    {
-                        continue;
-                    }
-                    for tick in ticks {
-                        tasks.enqueue_in_tx(connection, &new_tick_task(stored, *tick)).await?;
-                    }
-                }
-                store::fail_point("ticks_enqueued");
-                Ok(())
+        store::transaction("enqueue_ticks", (self.tasks.clone(), lease.clone(), all_due))
+            .run(&self.tasks.pool, |connection, (tasks, lease, all_due)| {
+                Box::pin(async move {
+                    lease.fence(connection).await?;
+                    enqueue_ticks_in_tx(connection, tasks, all_due).await
+                })
             })
-        })
-        .await
+            .await
     }
+}
+
+async fn enqueue_ticks_in_tx(
+    connection: &mut PgConnection,
+    tasks: &TaskStore,
+    all_due: &[DueTicks],
+) -> Result<()> {
+    for DueTicks { stored, ticks } in all_due {
+        let name = &stored.definition.name;
+        let Some(last) = ticks.last() else { continue };
+        // Changed or deleted since it was read: left to the next poll.
+        if !advance_done_until_in_tx(connection, name, stored.done_until, *last).await? {
+            continue;
+        }
+        for tick in ticks {
+            tasks.enqueue_in_tx(connection, &new_tick_task(stored, *tick)).await?;
+        }
+    }
+    store::fail_point("ticks_enqueued");
+    Ok(())
 }
 
 fn new_tick_task(stored: &StoredSchedule, tick: DateTime<Utc>) -> NewTask {

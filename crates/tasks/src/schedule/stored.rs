@@ -28,13 +28,14 @@ pub struct StoredSchedule {
 pub async fn read_schedules(
     connection: &mut PgConnection,
 ) -> Result<(Vec<StoredSchedule>, DateTime<Utc>)> {
-    let rows: Vec<(String, Json, String, DateTime<Utc>)> = sqlx::query_as(
-        "SELECT name, definition, owner, done_until FROM task_schedules ORDER BY name -- read_schedules",
+    let rows: Vec<(String, Json, String, DateTime<Utc>)> = store::statement(
+        "read_schedules",
+        "SELECT name, definition, owner, done_until FROM task_schedules ORDER BY name",
     )
     .fetch_all(&mut *connection)
     .await?;
-    let now = sqlx::query_scalar("SELECT clock_timestamp() -- schedules_clock")
-        .fetch_one(connection)
+    let now = store::statement("schedules_clock", "SELECT clock_timestamp()")
+        .fetch_value(connection)
         .await?;
     let stored = rows.into_iter().filter_map(|(name, definition, owner, done_until)| {
         let scheduled = serde_json::from_value(definition).map_err(|error| error.to_string());
@@ -63,12 +64,13 @@ pub(super) async fn put_schedule_in_tx(
     scheduled: &TaskSchedule,
     owner: ObjectOwner,
 ) -> Result<()> {
-    sqlx::query(
+    store::statement(
+        "put_schedule",
         "INSERT INTO task_schedules AS s (name, definition, owner) VALUES ($1, $2, $3)
          ON CONFLICT (name) DO UPDATE
              SET definition = excluded.definition, owner = excluded.owner, changed_at = now(),
                  done_until = CASE WHEN s.definition -> 'schedule' = excluded.definition -> 'schedule'
-                                   THEN s.done_until ELSE greatest(s.done_until, now()) END -- put_schedule",
+                                   THEN s.done_until ELSE greatest(s.done_until, now()) END",
     )
     .bind(&scheduled.name)
     .bind(Jsonb(scheduled.to_json()))
@@ -79,7 +81,7 @@ pub(super) async fn put_schedule_in_tx(
 }
 
 pub(super) async fn delete_schedule_in_tx(connection: &mut PgConnection, name: &str) -> Result<()> {
-    sqlx::query("DELETE FROM task_schedules WHERE name = $1 -- delete_schedule")
+    store::statement("delete_schedule", "DELETE FROM task_schedules WHERE name = $1")
         .bind(name)
         .execute(connection)
         .await?;
@@ -88,7 +90,7 @@ pub(super) async fn delete_schedule_in_tx(connection: &mut PgConnection, name: &
 
 /// Notifies all schedulers of a change, on commit.
 pub(super) async fn notify_schedules_in_tx(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query("SELECT pg_notify($1, '') -- tell_schedules")
+    store::statement("tell_schedules", "SELECT pg_notify($1, '')")
         .bind(SCHEDULES_CHANNEL)
         .execute(connection)
         .await?;
@@ -103,13 +105,14 @@ pub(super) async fn advance_done_until_in_tx(
     from: DateTime<Utc>,
     until: DateTime<Utc>,
 ) -> Result<bool> {
-    let moved = sqlx::query(
-        "UPDATE task_schedules SET done_until = $3 WHERE name = $1 AND done_until = $2 -- done_schedule",
+    let moved = store::statement(
+        "done_schedule",
+        "UPDATE task_schedules SET done_until = $3 WHERE name = $1 AND done_until = $2",
     )
     .bind(name)
     .bind(from)
     .bind(until)
     .execute(connection)
     .await?;
-    Ok(moved.rows_affected() == 1)
+    Ok(moved == 1)
 }

@@ -49,12 +49,12 @@ impl FifoConsumer for TaskFifoConsumer {
         let Some(called_for) = parse_task_message(&message.body) else {
             return MessageOutcome::Dead("VALIDATION_ERROR: the message names no task".to_owned());
         };
-        let max_attempts = self.options.max_attempts;
-        let limits = |number, _| AttemptLimits {
+        let TaskWorkerOptions { backoff, max_attempts, .. } = self.options;
+        let ended = self.executor.attempt_task(called_for, backoff, |number, _| AttemptLimits {
             allowed: number <= max_attempts,
             last: number >= max_attempts,
-        };
-        match self.executor.attempt_task(called_for, self.options.backoff, limits).await {
+        });
+        match ended.await {
             TaskAttemptOutcome::Done => MessageOutcome::Done,
             TaskAttemptOutcome::RetryAfter(delay, _) | TaskAttemptOutcome::Deferred(delay, _) => {
                 MessageOutcome::RetryAfter(delay)

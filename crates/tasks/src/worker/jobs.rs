@@ -111,17 +111,20 @@ impl JobHandler for ActionJobHandler {
         let Some(called_for) = parse_job_payload(&job.payload) else {
             return JobOutcome::Dead("VALIDATION_ERROR: the job names no task".to_owned());
         };
-        // Counts failures only: a crash uses up no attempt.
-        let failures = job.attempts;
-        let limits = |number: u32, own_max_attempts: Option<u32>| {
-            let max_attempts = own_max_attempts.unwrap_or(self.options.max_attempts);
-            AttemptLimits {
-                allowed: number <= max_attempts + MAX_LOST_ATTEMPTS,
-                last: failures + 1 >= max_attempts,
-            }
-        };
+        let attempt = self.executor.attempt_task(
+            called_for,
+            self.options.backoff,
+            |number, own_max_attempts| {
+                let max_attempts = own_max_attempts.unwrap_or(self.options.max_attempts);
+                AttemptLimits {
+                    allowed: number <= max_attempts + MAX_LOST_ATTEMPTS,
+                    // The job counts failures only: a crash uses up no attempt.
+                    last: job.attempts + 1 >= max_attempts,
+                }
+            },
+        );
         let ended = tokio::select! {
-            ended = self.executor.attempt_task(called_for, self.options.backoff, limits) => ended,
+            ended = attempt => ended,
             // The lane's new holder has the task too.
             () = job.lane.wait_until_lost() => TaskAttemptOutcome::Done,
         };

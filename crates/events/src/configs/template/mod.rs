@@ -255,12 +255,13 @@ pub fn render_value(
             items.iter().map(|item| render_value(item, scope, budget)).collect::<Result<_, _>>()?
         }
         Json::Object(members) => {
-            let render = |(name, value): (&String, &Json)| {
-                let rendered = render_value(value, scope, budget)
-                    .map_err(|reason| format!("{name}: {reason}"));
-                rendered.map(|value| (name.clone(), value))
-            };
-            Json::Object(members.iter().map(render).collect::<Result<_, _>>()?)
+            let mut rendered = Map::with_capacity(members.len());
+            for (name, value) in members {
+                let value = render_value(value, scope, budget)
+                    .map_err(|reason| format!("{name}: {reason}"))?;
+                rendered.insert(name.clone(), value);
+            }
+            Json::Object(rendered)
         }
         Json::Null | Json::Bool(_) | Json::Number(_) => value.clone(),
     })
@@ -313,6 +314,10 @@ impl EventTemplateFailure {
         Self { reason, steps: FAILED_TEMPLATE_STEPS + text.len() as u64 / 64 }
     }
 
+    fn undefined_value(text: &str, expression: &str) -> Self {
+        Self::early_failure(text, format!("`{}` is undefined", expression.trim()))
+    }
+
     fn output_too_long() -> Self {
         Self {
             reason: format!("the output is longer than {} KiB", MAX_OUTPUT_BYTES >> 10),
@@ -340,16 +345,14 @@ fn evaluate_expression(
         .template_from_str(text)
         .map_err(|error| EventTemplateFailure::from_error(text, &error))?;
     let rendered = template.render_captured_to(scope.0.clone(), io::sink());
-    let undefined = || {
-        EventTemplateFailure::early_failure(text, format!("`{}` is undefined", expression.trim()))
-    };
     let rendered = rendered.map_err(|error| match error.kind() {
-        ErrorKind::UndefinedError => undefined(),
+        ErrorKind::UndefinedError => EventTemplateFailure::undefined_value(text, expression),
         _ => EventTemplateFailure::from_error(text, &error),
     })?;
-    let kept =
-        rendered.state().get_temp(EXPRESSION_VALUE_NAME).filter(|value| !value.is_undefined());
-    let kept = kept.ok_or_else(undefined)?;
+    let kept = match rendered.state().get_temp(EXPRESSION_VALUE_NAME) {
+        Some(value) if !value.is_undefined() => value,
+        _ => return Err(EventTemplateFailure::undefined_value(text, expression)),
+    };
     let value = serde_json::to_value(&kept)
         .map_err(|error| EventTemplateFailure::early_failure(text, error.to_string()))?;
     if output_bytes(&value) > MAX_OUTPUT_BYTES {

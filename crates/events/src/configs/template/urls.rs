@@ -21,6 +21,9 @@ const URL_HOST_SET: &AsciiSet = &URL_PART_SET.remove(b':').remove(b'[').remove(b
 /// Characters not escaped by the filter `urlencode`, as in Jinja.
 const URLENCODE_SET: &AsciiSet = &URL_PART_SET.remove(b'/');
 
+/// Characters that end the host, a path segment or the path.
+const PART_DELIMITERS: [char; 4] = ['/', '?', '#', '\\'];
+
 /// Position in a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UrlPosition {
@@ -67,10 +70,10 @@ pub(super) fn urlencode_filter(value: &Term) -> Result<Term, Error> {
     for key in value.try_iter()? {
         let member = value.get_item(&key)?;
         if !member.is_none() && !member.is_undefined() {
-            let encoded = |value: &Term| {
-                Ok::<_, Error>(utf8_percent_encode(&value_text(value)?, URL_PART_SET).to_string())
-            };
-            pairs.push(format!("{}={}", encoded(&key)?, encoded(&member)?));
+            let (key, member) = (value_text(&key)?, value_text(&member)?);
+            let key = utf8_percent_encode(&key, URL_PART_SET);
+            let member = utf8_percent_encode(&member, URL_PART_SET);
+            pairs.push(format!("{key}={member}"));
         }
     }
     Ok(Term::from_safe_string(pairs.join("&")))
@@ -113,20 +116,21 @@ pub(super) fn finish_url(rendered: &str) -> Result<String, String> {
 
 /// Escapes a host component; non-ASCII letters are kept.
 fn encode_host(value: &str) -> String {
-    let encoded = |c: char| {
+    let mut encoded = String::with_capacity(value.len());
+    for c in value.chars() {
         if c.is_ascii() {
-            utf8_percent_encode(c.encode_utf8(&mut [0; 4]), URL_HOST_SET).to_string()
+            encoded.extend(utf8_percent_encode(c.encode_utf8(&mut [0; 4]), URL_HOST_SET));
         } else {
-            c.to_string()
+            encoded.push(c);
         }
-    };
-    value.chars().map(encoded).collect()
+    }
+    encoded
 }
 
 /// Position at the end of a URL prefix.
 fn url_position(url_start: &str) -> UrlPosition {
     let Some((_, after)) = url_start.split_once("://") else { return UrlPosition::Beginning };
-    match after.find(['/', '?', '#', '\\']) {
+    match after.find(PART_DELIMITERS) {
         None => UrlPosition::Host,
         Some(end) if after[end..].contains(['?', '#']) => UrlPosition::Query,
         Some(_) => UrlPosition::Path,
@@ -135,11 +139,10 @@ fn url_position(url_start: &str) -> UrlPosition {
 
 /// Whether a path segment with a value in it is `.` or `..`; escaped values may span segments.
 fn has_dot_segments(url: &str, value: &std::ops::Range<usize>) -> bool {
-    let ends = |c: char| matches!(c, '/' | '?' | '#' | '\\');
-    let begin = url[..value.start].rfind(ends).map_or(0, |at| at + 1);
-    let end = url[value.end..].find(ends).map_or(url.len(), |at| value.end + at);
+    let begin = url[..value.start].rfind(PART_DELIMITERS).map_or(0, |at| at + 1);
+    let end = url[value.end..].find(PART_DELIMITERS).map_or(url.len(), |at| value.end + at);
     let steps = url[begin..end].to_ascii_lowercase().replace("%2e", ".");
-    steps.split(ends).any(|step| step == "." || step == "..")
+    steps.split(PART_DELIMITERS).any(|step| step == "." || step == "..")
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! - Cost: `statement_timeout` of 2 s per statement; counts stop at 10,000.
 
-use sqlx::{PgPool, Postgres, QueryBuilder};
-use store::{Error, PgOperation, Result, run_tx};
+use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder};
+use store::{Error, PgOperation, Result};
 
 use super::{
     EventFilterCondition, EventFilterOperand, EventFilterOperator, EventFilterSubject, EventQuery,
@@ -21,32 +21,34 @@ pub(in crate::http) async fn query_events(
     pool: &PgPool,
     event_query: EventQuery,
 ) -> Result<Option<(Vec<Event>, Option<i64>)>> {
-    run_tx(pool, PgOperation::named("list_events").expensive(), move |connection| {
-        let query = event_query.clone();
-        Box::pin(async move {
-            sqlx::query("SELECT set_config('statement_timeout', $1, true) -- bound_listing")
-                .bind(LIST_STATEMENT_TIMEOUT)
-                .execute(&mut *connection)
-                .await?;
-            let rows: std::result::Result<Vec<StoredEventRow>, sqlx::Error> =
-                query.select_query().build_query_as().fetch_all(&mut *connection).await;
-            let rows = match rows.map_err(Error::from) {
-                Err(error) if is_statement_timeout(&error) => return Ok(None),
-                rows => rows?,
-            };
-            let mut total = None;
-            if query.count {
-                let counted =
-                    query.count_query().build_query_scalar().fetch_one(&mut *connection).await;
-                total = match counted.map_err(Error::from) {
-                    Err(error) if is_statement_timeout(&error) => return Ok(None),
-                    counted => Some(counted?),
-                };
-            }
-            Ok(Some((rows.into_iter().map(StoredEventRow::into_event).collect(), total)))
-        })
-    })
-    .await
+    store::transaction(PgOperation::named("list_events").expensive(), event_query)
+        .run(pool, |connection, query| Box::pin(query_events_in_tx(connection, query)))
+        .await
+}
+
+async fn query_events_in_tx(
+    connection: &mut PgConnection,
+    query: &EventQuery,
+) -> Result<Option<(Vec<Event>, Option<i64>)>> {
+    store::statement("bound_listing", "SELECT set_config('statement_timeout', $1, true)")
+        .bind(LIST_STATEMENT_TIMEOUT)
+        .execute(&mut *connection)
+        .await?;
+    let rows: std::result::Result<Vec<StoredEventRow>, sqlx::Error> =
+        query.select_query().build_query_as().fetch_all(&mut *connection).await;
+    let rows = match rows.map_err(Error::from) {
+        Err(error) if is_statement_timeout(&error) => return Ok(None),
+        rows => rows?,
+    };
+    let mut total = None;
+    if query.count {
+        let counted = query.count_query().build_query_scalar().fetch_one(connection).await;
+        total = match counted.map_err(Error::from) {
+            Err(error) if is_statement_timeout(&error) => return Ok(None),
+            counted => Some(counted?),
+        };
+    }
+    Ok(Some((rows.into_iter().map(StoredEventRow::into_event).collect(), total)))
 }
 
 /// Whether the error is SQLSTATE 57014, `query_canceled`.

@@ -28,21 +28,17 @@ fn ipv4_refusal(address: Ipv4Addr) -> Option<&'static str> {
 
 fn ipv6_refusal(address: Ipv6Addr) -> Option<&'static str> {
     let segments = address.segments();
-    let embedded = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Ipv4Addr::new(a, b, c, d)
-    };
     match segments {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some("an unspecified address"),
         [0, 0, 0, 0, 0, 0, 0, 1] => Some("a loopback address"),
         // IPv4-compatible and IPv4-mapped: never on the wire, but an OS may connect to the embedded
         // IPv4 address.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => {
-            Some(ipv4_refusal(embedded(high, low)).unwrap_or("an IPv4 address in IPv6"))
+            Some(ipv4_refusal(embedded_ipv4(high, low)).unwrap_or("an IPv4 address in IPv6"))
         }
         // NAT64 and 6to4 route to the embedded IPv4 address.
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => ipv4_refusal(embedded(high, low)),
-        [0x2002, high, low, ..] => ipv4_refusal(embedded(high, low)),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => ipv4_refusal(embedded_ipv4(high, low)),
+        [0x2002, high, low, ..] => ipv4_refusal(embedded_ipv4(high, low)),
         [0xfe80..=0xfebf, ..] => Some("a link-local address"),
         [0xfec0..=0xfeff, ..] | [0xfc00..=0xfdff, ..] => Some("a private address"),
         [0xff00..=0xffff, ..] => Some("a multicast address"),
@@ -52,6 +48,12 @@ fn ipv6_refusal(address: Ipv6Addr) -> Option<&'static str> {
         [0x2000..=0x3fff, ..] => None,
         _ => Some("a reserved address"),
     }
+}
+
+/// The IPv4 address in two segments of an IPv6 address.
+fn embedded_ipv4(high: u16, low: u16) -> Ipv4Addr {
+    let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+    Ipv4Addr::new(a, b, c, d)
 }
 
 #[cfg(test)]

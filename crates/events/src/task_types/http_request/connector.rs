@@ -87,10 +87,10 @@ impl WebhookConnector {
         allowed: impl IntoIterator<Item = String>,
         trusted: impl IntoIterator<Item = CertificateDer<'static>>,
     ) -> Self {
-        let plain = |allowed: String| allowed.to_lowercase().replace(['[', ']'], "");
-        let allowed = Arc::new(allowed.into_iter().map(plain).collect());
+        let allowed_targets =
+            allowed.into_iter().map(|target| target.to_lowercase().replace(['[', ']'], ""));
         Self {
-            allowed_targets: allowed,
+            allowed_targets: Arc::new(allowed_targets.collect()),
             tls: new_tls_connector(trusted),
             network: Arc::new(SystemNetwork),
         }
@@ -159,10 +159,8 @@ impl WebhookConnector {
         target: &WebhookTarget,
         address: SocketAddr,
     ) -> Result<WebhookConnection, WebhookConnectError> {
-        let failed = |error: &dyn std::fmt::Display| {
-            WebhookConnectError::Failed(format!("connecting to {address}: {error}"))
-        };
-        let stream = self.network.dial(address).await.map_err(|error| failed(&error))?;
+        let stream =
+            self.network.dial(address).await.map_err(|error| connect_error(address, &error))?;
         let _ = stream.set_nodelay(true);
         if !target.secure {
             return Ok(WebhookConnection::Plain(stream));
@@ -175,9 +173,14 @@ impl WebhookConnector {
         let name = ServerName::try_from(target.host.clone()).map_err(|_| {
             WebhookConnectError::Refused(format!("{} is no name for TLS", target.host))
         })?;
-        let stream = tls.connect(name, stream).await.map_err(|error| failed(&error))?;
+        let stream =
+            tls.connect(name, stream).await.map_err(|error| connect_error(address, &error))?;
         Ok(WebhookConnection::Tls(Box::new(stream)))
     }
+}
+
+fn connect_error(address: SocketAddr, error: &std::io::Error) -> WebhookConnectError {
+    WebhookConnectError::Failed(format!("connecting to {address}: {error}"))
 }
 
 /// TLS with the system's and the given authorities; `None` without any.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -37,17 +37,22 @@ impl WebhookResponse {
     /// Delay of `Retry-After`, if present. A date is taken relative to the server's `Date`, if
     /// present, else to the local clock.
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        let text =
-            |name| self.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let said = text(header::RETRY_AFTER)?;
-        if let Ok(seconds) = said.parse::<u64>() {
+        let after = self.header_text(header::RETRY_AFTER)?;
+        if let Ok(seconds) = after.parse::<u64>() {
             return Some(Duration::from_secs(seconds));
         }
-        let moment =
-            |text: &str| DateTime::parse_from_rfc2822(text).ok().map(|moment| moment.to_utc());
-        let now = text(header::DATE).and_then(moment).unwrap_or_else(Utc::now);
-        (moment(said)? - now).to_std().ok()
+        let now = self.header_text(header::DATE).and_then(parse_http_date).unwrap_or_else(Utc::now);
+        (parse_http_date(after)? - now).to_std().ok()
     }
+
+    fn header_text(&self, name: HeaderName) -> Option<&str> {
+        let text = self.headers.get(name)?.to_str().ok()?;
+        Some(text.trim())
+    }
+}
+
+fn parse_http_date(text: &str) -> Option<DateTime<Utc>> {
+    Some(DateTime::parse_from_rfc2822(text).ok()?.to_utc())
 }
 
 /// Sends a request and reads the response.
@@ -59,11 +64,10 @@ pub(super) async fn send_request(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<WebhookResponse, TaskAttemptError> {
-    let wrong =
-        |error: http::Error| TaskAttemptError::Permanent(format!("VALIDATION_ERROR: {error}"));
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut request =
-        Request::builder().method(method).uri(path).body(Full::new(body)).map_err(wrong)?;
+    let request = Request::builder().method(method).uri(path).body(Full::new(body));
+    let mut request = request
+        .map_err(|error| TaskAttemptError::Permanent(format!("VALIDATION_ERROR: {error}")))?;
     *request.headers_mut() = headers;
     let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
     let host = authority
@@ -84,24 +88,23 @@ async fn send_on_stream<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     target: &WebhookTarget,
     request: Request<Full<Bytes>>,
 ) -> Result<WebhookResponse, TaskAttemptError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        TaskAttemptError::Temporary(format!(
-            "UNAVAILABLE: {}:{}: {error}",
-            target.host, target.port
-        ))
-    };
     // Conventional header case: some servers reject lower case.
     let mut shaking = http1::Builder::new();
     shaking.title_case_headers(true).max_buf_size(MAX_RESPONSE_HEAD_BYTES);
     let shaking = shaking.handshake(TokioIo::new(stream));
-    let (mut sender, connection) = shaking.await.map_err(|error| failed(&error))?;
+    let (mut sender, connection) = shaking.await.map_err(|error| exchange_error(target, error))?;
     // Ends when the sender or this future is dropped.
     let driving = tokio::spawn(store::panics::contain_panic(connection));
     let _driving = tokio_util::task::AbortOnDropHandle::new(driving);
-    let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
-    let (parts, body) = answer.into_parts();
-    let body = read_body_start(body).await.map_err(|error| failed(&error))?;
+    let answer = sender.send_request(request).await;
+    let (parts, body) = answer.map_err(|error| exchange_error(target, error))?.into_parts();
+    let body = read_body_start(body).await.map_err(|error| exchange_error(target, error))?;
     Ok(WebhookResponse { status: parts.status, headers: parts.headers, body })
+}
+
+fn exchange_error(target: &WebhookTarget, error: hyper::Error) -> TaskAttemptError {
+    let WebhookTarget { host, port, .. } = target;
+    TaskAttemptError::Temporary(format!("UNAVAILABLE: {host}:{port}: {error}"))
 }
 
 /// Reads at most [`MAX_RESPONSE_BODY_BYTES`]; the rest of a longer body is not awaited.

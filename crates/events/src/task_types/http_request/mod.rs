@@ -108,9 +108,11 @@ impl HttpRequest {
         let Some(secret) = &self.secret else { return Ok(()) };
         let signature =
             body_signature(secret, body).and_then(|text| HeaderValue::from_str(&text).ok());
-        let logic =
-            || TaskAttemptError::Permanent("LOGIC_ERROR: the body could not be signed".to_owned());
-        headers.insert(HeaderName::from_static("x-signature"), signature.ok_or_else(logic)?);
+        let Some(signature) = signature else {
+            let reason = "LOGIC_ERROR: the body could not be signed".to_owned();
+            return Err(TaskAttemptError::Permanent(reason));
+        };
+        headers.insert(HeaderName::from_static("x-signature"), signature);
         Ok(())
     }
 }
@@ -137,10 +139,16 @@ fn connect_task_error(error: WebhookConnectError) -> TaskAttemptError {
 
 /// Resolves a redirect target per RFC 3986.
 fn resolve_redirect(from: &Uri, location: &str) -> Result<Uri, String> {
-    let wrong = || format!("a redirect to {location:?}, which is no URL of http or https");
-    let base = Url::parse(&from.to_string()).map_err(|_| wrong())?;
-    let next = base.join(location).ok().filter(|next| ["http", "https"].contains(&next.scheme()));
-    next.and_then(|next| next.as_str().parse().ok()).ok_or_else(wrong)
+    join_http_url(from, location)
+        .ok_or_else(|| format!("a redirect to {location:?}, which is no URL of http or https"))
+}
+
+fn join_http_url(from: &Uri, location: &str) -> Option<Uri> {
+    let next = Url::parse(&from.to_string()).ok()?.join(location).ok()?;
+    if !["http", "https"].contains(&next.scheme()) {
+        return None;
+    }
+    next.as_str().parse().ok()
 }
 
 /// A moved webhook was not delivered.

@@ -93,7 +93,6 @@ impl TryFrom<String> for WebhookUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = |_| "must be a URL".to_owned();
         let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
         if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return Err("must begin with http:// or https://".to_owned());
@@ -103,7 +102,7 @@ impl TryFrom<String> for WebhookUrl {
             return Err("must not hold credentials".to_owned());
         }
         // Non-ASCII characters and spaces are percent-encoded in it.
-        let uri: Uri = url.as_str().parse().map_err(|error: http::uri::InvalidUri| wrong(error))?;
+        let Ok(uri) = url.as_str().parse::<Uri>() else { return Err("must be a URL".to_owned()) };
         WebhookTarget::from_uri(&uri)?;
         Ok(Self(uri))
     }
@@ -148,9 +147,10 @@ impl TryFrom<f64> for WebhookTimeout {
     type Error = String;
 
     fn try_from(seconds: f64) -> Result<Self, String> {
-        let allowed = (0.1..=MAX_TIMEOUT_SECONDS).contains(&seconds);
-        let refused = || format!("must be from 0.1 to {MAX_TIMEOUT_SECONDS} seconds");
-        allowed.then(|| Self(Duration::from_secs_f64(seconds))).ok_or_else(refused)
+        if !(0.1..=MAX_TIMEOUT_SECONDS).contains(&seconds) {
+            return Err(format!("must be from 0.1 to {MAX_TIMEOUT_SECONDS} seconds"));
+        }
+        Ok(Self(Duration::from_secs_f64(seconds)))
     }
 }
 
