@@ -458,7 +458,7 @@ fn evaluation_failure(context: &RunContext, error: EvaluationError) -> BlockFail
     }
 }
 
-pub(super) fn json_text(map: &Map<String, Json>) -> String {
+pub(crate) fn json_text(map: &Map<String, Json>) -> String {
     // Serializing a JSON map cannot fail.
     serde_json::to_string(map).unwrap_or_default()
 }

@@ -72,8 +72,8 @@ pub(super) async fn move_stored_blocks(
         return Ok(());
     }
     let column = |of: fn(&BlockMove) -> &str| moves.iter().map(of).collect::<Vec<_>>();
-    for statement in [MOVE_STORED_SQL, MOVE_USES_SQL] {
-        sqlx::query(statement)
+    for (name, sql) in [("move_stored", MOVE_STORED_SQL), ("move_uses", MOVE_USES_SQL)] {
+        store::statement(name, sql)
             .bind(instance_id)
             .bind(column(|moved| &moved.from))
             .bind(column(|moved| &moved.to))
@@ -332,8 +332,7 @@ fn add_similar_deletions(
     }
 }
 
-const MOVE_STORED_SQL: &str = "-- move_stored
-WITH moved AS MATERIALIZED (
+const MOVE_STORED_SQL: &str = "WITH moved AS MATERIALIZED (
     SELECT * FROM unnest($2::text[], $3::text[], $4::text[]) AS m (was, name, integration)
 ), noted AS (
     INSERT INTO configurator_gone AS o (instance_id, name, integration, block_id)
@@ -343,8 +342,7 @@ WITH moved AS MATERIALIZED (
 UPDATE configurator_stored s SET name = m.name
 FROM moved m WHERE s.instance_id = $1 AND s.name = m.was AND s.integration = m.integration";
 
-const MOVE_USES_SQL: &str = "-- move_uses
-UPDATE configurator_stored s
+const MOVE_USES_SQL: &str = "UPDATE configurator_stored s
 SET depends_on = ARRAY(
     SELECT coalesce((SELECT m.name FROM unnest($2::text[], $3::text[]) AS m (was, name) WHERE m.was = d.name LIMIT 1), d.name)
     FROM unnest(s.depends_on) WITH ORDINALITY AS d (name, place) ORDER BY d.place)
