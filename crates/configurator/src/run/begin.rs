@@ -131,7 +131,12 @@ async fn insert_step_rows(
     run_id: i64,
     rows: &[RunStepRow],
 ) -> Result<()> {
-    let list = |steps: &Vec<i32>| steps.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+    // A Postgres array of arrays must be rectangular.
+    let (mut after_steps, mut after_deletions) = (Vec::new(), Vec::new());
+    for row in rows {
+        after_steps.push(row.after_steps.as_deref().map(join_ordinals));
+        after_deletions.push(row.after_deletions.as_deref().map(join_ordinals));
+    }
     store::statement(
         "begin_blocks",
         "INSERT INTO configurator_run_blocks (run_id, ordinal, name, integration, action, after_steps, after_deletions, foreseen)
@@ -145,12 +150,16 @@ async fn insert_step_rows(
     .bind(rows.iter().map(|row| row.ordinal).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.integration.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.after_steps.as_ref().map(list)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.after_deletions.as_ref().map(list)).collect::<Vec<_>>())
+    .bind(after_steps)
+    .bind(after_deletions)
     .bind(rows.iter().map(|row| row.foreseen_params.as_deref()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
+}
+
+fn join_ordinals(ordinals: &[i32]) -> String {
+    ordinals.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Makes the instance due, and notifies the drivers at commit.

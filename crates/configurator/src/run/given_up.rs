@@ -54,14 +54,13 @@ pub(super) async fn explain_given_up_blocks(
 
 fn given_up_args(unsent: Option<&UnsentMessage>, older: Option<i64>) -> Map<String, Json> {
     let mut args = Map::new();
-    let mut put = |name: &str, value: Json| drop(args.insert(name.to_owned(), value));
     if let Some(older) = older {
-        put("older_block_id", older.into());
+        args.insert("older_block_id".to_owned(), older.into());
     }
     let reason = match (unsent, older) {
         (Some(unsent), _) => {
-            put("sent", false.into());
-            put("send_attempts", unsent.attempts.into());
+            args.insert("sent".to_owned(), false.into());
+            args.insert("send_attempts".to_owned(), unsent.attempts.into());
             let cause = unsent.reason.as_deref().unwrap_or("it still waited for its turn");
             format!("the message was never sent: {cause}")
         }
@@ -70,7 +69,7 @@ fn given_up_args(unsent: Option<&UnsentMessage>, older: Option<i64>) -> Map<Stri
         ),
         (None, None) => "the message was sent, and no answer has come".to_owned(),
     };
-    put("reason", reason.into());
+    args.insert("reason".to_owned(), reason.into());
     args
 }
 

@@ -20,6 +20,13 @@ pub(super) struct ReceivedAnswer {
     pub(super) action: BlockAction,
 }
 
+impl ReceivedAnswer {
+    /// Name, integration and `block_id`.
+    fn stored_key(&self) -> (String, String, i64) {
+        (self.name.clone(), self.integration.clone(), self.answer.block_id)
+    }
+}
+
 /// A late answer for a step's row: `block_id`, status, state, error code, error args.
 type LateAnswerRow = (i64, &'static str, Option<String>, Option<String>, Option<String>);
 
@@ -34,10 +41,9 @@ pub(super) async fn apply_late_answers(
     let mut rows: Vec<LateAnswerRow> = Vec::new();
     for received in late_answers {
         let id = received.answer.block_id;
-        let key = || (received.name.clone(), received.integration.clone(), id);
         match (&received.answer.outcome, received.action) {
             (Ok(_), BlockAction::Delete) => {
-                deleted.push(key());
+                deleted.push(received.stored_key());
                 rows.push((id, "succeeded", None, None, None));
             }
             (Ok(state), _) => {
@@ -47,7 +53,7 @@ pub(super) async fn apply_late_answers(
             (Err(failure), action) => {
                 let status = if action == BlockAction::Delete { "orphaned" } else { "failed" };
                 if action == BlockAction::Delete {
-                    orphaned.push(key());
+                    orphaned.push(received.stored_key());
                 }
                 rows.push((
                     id,

@@ -65,6 +65,21 @@ struct StoredBlockRow {
     orphaned: bool,
 }
 
+impl StoredBlockRow {
+    fn into_stored_block(self) -> StoredBlock {
+        StoredBlock {
+            name: self.name,
+            integration: self.integration,
+            block_id: self.block_id,
+            params: self.params,
+            state: Arc::new(parse_json_object(&self.state)),
+            digest: self.digest,
+            depends_on: self.depends_on,
+            orphaned: self.orphaned,
+        }
+    }
+}
+
 struct InstanceRows {
     version: i64,
     run: Option<(ActiveRunRow, Vec<ActiveBlockRow>, Vec<StoredBlock>)>,
@@ -83,17 +98,7 @@ pub(super) async fn load_stored_blocks(
     .bind(instance_id)
     .fetch_all(connection)
     .await?;
-    let stored = |row: StoredBlockRow| StoredBlock {
-        name: row.name,
-        integration: row.integration,
-        block_id: row.block_id,
-        params: row.params,
-        state: Arc::new(parse_json_object(&row.state)),
-        digest: row.digest,
-        depends_on: row.depends_on,
-        orphaned: row.orphaned,
-    };
-    Ok(rows.into_iter().map(stored).collect())
+    Ok(rows.into_iter().map(StoredBlockRow::into_stored_block).collect())
 }
 
 pub(super) fn parse_json_object(text: &str) -> Map<String, Json> {
@@ -168,19 +173,7 @@ fn build_active_run(
     stored: Vec<StoredBlock>,
     block_timeout: Duration,
 ) -> Option<ActiveRun> {
-    let parsed = template::parse_template(&run.template)
-        .ok()
-        .zip(run.env.parse::<Env>().ok())
-        .and_then(|(graph, env)| {
-            let inputs = graph
-                .resolve_inputs(
-                    &parse_json_object(&run.general_inputs),
-                    &parse_json_object(&run.env_inputs),
-                )
-                .ok()?;
-            Some((graph, env, inputs))
-        });
-    let Some((graph, env, inputs)) = parsed else {
+    let Some((graph, env, inputs)) = parse_run_row(&run) else {
         let run_id = run.run_id;
         tracing::error!(
             run_id,
@@ -216,23 +209,39 @@ fn build_active_run(
     Some(ActiveRun { context, progress, pending })
 }
 
+fn parse_run_row(run: &ActiveRunRow) -> Option<(BlockGraph, Env, Map<String, Json>)> {
+    let graph = template::parse_template(&run.template).ok()?;
+    let env = run.env.parse().ok()?;
+    let general_inputs = parse_json_object(&run.general_inputs);
+    let env_inputs = parse_json_object(&run.env_inputs);
+    let inputs = graph.resolve_inputs(&general_inputs, &env_inputs).ok()?;
+    Some((graph, env, inputs))
+}
+
 fn read_deletion(row: &ActiveBlockRow) -> Option<BlockDeletion> {
     let after = row.after_steps.as_ref()?;
     Some(BlockDeletion {
         name: row.name.clone(),
         integration: row.integration.clone(),
-        after_steps: after.iter().filter_map(|step| usize::try_from(*step).ok()).collect(),
+        after_steps: read_steps(after),
     })
 }
 
 /// For each block that waits for deletions, the steps of those deletions.
 fn read_deletion_precedence(blocks: &[ActiveBlockRow]) -> HashMap<usize, Vec<usize>> {
-    let to_index = |step: &i32| usize::try_from(*step).ok();
-    let waits = |row: &ActiveBlockRow| {
-        let deletions = row.after_deletions.as_ref()?;
-        Some((to_index(&row.ordinal)?, deletions.iter().filter_map(to_index).collect()))
-    };
-    blocks.iter().filter_map(waits).collect()
+    let mut precedence = HashMap::new();
+    for row in blocks {
+        if let Some(deletions) = &row.after_deletions
+            && let Ok(step) = usize::try_from(row.ordinal)
+        {
+            precedence.insert(step, read_steps(deletions));
+        }
+    }
+    precedence
+}
+
+fn read_steps(ordinals: &[i32]) -> Vec<usize> {
+    ordinals.iter().filter_map(|ordinal| usize::try_from(*ordinal).ok()).collect()
 }
 
 /// The stored block of each step, if any.

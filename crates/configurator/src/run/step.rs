@@ -135,10 +135,9 @@ async fn step_in_tx(
     if !late.is_empty() {
         late::apply_late_answers(connection, instance.instance_id, &late).await?;
     }
-    let failed =
-        on_time.iter().filter(|(_, answer)| answer.outcome.is_err()).map(|(_, answer)| answer);
-    let settled: Vec<i64> =
-        late.iter().map(|late| &late.answer).chain(failed).map(|answer| answer.block_id).collect();
+    let mut settled: Vec<i64> = late.iter().map(|late| late.answer.block_id).collect();
+    let failed = on_time.iter().filter(|(_, answer)| answer.outcome.is_err());
+    settled.extend(failed.map(|(_, answer)| answer.block_id));
     mark_sends_settled(connection, &settled).await?;
     let observation =
         StepObservation { version, now, has_more_answers, stored_changed: !late.is_empty() };
@@ -271,6 +270,26 @@ struct ReceivedAnswerRow {
     action: String,
 }
 
+impl ReceivedAnswerRow {
+    /// `None` if the action is unknown.
+    fn into_answer(self) -> Option<ReceivedAnswer> {
+        let outcome = match self.error_code {
+            Some(code) => Err(BlockFailure {
+                code,
+                args: self.error_args.map(|args| parse_json_object(&args)).unwrap_or_default(),
+            }),
+            None => Ok(self.state.map(|state| parse_json_object(&state)).unwrap_or_default()),
+        };
+        Some(ReceivedAnswer {
+            answer: BlockAnswer { block_id: self.block_id, outcome },
+            run_id: self.run_id,
+            name: self.name,
+            integration: self.integration,
+            action: BlockAction::parse(&self.action)?,
+        })
+    }
+}
+
 async fn take_answers(
     connection: &mut PgConnection,
     instance_id: i64,
@@ -280,23 +299,7 @@ async fn take_answers(
         .bind(MAX_MESSAGES_PER_STEP as i32)
         .fetch_all(connection)
         .await?;
-    let received = |row: ReceivedAnswerRow| {
-        let outcome = match row.error_code {
-            Some(code) => Err(BlockFailure {
-                code,
-                args: row.error_args.map(|args| parse_json_object(&args)).unwrap_or_default(),
-            }),
-            None => Ok(row.state.map(|state| parse_json_object(&state)).unwrap_or_default()),
-        };
-        Some(ReceivedAnswer {
-            answer: BlockAnswer { block_id: row.block_id, outcome },
-            run_id: row.run_id,
-            name: row.name,
-            integration: row.integration,
-            action: BlockAction::parse(&row.action)?,
-        })
-    };
-    Ok(rows.into_iter().filter_map(received).collect())
+    Ok(rows.into_iter().filter_map(ReceivedAnswerRow::into_answer).collect())
 }
 
 async fn allocate_block_ids(connection: &mut PgConnection, ready: usize) -> Result<Vec<i64>> {

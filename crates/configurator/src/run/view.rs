@@ -136,19 +136,21 @@ fn format_moment(at: Option<DateTime<Utc>>) -> Option<String> {
 impl BlockView {
     /// The step as JSON, without absent values.
     pub fn to_json(&self) -> Json {
+        let members: [(&str, Option<Json>); 9] = [
+            ("status", Some(self.status.name().into())),
+            ("integration", Some(self.integration.clone().into())),
+            ("action", self.action.clone().map(Json::from)),
+            ("attempts", Some(self.attempts.into())),
+            ("block_id", self.block_id.map(Json::from)),
+            ("sent_at", format_moment(self.sent_at).map(Json::from)),
+            ("ended_at", format_moment(self.ended_at).map(Json::from)),
+            ("state", self.state.clone().map(Json::Object)),
+            ("error", self.error.as_ref().map(|error| json!(error))),
+        ];
         let mut shown = Map::new();
-        let mut put = |name: &str, value: Option<Json>| {
+        for (name, value) in members {
             shown.extend(value.map(|value| (name.to_owned(), value)));
-        };
-        put("status", Some(self.status.name().into()));
-        put("integration", Some(self.integration.clone().into()));
-        put("action", self.action.clone().map(Json::from));
-        put("attempts", Some(self.attempts.into()));
-        put("block_id", self.block_id.map(Json::from));
-        put("sent_at", format_moment(self.sent_at).map(Json::from));
-        put("ended_at", format_moment(self.ended_at).map(Json::from));
-        put("state", self.state.clone().map(Json::Object));
-        put("error", self.error.as_ref().map(|error| json!(error)));
+        }
         Json::Object(shown)
     }
 }
@@ -179,11 +181,13 @@ impl RunView {
 
     /// The export: the states of successful blocks, and the outputs.
     pub fn to_export_json(&self) -> Json {
-        let shown = |block: &&BlockView| block.status.is_successful() && !block.is_deletion;
-        let state = |block: &BlockView| {
-            (block.name.clone(), json!({"state": block.state.clone().unwrap_or_default()}))
-        };
-        let blocks: Map<String, Json> = self.blocks.iter().filter(shown).map(state).collect();
+        let mut blocks = Map::new();
+        for block in &self.blocks {
+            if block.status.is_successful() && !block.is_deletion {
+                let state = block.state.clone().unwrap_or_default();
+                blocks.insert(block.name.clone(), json!({"state": state}));
+            }
+        }
         json!({
             "run_id": self.run_id, "template_name": self.template_name, "env": self.env,
             "status": self.status.name(), "blocks": blocks, "outputs": self.outputs,
@@ -193,10 +197,8 @@ impl RunView {
 
 /// A run with its steps; `None` if it does not exist. Two round trips.
 pub async fn load_run_view(pool: &PgPool, run_id: i64) -> Result<Option<RunView>> {
-    run_statement(pool, "show_run", move |connection| {
-        Box::pin(read_run_view(connection, run_id))
-    })
-    .await
+    run_statement(pool, "show_run", move |connection| Box::pin(read_run_view(connection, run_id)))
+        .await
 }
 
 async fn read_run_view(connection: &mut PgConnection, run_id: i64) -> Result<Option<RunView>> {

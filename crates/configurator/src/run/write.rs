@@ -259,30 +259,35 @@ pub(super) fn build_step_rows(
     deletions: &[super::plan::BlockDeletion],
     precedence: &super::renamed::DeletionPrecedence,
 ) -> Vec<RunStepRow> {
-    let deletion_at = |n: usize| step_ordinal(graph.nodes.len() + n);
-    let nodes = graph.nodes.iter().enumerate().filter_map(|(index, node)| match node {
-        BlockGraphNode::Block(block) => Some(RunStepRow {
+    let first_deletion = graph.nodes.len();
+    let mut rows = Vec::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let BlockGraphNode::Block(block) = node else { continue };
+        let mut after_deletions = Vec::new();
+        for n in &precedence.deletions_first[index] {
+            after_deletions.push(step_ordinal(first_deletion + n));
+        }
+        rows.push(RunStepRow {
             ordinal: step_ordinal(index),
             name: block.name.clone(),
             integration: block.integration_name(),
             after_steps: None,
-            after_deletions: Some(
-                precedence.deletions_first[index].iter().map(|n| deletion_at(*n)).collect(),
-            )
-            .filter(|deletions: &Vec<i32>| !deletions.is_empty()),
+            after_deletions: (!after_deletions.is_empty()).then_some(after_deletions),
             foreseen_params: precedence.foreseen_params[index].clone(),
-        }),
-        BlockGraphNode::Wire(_) => None,
-    });
-    let deletions = deletions.iter().enumerate().map(|(n, deletion)| RunStepRow {
-        ordinal: deletion_at(n),
-        name: deletion.name.clone(),
-        integration: deletion.integration.clone(),
-        after_steps: Some(deletion.after_steps.iter().map(|step| step_ordinal(*step)).collect()),
-        after_deletions: None,
-        foreseen_params: None,
-    });
-    nodes.chain(deletions).collect()
+        });
+    }
+    for (n, deletion) in deletions.iter().enumerate() {
+        let after_steps = deletion.after_steps.iter().map(|step| step_ordinal(*step)).collect();
+        rows.push(RunStepRow {
+            ordinal: step_ordinal(first_deletion + n),
+            name: deletion.name.clone(),
+            integration: deletion.integration.clone(),
+            after_steps: Some(after_steps),
+            after_deletions: None,
+            foreseen_params: None,
+        });
+    }
+    rows
 }
 
 const WRITE_BLOCKS_SQL: &str = "UPDATE configurator_run_blocks b
