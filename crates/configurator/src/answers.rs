@@ -6,13 +6,12 @@
 //!   drivers in the same transaction. A redelivered answer is ignored: the first answer to
 //!   a block's message counts.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use queue::Backoff;
 use queue::fifo::{FifoConsumer, FifoError, FifoMessage, MessageOutcome, RefusedMessage};
-use serde_json::{Map, Value as Json, json};
+use serde_json::json;
 use sqlx::PgPool;
 use store::{Coalescer, Outage, Result};
 use tokio::sync::oneshot;
@@ -20,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::protocol::{
     BlockAnswer, BlockFailure, CHECK_BLOCK_ID_RANGE, block_id_from_deduplication,
 };
-use crate::run::RUNS_CHANNEL;
+use crate::run::{RUNS_CHANNEL, json_text};
 
 /// Maximum answers per group commit.
 const MAX_ANSWERS_PER_COMMIT: usize = 500;
@@ -155,36 +154,33 @@ async fn commit_answers(
     pool: &PgPool,
     answers: Vec<BlockAnswer>,
 ) -> Result<std::collections::HashSet<i64>> {
-    let answers = Arc::new(answers);
-    let known: Vec<i64> = store::run_statement(pool, "commit_answers", move |connection| {
-        let answers = answers.clone();
-        Box::pin(async move {
-            let text = |value: &Map<String, Json>| serde_json::to_string(value).unwrap_or_default();
-            let state = |answer: &BlockAnswer| answer.outcome.as_ref().ok().map(text);
-            let code = |answer: &BlockAnswer| {
-                answer.outcome.as_ref().err().map(|failure| failure.code.clone())
-            };
-            let args = |answer: &BlockAnswer| {
-                answer.outcome.as_ref().err().map(|failure| text(&failure.args))
-            };
-            let known = sqlx::query_scalar(COMMIT_ANSWERS_SQL)
-                .bind(answers.iter().map(|answer| answer.block_id).collect::<Vec<_>>())
-                .bind(answers.iter().map(state).collect::<Vec<_>>())
-                .bind(answers.iter().map(code).collect::<Vec<_>>())
-                .bind(answers.iter().map(args).collect::<Vec<_>>())
-                .bind(RUNS_CHANNEL);
-            Ok(known.fetch_all(connection).await?)
-        })
-    })
-    .await?;
+    let (mut block_ids, mut states) = (Vec::new(), Vec::new());
+    let (mut error_codes, mut error_args) = (Vec::new(), Vec::new());
+    for BlockAnswer { block_id, outcome } in answers {
+        let (state, failure) = match outcome {
+            Ok(state) => (Some(json_text(&state)), None),
+            Err(failure) => (None, Some(failure)),
+        };
+        block_ids.push(block_id);
+        states.push(state);
+        error_args.push(failure.as_ref().map(|failure| json_text(&failure.args)));
+        error_codes.push(failure.map(|failure| failure.code));
+    }
+    let known: Vec<i64> = store::statement("commit_answers", COMMIT_ANSWERS_SQL)
+        .bind(block_ids)
+        .bind(states)
+        .bind(error_codes)
+        .bind(error_args)
+        .bind(RUNS_CHANNEL)
+        .fetch_values(pool)
+        .await?;
     Ok(known.into_iter().collect())
 }
 
 /// The final SELECT reads the count of `told`: Postgres does not execute an unreferenced SELECT
 /// CTE, and the notification would be lost. The texts contain no NUL bytes: JSON escapes NUL, and
 /// codes are sanitized when parsed.
-const COMMIT_ANSWERS_SQL: &str = "-- commit_answers
-WITH known AS MATERIALIZED (
+const COMMIT_ANSWERS_SQL: &str = "WITH known AS MATERIALIZED (
     SELECT DISTINCT ON (a.block_id) a.block_id, s.instance_id, a.state, a.code, a.args
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS a (block_id, state, code, args, place)
     JOIN configurator_sends s USING (block_id)

@@ -62,18 +62,14 @@ impl EnvironmentsInUse {
 
 /// Those of `envs` that have an instance.
 async fn read_environments(pool: &PgPool, envs: &[Env]) -> store::Result<BTreeSet<Env>> {
-    let env_names: Vec<String> = envs.iter().map(|env| env.name().to_owned()).collect();
-    let names: Vec<String> = store::run_statement(pool, "environments_in_use", move |connection| {
-        let env_names = env_names.clone();
-        Box::pin(async move {
-            let in_use = sqlx::query_scalar(
-                "-- environments_in_use
-                 SELECT env FROM unnest($1::text[]) AS env
-                  WHERE EXISTS (SELECT FROM configurator_instances i WHERE i.env = env.env)",
-            );
-            Ok(in_use.bind(env_names).fetch_all(connection).await?)
-        })
-    })
+    let env_names: Vec<&str> = envs.iter().map(|env| env.name()).collect();
+    let names: Vec<String> = store::statement(
+        "environments_in_use",
+        "SELECT env FROM unnest($1::text[]) AS env
+         WHERE EXISTS (SELECT FROM configurator_instances i WHERE i.env = env.env)",
+    )
+    .bind(env_names)
+    .fetch_values(pool)
     .await?;
     Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }

@@ -44,14 +44,12 @@ pub enum TranscriptAnswer {
 impl TranscriptEntry {
     /// Converts the rows of a run; `None` if a newer version wrote them.
     pub fn from_exchange(exchange: &BlockExchange) -> Option<Self> {
-        let object =
-            |text: &Option<String>| text.as_ref().and_then(|text| serde_json::from_str(text).ok());
         let answer = match &exchange.error_code {
             Some(code) => TranscriptAnswer::Error(BlockFailure {
                 code: code.clone(),
-                args: object(&exchange.error_args).unwrap_or_default(),
+                args: parse_object(exchange.error_args.as_deref()),
             }),
-            None => TranscriptAnswer::State(object(&exchange.state).unwrap_or_default()),
+            None => TranscriptAnswer::State(parse_object(exchange.state.as_deref())),
         };
         Some(Self {
             integration: exchange.integration.clone(),
@@ -61,6 +59,11 @@ impl TranscriptEntry {
             answer,
         })
     }
+}
+
+/// Empty if the text is missing or unreadable.
+fn parse_object(text: Option<&str>) -> Map<String, Json> {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// Parses a transcript; an error names its line.
@@ -78,10 +81,12 @@ fn line_error(line: usize, error: &serde_json::Error) -> String {
 
 /// The queues in a transcript, without environment and suffix.
 pub fn transcript_queues(entries: &[TranscriptEntry]) -> BTreeSet<String> {
-    let queue = |entry: &TranscriptEntry| {
-        entry.integration.split('.').next().unwrap_or_default().to_owned()
-    };
-    entries.iter().map(queue).collect()
+    let mut queues = BTreeSet::new();
+    for entry in entries {
+        let queue = entry.integration.split('.').next().unwrap_or_default();
+        queues.insert(queue.to_owned());
+    }
+    queues
 }
 
 /// A key of the message's content, independent of the order of members.

@@ -135,20 +135,23 @@ fn parse_queue_options(
     name: &str,
     attributes: &HashMap<Attribute, String>,
 ) -> Result<FifoQueueOptions> {
-    let wrong =
-        |what: &str| FifoError::Internal(format!("the queue {name} has no readable {what}"));
-    let visibility =
-        attributes.get(&Attribute::VisibilityTimeout).and_then(|text| text.parse().ok());
+    let visibility = attributes.get(&Attribute::VisibilityTimeout);
+    let Some(seconds) = visibility.and_then(|text| text.parse().ok()) else {
+        return Err(unreadable_error(name, "visibility time-out"));
+    };
     let own = attributes.get(&Attribute::QueueArn).map(String::as_str).unwrap_or_default();
-    let policy = attributes.get(&Attribute::RedrivePolicy).filter(|policy| !policy.is_empty());
-    let dead_letters = policy
-        .map(|policy| parse_redrive_policy(own, policy).ok_or_else(|| wrong("redrive policy")));
-    Ok(FifoQueueOptions {
-        visibility_timeout: Duration::from_secs(
-            visibility.ok_or_else(|| wrong("visibility time-out"))?,
-        ),
-        dead_letters: dead_letters.transpose()?,
-    })
+    let dead_letters = match attributes.get(&Attribute::RedrivePolicy) {
+        Some(policy) if !policy.is_empty() => match parse_redrive_policy(own, policy) {
+            Some(dead_letters) => Some(dead_letters),
+            None => return Err(unreadable_error(name, "redrive policy")),
+        },
+        _ => None,
+    };
+    Ok(FifoQueueOptions { visibility_timeout: Duration::from_secs(seconds), dead_letters })
+}
+
+fn unreadable_error(queue: &str, what: &str) -> FifoError {
+    FifoError::Internal(format!("the queue {queue} has no readable {what}"))
 }
 
 /// A dead-letter queue of the same account and region is named by its name, any other
@@ -159,8 +162,7 @@ fn parse_redrive_policy(own_arn: &str, policy: &str) -> Option<DeadLetterPolicy>
     // A number or a string: both occur.
     let count = &policy["maxReceiveCount"];
     let max_receives = count.as_u64().or_else(|| count.as_str()?.parse().ok())?;
-    let account_prefix = |arn: &str| arn.rsplit_once(':').map(|(place, _)| place.to_owned());
-    let queue = match account_prefix(own_arn) == account_prefix(arn) {
+    let queue = match split_account(own_arn) == split_account(arn) {
         true => arn.rsplit(':').next().unwrap_or(arn),
         false => arn,
     };
@@ -168,6 +170,11 @@ fn parse_redrive_policy(own_arn: &str, policy: &str) -> Option<DeadLetterPolicy>
         queue: queue.to_owned(),
         max_receives: u32::try_from(max_receives).ok()?,
     })
+}
+
+/// The part of an ARN before the name: service, region and account.
+fn split_account(arn: &str) -> Option<&str> {
+    arn.rsplit_once(':').map(|(account, _)| account)
 }
 
 #[cfg(test)]

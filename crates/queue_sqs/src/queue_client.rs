@@ -1,6 +1,7 @@
 //! The client of one SQS queue.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
@@ -39,6 +40,20 @@ fn checked_visibility_seconds(visibility: Duration) -> Result<i32> {
         )));
     }
     Ok(whole_seconds(visibility))
+}
+
+/// `None` if the attribute is missing or unreadable.
+fn parse_attribute<T: FromStr>(message: &Given, name: System) -> Option<T> {
+    message.attributes.as_ref()?.get(&name)?.parse().ok()
+}
+
+fn parse_moment(message: &Given, name: System) -> Option<DateTime<Utc>> {
+    let milliseconds: i64 = parse_attribute(message, name)?;
+    // An emulator sends 0 for an unknown timestamp.
+    if milliseconds <= 0 {
+        return None;
+    }
+    DateTime::from_timestamp_millis(milliseconds)
 }
 
 impl SqsQueue {
@@ -109,14 +124,6 @@ impl SqsQueue {
     }
 
     fn parse_message(&self, raw: Given) -> Option<FifoMessage> {
-        let attribute =
-            |name: System| raw.attributes.as_ref().and_then(|attributes| attributes.get(&name));
-        let moment = |name| {
-            // An emulator sends 0 for an unknown timestamp.
-            let milliseconds =
-                attribute(name).and_then(|text| text.parse().ok()).filter(|since| *since > 0_i64);
-            milliseconds.and_then(DateTime::from_timestamp_millis)
-        };
         let attributes: BTreeMap<String, String> = raw
             .message_attributes
             .iter()
@@ -124,18 +131,13 @@ impl SqsQueue {
             .filter_map(|(name, value)| Some((name.clone(), value.string_value.clone()?)))
             .collect();
         Some(FifoMessage {
-            group: attribute(System::MessageGroupId).cloned().unwrap_or_default(),
-            deduplication_id: attribute(System::MessageDeduplicationId)
-                .cloned()
+            group: parse_attribute(&raw, System::MessageGroupId).unwrap_or_default(),
+            deduplication_id: parse_attribute(&raw, System::MessageDeduplicationId)
                 .unwrap_or_default(),
-            sequence: attribute(System::SequenceNumber)
-                .and_then(|n| n.parse().ok())
-                .unwrap_or_default(),
-            sent_at: moment(System::SentTimestamp).unwrap_or_else(Utc::now),
-            first_received_at: moment(System::ApproximateFirstReceiveTimestamp),
-            receive_count: attribute(System::ApproximateReceiveCount)
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(1),
+            sequence: parse_attribute(&raw, System::SequenceNumber).unwrap_or_default(),
+            sent_at: parse_moment(&raw, System::SentTimestamp).unwrap_or_else(Utc::now),
+            first_received_at: parse_moment(&raw, System::ApproximateFirstReceiveTimestamp),
+            receive_count: parse_attribute(&raw, System::ApproximateReceiveCount).unwrap_or(1),
             id: raw.message_id?,
             body: raw.body.unwrap_or_default(),
             attributes,

@@ -39,6 +39,15 @@ pub struct IntegrationCheckResult {
     pub duration: Duration,
 }
 
+impl IntegrationCheckResult {
+    fn to_json(&self) -> Json {
+        json!({
+            "name": self.name, "outcome": self.outcome.name(), "why": self.reason,
+            "seconds": (self.duration.as_secs_f64() * 1000.0).round() / 1000.0,
+        })
+    }
+}
+
 /// The results of all checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IntegrationCheckReport {
@@ -62,16 +71,11 @@ impl IntegrationCheckReport {
 
     /// The report as JSON.
     pub fn to_json(&self) -> Json {
-        let check = |checked: &IntegrationCheckResult| {
-            json!({
-                "name": checked.name, "outcome": checked.outcome.name(), "why": checked.reason,
-                "seconds": (checked.duration.as_secs_f64() * 1000.0).round() / 1000.0,
-            })
-        };
+        let checks: Vec<Json> = self.results.iter().map(IntegrationCheckResult::to_json).collect();
         json!({
             "holds": self.has_passed(), "ok": self.count_outcome(IntegrationCheckOutcome::Ok), "failed": self.count_outcome(IntegrationCheckOutcome::Failed),
             "skipped": self.count_outcome(IntegrationCheckOutcome::Skipped), "left_behind": self.left_behind,
-            "checks": self.results.iter().map(check).collect::<Vec<_>>(),
+            "checks": checks,
         })
     }
 }

@@ -15,7 +15,9 @@ use uuid::Uuid;
 
 use super::collect::{AnswerCollector, CollectedAnswer};
 use super::{IntegrationCheckEngine, IntegrationCheckOptions};
-use crate::protocol::{BlockAction, BlockAnswer, CHECK_BLOCK_ID_RANGE, JOB_NAME_ATTRIBUTE};
+use crate::protocol::{
+    BlockAction, BlockAnswer, BlockFailure, CHECK_BLOCK_ID_RANGE, JOB_NAME_ATTRIBUTE,
+};
 
 /// Size of the `block_id` range of one session.
 const MAX_SESSION_BLOCK_IDS: i64 = 1 << 20;
@@ -245,7 +247,7 @@ impl CollectedAnswer {
 
     /// The outcome as text.
     pub(super) fn describe_outcome(&self) -> String {
-        match self.parse_answer().map(|answer| answer.outcome) {
+        match self.parse_outcome() {
             Some(Ok(_)) => "a success".to_owned(),
             Some(Err(failure)) => format!("the error {}", failure.code),
             None => "something that is no answer".to_owned(),
@@ -264,7 +266,10 @@ impl CollectedAnswer {
 
     /// Whether both answers are equal except for the `block_id`.
     pub(super) fn has_same_outcome(&self, other: &CollectedAnswer) -> bool {
-        let outcome = |answer: &CollectedAnswer| answer.parse_answer().map(|answer| answer.outcome);
-        outcome(self) == outcome(other)
+        self.parse_outcome() == other.parse_outcome()
+    }
+
+    fn parse_outcome(&self) -> Option<Result<Map<String, Json>, BlockFailure>> {
+        self.parse_answer().map(|answer| answer.outcome)
     }
 }

@@ -77,13 +77,13 @@ pub fn failed_run_json(run: &RunView) -> Json {
         None => ("CONFLICT", format!("the run is {}", run.status.name()), json!({})),
     };
     args["run_id"] = run.run_id.into();
-    let block = |block: &crate::run::BlockView| {
+    let mut blocks = Map::new();
+    for block in &run.blocks {
         let mut shown = json!({"status": block.status.name()});
         if let Some(error) = &block.error {
             shown["error"] = json!(error);
         }
-        (block.name.clone(), shown)
-    };
-    let blocks: Map<String, Json> = run.blocks.iter().map(block).collect();
+        blocks.insert(block.name.clone(), shown);
+    }
     json!({"error": {"code": code, "message": message, "args": args}, "blocks": blocks, "run_id": run.run_id})
 }

@@ -111,11 +111,12 @@ pub(super) async fn cancel_run(
 
 /// The response with a forecast.
 pub fn forecast_json(forecast: &[BlockForecast]) -> Value {
-    let block = |block: &BlockForecast| {
-        let action = block.action.map_or("cached", crate::protocol::BlockAction::name);
-        json!({"name": block.name, "integration": block.integration, "action": action, "may_be_cached": block.may_be_cached})
-    };
-    json!({"blocks": forecast.iter().map(block).collect::<Vec<_>>()})
+    json!({"blocks": forecast.iter().map(forecast_block_json).collect::<Vec<_>>()})
+}
+
+fn forecast_block_json(block: &BlockForecast) -> Value {
+    let action = block.action.map_or("cached", crate::protocol::BlockAction::name);
+    json!({"name": block.name, "integration": block.integration, "action": action, "may_be_cached": block.may_be_cached})
 }
 
 pub(super) async fn forecast_run(
@@ -180,33 +181,14 @@ fn parse_run_filter(parameters: Vec<(String, String)>) -> Result<RunFilter, ApiE
                         .map_err(|reason: String| ApiError::invalid_field("env", reason))?,
                 )
             }
-            "status" => {
-                let names = || RunStatus::ALL.iter().map(|status| status.name());
-                let refused = || {
-                    ApiError::invalid_field(
-                        "status",
-                        format!("must be one of {}", reconcile::list_names(names())),
-                    )
-                };
-                filter.status = Some(RunStatus::parse(&value).ok_or_else(refused)?);
-            }
+            "status" => filter.status = Some(parse_run_status(&value)?),
             "before" => {
                 let before = value
                     .parse()
                     .map_err(|_| ApiError::invalid_field("before", "must be the number of a run"));
                 filter.before_run_id = Some(before?);
             }
-            "limit" => {
-                let limit =
-                    value.parse().ok().filter(|limit| (1..=MAX_RUNS_PER_PAGE).contains(limit));
-                let refused = || {
-                    ApiError::invalid_field(
-                        "limit",
-                        format!("must be a whole number from 1 to {MAX_RUNS_PER_PAGE}"),
-                    )
-                };
-                filter.limit = limit.ok_or_else(refused)?;
-            }
+            "limit" => filter.limit = parse_run_limit(&value)?,
             _ => {
                 let reason =
                     "unknown parameter; allowed are template_name, env, status, before, limit";
@@ -218,4 +200,21 @@ fn parse_run_filter(parameters: Vec<(String, String)>) -> Result<RunFilter, ApiE
         }
     }
     Ok(filter)
+}
+
+fn parse_run_status(text: &str) -> Result<RunStatus, ApiError> {
+    RunStatus::parse(text).ok_or_else(|| {
+        let names = reconcile::list_names(RunStatus::ALL.iter().map(|status| status.name()));
+        ApiError::invalid_field("status", format!("must be one of {names}"))
+    })
+}
+
+fn parse_run_limit(text: &str) -> Result<i64, ApiError> {
+    match text.parse() {
+        Ok(limit) if (1..=MAX_RUNS_PER_PAGE).contains(&limit) => Ok(limit),
+        _ => {
+            let reason = format!("must be a whole number from 1 to {MAX_RUNS_PER_PAGE}");
+            Err(ApiError::invalid_field("limit", reason))
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 use sqlx::{PgConnection, PgPool};
-use store::{Result, run_tx};
+use store::Result;
 use uuid::Uuid;
 
 use super::load::load_stored_blocks;
@@ -46,12 +46,11 @@ pub async fn begin_run(
     new_run: NewRun,
     request_id: Uuid,
 ) -> Result<BeginRunOutcome> {
-    let new_run = Arc::new(new_run);
-    run_tx(pool, "begin_run", move |connection| {
-        let new_run = new_run.clone();
-        Box::pin(async move { begin_in_tx(connection, &new_run, request_id).await })
-    })
-    .await
+    store::transaction("begin_run", (new_run, request_id))
+        .run(pool, |connection, (new_run, request_id)| {
+            Box::pin(begin_in_tx(connection, new_run, *request_id))
+        })
+        .await
 }
 
 /// Creates the instance if necessary, and locks its row until the end of the transaction.
@@ -60,18 +59,23 @@ pub(super) async fn lock_instance(
     template_name: &str,
     env: Env,
 ) -> Result<i64> {
-    sqlx::query(
-        "INSERT INTO configurator_instances (template_name, env) VALUES ($1, $2) ON CONFLICT DO NOTHING -- make_instance",
+    store::statement(
+        "make_instance",
+        "INSERT INTO configurator_instances (template_name, env) VALUES ($1, $2) ON CONFLICT DO NOTHING",
     )
     .bind(template_name)
     .bind(env.name())
     .execute(&mut *connection)
     .await?;
-    let locked = sqlx::query_scalar(
+    store::statement(
+        "lock_instance",
         "SELECT instance_id FROM configurator_instances WHERE template_name = $1 AND env = $2
-         FOR NO KEY UPDATE -- lock_instance",
-    );
-    Ok(locked.bind(template_name).bind(env.name()).fetch_one(connection).await?)
+         FOR NO KEY UPDATE",
+    )
+    .bind(template_name)
+    .bind(env.name())
+    .fetch_value(connection)
+    .await
 }
 
 async fn begin_in_tx(
@@ -80,9 +84,10 @@ async fn begin_in_tx(
     request_id: Uuid,
 ) -> Result<BeginRunOutcome> {
     let instance_id = lock_instance(connection, &new_run.template_name, new_run.env).await?;
-    let existing: Option<(i64, bool)> = sqlx::query_as(
+    let existing: Option<(i64, bool)> = store::statement(
+        "find_running",
         "SELECT run_id, request = $2 FROM configurator_runs
-         WHERE instance_id = $1 AND (status = 'running' OR request = $2) ORDER BY request = $2 DESC LIMIT 1 -- find_running",
+         WHERE instance_id = $1 AND (status = 'running' OR request = $2) ORDER BY request = $2 DESC LIMIT 1",
     )
     .bind(instance_id)
     .bind(request_id)
@@ -104,16 +109,17 @@ async fn begin_in_tx(
         .unwrap_or_default();
     let precedence = plan_deletion_precedence(&new_run.graph, &stored, &mut deletions, &inputs);
     let rows = build_step_rows(&new_run.graph, &deletions, &precedence);
-    let run_id: i64 = sqlx::query_scalar(
+    let run_id: i64 = store::statement(
+        "begin_run",
         "INSERT INTO configurator_runs (instance_id, template, general_inputs, env_inputs, request)
-         VALUES ($1, $2, $3, $4, $5) RETURNING run_id -- begin_run",
+         VALUES ($1, $2, $3, $4, $5) RETURNING run_id",
     )
     .bind(instance_id)
     .bind(&new_run.template)
     .bind(json_text(&new_run.general_inputs))
     .bind(json_text(&new_run.env_inputs))
     .bind(request_id)
-    .fetch_one(&mut *connection)
+    .fetch_value(&mut *connection)
     .await?;
     insert_step_rows(connection, run_id, &rows).await?;
     wake_instance(connection, instance_id).await?;
@@ -125,34 +131,45 @@ async fn insert_step_rows(
     run_id: i64,
     rows: &[RunStepRow],
 ) -> Result<()> {
-    let list = |steps: &Vec<i32>| steps.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
-    sqlx::query(
+    // A Postgres array of arrays must be rectangular.
+    let (mut after_steps, mut after_deletions) = (Vec::new(), Vec::new());
+    for row in rows {
+        after_steps.push(row.after_steps.as_deref().map(join_ordinals));
+        after_deletions.push(row.after_deletions.as_deref().map(join_ordinals));
+    }
+    store::statement(
+        "begin_blocks",
         "INSERT INTO configurator_run_blocks (run_id, ordinal, name, integration, action, after_steps, after_deletions, foreseen)
          SELECT $1, b.ordinal, b.name, b.integration, CASE WHEN b.after_steps IS NOT NULL THEN 'delete' END,
                 string_to_array(b.after_steps, ',')::int[], string_to_array(b.after_deletions, ',')::int[],
                 b.foreseen
          FROM unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-             AS b (ordinal, name, integration, after_steps, after_deletions, foreseen) -- begin_blocks",
+             AS b (ordinal, name, integration, after_steps, after_deletions, foreseen)",
     )
     .bind(run_id)
     .bind(rows.iter().map(|row| row.ordinal).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.integration.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.after_steps.as_ref().map(list)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.after_deletions.as_ref().map(list)).collect::<Vec<_>>())
+    .bind(after_steps)
+    .bind(after_deletions)
     .bind(rows.iter().map(|row| row.foreseen_params.as_deref()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
 }
 
+fn join_ordinals(ordinals: &[i32]) -> String {
+    ordinals.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
+}
+
 /// Makes the instance due, and notifies the drivers at commit.
 pub(super) async fn wake_instance(connection: &mut PgConnection, instance_id: i64) -> Result<()> {
-    sqlx::query(
+    store::statement(
+        "wake_instance",
         "WITH woken AS (
              UPDATE configurator_instances SET version = version + 1, wake_at = now(), driver = NULL WHERE instance_id = $1
          )
-         SELECT pg_notify($2, $3) -- wake_instance",
+         SELECT pg_notify($2, $3)",
     )
     .bind(instance_id)
     .bind(super::RUNS_CHANNEL)

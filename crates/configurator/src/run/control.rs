@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use queue::fifo::FifoTxSender;
 use sqlx::{PgConnection, PgPool};
-use store::{Result, run_refusable_tx};
+use store::Result;
 
 use super::begin::wake_instance;
 use super::given_up::mark_sends_settled;
 use super::status::RunStatus;
-use super::write::{end_run, touch_instance};
+use super::write::{end_run, notify_run_end, touch_instance};
 use crate::protocol::{block_id_from_deduplication, deduplication_id};
 
 /// The outcome of a cancel or resume.
@@ -30,19 +30,20 @@ async fn lock_run_instance(
     connection: &mut PgConnection,
     run_id: i64,
 ) -> Result<Option<(i64, RunStatus)>> {
-    let instance_id: Option<i64> = sqlx::query_scalar(
+    let instance_id: Option<i64> = store::statement(
+        "lock_instance",
         "SELECT i.instance_id FROM configurator_instances i JOIN configurator_runs r USING (instance_id)
-         WHERE r.run_id = $1 FOR NO KEY UPDATE OF i -- lock_instance",
+         WHERE r.run_id = $1 FOR NO KEY UPDATE OF i",
     )
     .bind(run_id)
-    .fetch_optional(&mut *connection)
+    .fetch_optional_value(&mut *connection)
     .await?;
     let Some(instance_id) = instance_id else { return Ok(None) };
     // Read under the lock: the run may have ended while this transaction waited for it.
     let status: Option<String> =
-        sqlx::query_scalar("SELECT status FROM configurator_runs WHERE run_id = $1 -- run_status")
+        store::statement("run_status", "SELECT status FROM configurator_runs WHERE run_id = $1")
             .bind(run_id)
-            .fetch_optional(connection)
+            .fetch_optional_value(connection)
             .await?;
     Ok(status.as_deref().and_then(RunStatus::parse).map(|status| (instance_id, status)))
 }
@@ -60,11 +61,11 @@ pub async fn cancel_run(
     run_id: i64,
     sender: Arc<dyn FifoTxSender>,
 ) -> Result<RunControlOutcome> {
-    run_refusable_tx(pool, "cancel_run", is_refused, move |connection| {
-        let sender = sender.clone();
-        Box::pin(async move { cancel_in_tx(connection, run_id, sender.as_ref()).await })
-    })
-    .await
+    store::transaction("cancel_run", (run_id, sender))
+        .run_refusable(pool, is_refused, |connection, (run_id, sender)| {
+            Box::pin(cancel_in_tx(connection, *run_id, sender.as_ref()))
+        })
+        .await
 }
 
 async fn cancel_in_tx(
@@ -80,18 +81,20 @@ async fn cancel_in_tx(
         RunStatus::Cancelled => return Ok(RunControlOutcome::Done),
         status => return Ok(RunControlOutcome::StatusConflict(status)),
     }
-    sqlx::query(
+    store::statement(
+        "skip_blocks",
         "UPDATE configurator_run_blocks SET status = 'skipped', ended_at = now()
-         WHERE run_id = $1 AND status = 'pending' -- skip_blocks",
+         WHERE run_id = $1 AND status = 'pending'",
     )
     .bind(run_id)
     .execute(&mut *connection)
     .await?;
-    let sent_ids: Vec<i64> = sqlx::query_scalar(
-        "SELECT block_id FROM configurator_run_blocks WHERE run_id = $1 AND status = 'sent' -- sent_blocks",
+    let sent_ids: Vec<i64> = store::statement(
+        "sent_blocks",
+        "SELECT block_id FROM configurator_run_blocks WHERE run_id = $1 AND status = 'sent'",
     )
     .bind(run_id)
-    .fetch_all(&mut *connection)
+    .fetch_values(&mut *connection)
     .await?;
     let deduplication_ids: Vec<String> = sent_ids.into_iter().map(deduplication_id).collect();
     let unsent = sender.take_back_in_tx(connection, &deduplication_ids).await?;
@@ -102,21 +105,18 @@ async fn cancel_in_tx(
     mark_sends_settled(connection, &unsent).await?;
     end_run(connection, run_id, RunStatus::Cancelled, None).await?;
     touch_instance(connection, instance_id, None, None).await?;
-    sqlx::query("SELECT pg_notify($1, $2) -- tell_end")
-        .bind(super::RUNS_CHANNEL)
-        .bind(format!("={run_id}"))
-        .execute(connection)
-        .await?;
+    notify_run_end(connection, run_id).await?;
     Ok(RunControlOutcome::Done)
 }
 
 /// Resumes a failed or cancelled run: failed and skipped blocks are pending again. Only the latest
 /// run of an instance can be resumed, as later runs have superseded it.
 pub async fn resume_run(pool: &PgPool, run_id: i64) -> Result<RunControlOutcome> {
-    run_refusable_tx(pool, "resume_run", is_refused, move |connection| {
-        Box::pin(async move { resume_in_tx(connection, run_id).await })
-    })
-    .await
+    store::transaction("resume_run", run_id)
+        .run_refusable(pool, is_refused, |connection, run_id| {
+            Box::pin(resume_in_tx(connection, *run_id))
+        })
+        .await
 }
 
 async fn resume_in_tx(connection: &mut PgConnection, run_id: i64) -> Result<RunControlOutcome> {
@@ -126,26 +126,29 @@ async fn resume_in_tx(connection: &mut PgConnection, run_id: i64) -> Result<RunC
     if !matches!(status, RunStatus::Failed | RunStatus::Cancelled) {
         return Ok(RunControlOutcome::StatusConflict(status));
     }
-    let latest: i64 = sqlx::query_scalar(
-        "SELECT max(run_id) FROM configurator_runs WHERE instance_id = $1 -- latest_run",
+    let latest: i64 = store::statement(
+        "latest_run",
+        "SELECT max(run_id) FROM configurator_runs WHERE instance_id = $1",
     )
     .bind(instance_id)
-    .fetch_one(&mut *connection)
+    .fetch_value(&mut *connection)
     .await?;
     if latest != run_id {
         return Ok(RunControlOutcome::Superseded(latest));
     }
-    sqlx::query(
+    store::statement(
+        "resume_blocks",
         "UPDATE configurator_run_blocks
          SET status = 'pending', error_code = NULL, error_args = NULL, ended_at = NULL, state = NULL
-         WHERE run_id = $1 AND status IN ('failed', 'skipped') -- resume_blocks",
+         WHERE run_id = $1 AND status IN ('failed', 'skipped')",
     )
     .bind(run_id)
     .execute(&mut *connection)
     .await?;
-    sqlx::query(
+    store::statement(
+        "resume_run",
         "UPDATE configurator_runs SET status = 'running', ended_at = NULL, outputs = NULL
-         WHERE run_id = $1 -- resume_run",
+         WHERE run_id = $1",
     )
     .bind(run_id)
     .execute(&mut *connection)

@@ -2,7 +2,7 @@
 //! with access to the control database.
 
 use sqlx::PgPool;
-use store::{Result, run_statement};
+use store::Result;
 
 /// Whether the latest run of the message's instance has another block of the same integration whose
 /// params have `value` in `field`. `false` for a message that was not sent from here.
@@ -12,21 +12,16 @@ pub async fn is_described_elsewhere(
     field: &'static str,
     value: &str,
 ) -> Result<bool> {
-    let value = value.to_owned();
-    run_statement(pool, "described_elsewhere", move |connection| {
-        let value = value.clone();
-        Box::pin(async move {
-            let described =
-                sqlx::query_scalar(DESCRIBED_ELSEWHERE_SQL).bind(block_id).bind(field).bind(value);
-            Ok(described.fetch_one(connection).await?)
-        })
-    })
-    .await
+    store::statement("described_elsewhere", DESCRIBED_ELSEWHERE_SQL)
+        .bind(block_id)
+        .bind(field)
+        .bind(value)
+        .fetch_value(pool)
+        .await
 }
 
 /// A block's params: as sent in this run, else as foreseen, else of its last success.
-const DESCRIBED_ELSEWHERE_SQL: &str = "-- described_elsewhere
-SELECT EXISTS (
+const DESCRIBED_ELSEWHERE_SQL: &str = "SELECT EXISTS (
     SELECT FROM configurator_sends s
     JOIN configurator_run_blocks own ON own.run_id = s.run_id AND own.ordinal = s.ordinal
     JOIN configurator_run_blocks b

@@ -169,31 +169,23 @@ impl RunDriver {
     }
 
     async fn load_env(&self, instance_id: i64) -> Option<Env> {
-        let env: store::Result<Option<String>> =
-            store::run_statement(&self.pool, "instance_env", move |connection| {
-                Box::pin(async move {
-                    let env = sqlx::query_scalar(
-                        "SELECT env FROM configurator_instances WHERE instance_id = $1 -- instance_env",
-                    );
-                    Ok(env.bind(instance_id).fetch_optional(connection).await?)
-                })
-            })
-            .await;
+        let env: store::Result<Option<String>> = store::statement(
+            "instance_env",
+            "SELECT env FROM configurator_instances WHERE instance_id = $1",
+        )
+        .bind(instance_id)
+        .fetch_optional_value(&self.pool)
+        .await;
         env.ok().flatten()?.parse().ok()
     }
 
     /// Instances that have been due for at least `overdue_by`.
     async fn load_due_instances(&self, overdue_by: Duration) -> Vec<(i64, Env)> {
         let due: store::Result<Vec<(i64, String)>> =
-            store::run_statement(&self.pool, "configurator_due", move |connection| {
-                Box::pin(async move {
-                    Ok(sqlx::query_as(DUE_INSTANCES_SQL)
-                        .bind(overdue_by.as_secs_f64())
-                        .fetch_all(connection)
-                        .await?)
-                })
-            })
-            .await;
+            store::statement("configurator_due", DUE_INSTANCES_SQL)
+                .bind(overdue_by.as_secs_f64())
+                .fetch_all(&self.pool)
+                .await;
         match due {
             Ok(due) => {
                 self.outage.record_success(|lasted| {
@@ -308,22 +300,14 @@ pub async fn forget_old_runs(pool: &PgPool, older_than: Duration) -> store::Resu
 async fn forget_in_batches(
     pool: &PgPool,
     name: &'static str,
-    statement: &'static str,
+    sql: &'static str,
     seconds: f64,
 ) -> store::Result<u64> {
+    let operation = PgOperation::named(name).with_timeout(LONG_OPERATION_TIMEOUT);
+    let statement = store::statement(operation, sql).bind(seconds).bind(MAX_FORGOTTEN_PER_BATCH);
     let mut forgotten = 0;
     loop {
-        let batch = store::run_statement(
-            pool,
-            PgOperation::named(name).with_timeout(LONG_OPERATION_TIMEOUT),
-            move |connection| {
-                Box::pin(async move {
-                    let query = sqlx::query(statement).bind(seconds).bind(MAX_FORGOTTEN_PER_BATCH);
-                    Ok(query.execute(connection).await?.rows_affected())
-                })
-            },
-        );
-        let batch_count = batch.await?;
+        let batch_count = statement.clone().execute(pool).await?;
         forgotten += batch_count;
         if batch_count < MAX_FORGOTTEN_PER_BATCH.unsigned_abs() {
             return Ok(forgotten);
@@ -331,20 +315,17 @@ async fn forget_in_batches(
     }
 }
 
-const DUE_INSTANCES_SQL: &str = "-- configurator_due
-SELECT i.instance_id, i.env FROM configurator_instances i WHERE i.wake_at <= now() - make_interval(secs => $1)
+const DUE_INSTANCES_SQL: &str = "SELECT i.instance_id, i.env FROM configurator_instances i WHERE i.wake_at <= now() - make_interval(secs => $1)
 UNION
 SELECT i.instance_id, i.env FROM configurator_instances i
 WHERE i.instance_id IN (SELECT instance_id FROM configurator_answers WHERE received_at <= now() - make_interval(secs => $1))";
 
-const FORGET_ANSWERS_SQL: &str = "-- forget_integration_answers
-DELETE FROM integration_answers WHERE (queue, block_id) IN (
+const FORGET_ANSWERS_SQL: &str = "DELETE FROM integration_answers WHERE (queue, block_id) IN (
     SELECT queue, block_id FROM integration_answers WHERE answered_at < now() - make_interval(secs => $1)
     ORDER BY answered_at LIMIT $2
 )";
 
-const FORGET_RUNS_SQL: &str = "-- forget_runs
-DELETE FROM configurator_runs r WHERE r.run_id IN (
+const FORGET_RUNS_SQL: &str = "DELETE FROM configurator_runs r WHERE r.run_id IN (
     SELECT o.run_id FROM configurator_runs o
     WHERE o.ended_at < now() - make_interval(secs => $1)
       AND EXISTS (SELECT FROM configurator_runs n WHERE n.instance_id = o.instance_id AND n.run_id > o.run_id)
@@ -352,8 +333,7 @@ DELETE FROM configurator_runs r WHERE r.run_id IN (
 )";
 
 /// A tombstone stays as long as a run from before it exists: a late answer to that run is possible.
-const FORGET_GONE_BLOCKS_SQL: &str = "-- forget_gone_blocks
-DELETE FROM configurator_gone WHERE (instance_id, name, integration) IN (
+const FORGET_GONE_BLOCKS_SQL: &str = "DELETE FROM configurator_gone WHERE (instance_id, name, integration) IN (
     SELECT g.instance_id, g.name, g.integration FROM configurator_gone g
     WHERE g.gone_at < now() - make_interval(secs => $1)
       AND NOT EXISTS (SELECT FROM configurator_runs r WHERE r.instance_id = g.instance_id AND r.created_at <= g.gone_at)

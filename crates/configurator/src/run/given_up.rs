@@ -33,7 +33,7 @@ pub(super) async fn explain_given_up_blocks(
         .filter(|id| unsent.contains_key(deduplication_id(*id).as_str()))
         .collect();
     mark_sends_settled(connection, &never_sent).await?;
-    let older: Vec<(i64, i64)> = sqlx::query_as(OLDER_MESSAGES_SQL)
+    let older: Vec<(i64, i64)> = store::statement("older_messages", OLDER_MESSAGES_SQL)
         .bind(context.instance_id)
         .bind(&ids)
         .bind(MAX_RUNS_SEARCHED)
@@ -54,14 +54,13 @@ pub(super) async fn explain_given_up_blocks(
 
 fn given_up_args(unsent: Option<&UnsentMessage>, older: Option<i64>) -> Map<String, Json> {
     let mut args = Map::new();
-    let mut put = |name: &str, value: Json| drop(args.insert(name.to_owned(), value));
     if let Some(older) = older {
-        put("older_block_id", older.into());
+        args.insert("older_block_id".to_owned(), older.into());
     }
     let reason = match (unsent, older) {
         (Some(unsent), _) => {
-            put("sent", false.into());
-            put("send_attempts", unsent.attempts.into());
+            args.insert("sent".to_owned(), false.into());
+            args.insert("send_attempts".to_owned(), unsent.attempts.into());
             let cause = unsent.reason.as_deref().unwrap_or("it still waited for its turn");
             format!("the message was never sent: {cause}")
         }
@@ -70,17 +69,20 @@ fn given_up_args(unsent: Option<&UnsentMessage>, older: Option<i64>) -> Map<Stri
         ),
         (None, None) => "the message was sent, and no answer has come".to_owned(),
     };
-    put("reason", reason.into());
+    args.insert("reason".to_owned(), reason.into());
     args
 }
 
 /// Marks messages that no longer block their group: answered late or with a failure, or never sent.
 pub(super) async fn mark_sends_settled(connection: &mut PgConnection, ids: &[i64]) -> Result<()> {
     if !ids.is_empty() {
-        sqlx::query("UPDATE configurator_sends SET settled = true WHERE block_id = ANY ($1) -- settle_sends")
-            .bind(ids)
-            .execute(connection)
-            .await?;
+        store::statement(
+            "settle_sends",
+            "UPDATE configurator_sends SET settled = true WHERE block_id = ANY ($1)",
+        )
+        .bind(ids)
+        .execute(connection)
+        .await?;
     }
     Ok(())
 }
@@ -90,8 +92,7 @@ const MAX_RUNS_SEARCHED: i64 = 50;
 
 /// For each message, the oldest one of its group that may still be in the queue. An answered
 /// message proves that the queue has passed all earlier ones of its group.
-const OLDER_MESSAGES_SQL: &str = "-- older_messages
-SELECT t.block_id, min(s.block_id)
+const OLDER_MESSAGES_SQL: &str = "SELECT t.block_id, min(s.block_id)
 FROM unnest($2::bigint[]) AS t (block_id)
 JOIN configurator_sends ts ON ts.block_id = t.block_id
 JOIN configurator_run_blocks tb ON tb.run_id = ts.run_id AND tb.ordinal = ts.ordinal

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use store::Result;
 
 use super::progress::json_text;
-use super::write::{DELETE_STORED_SQL, ORPHAN_STORED_SQL, store_states, update_stored_blocks};
+use super::write::{delete_stored_blocks, orphan_stored_blocks, store_states};
 use crate::protocol::{BlockAction, BlockAnswer};
 
 /// An answer with the message that it answers.
@@ -18,6 +18,13 @@ pub(super) struct ReceivedAnswer {
     pub(super) name: String,
     pub(super) integration: String,
     pub(super) action: BlockAction,
+}
+
+impl ReceivedAnswer {
+    /// Name, integration and `block_id`.
+    fn stored_key(&self) -> (String, String, i64) {
+        (self.name.clone(), self.integration.clone(), self.answer.block_id)
+    }
 }
 
 /// A late answer for a step's row: `block_id`, status, state, error code, error args.
@@ -34,10 +41,9 @@ pub(super) async fn apply_late_answers(
     let mut rows: Vec<LateAnswerRow> = Vec::new();
     for received in late_answers {
         let id = received.answer.block_id;
-        let key = || (received.name.clone(), received.integration.clone(), id);
         match (&received.answer.outcome, received.action) {
             (Ok(_), BlockAction::Delete) => {
-                deleted.push(key());
+                deleted.push(received.stored_key());
                 rows.push((id, "succeeded", None, None, None));
             }
             (Ok(state), _) => {
@@ -47,7 +53,7 @@ pub(super) async fn apply_late_answers(
             (Err(failure), action) => {
                 let status = if action == BlockAction::Delete { "orphaned" } else { "failed" };
                 if action == BlockAction::Delete {
-                    orphaned.push(key());
+                    orphaned.push(received.stored_key());
                 }
                 rows.push((
                     id,
@@ -60,22 +66,21 @@ pub(super) async fn apply_late_answers(
         }
     }
     store_states(connection, &successes).await?;
-    update_stored_blocks(connection, instance_id, DELETE_STORED_SQL, &deleted).await?;
-    update_stored_blocks(connection, instance_id, ORPHAN_STORED_SQL, &orphaned).await?;
-    sqlx::query(SHOW_LATE_ANSWERS_SQL)
+    delete_stored_blocks(connection, instance_id, &deleted).await?;
+    orphan_stored_blocks(connection, instance_id, &orphaned).await?;
+    store::statement("show_late_answers", SHOW_LATE_ANSWERS_SQL)
         .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.2.clone()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.3.clone()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.4.clone()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.2.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.3.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.4.as_deref()).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())
 }
 
 /// A `sent` step of a run that is not running has only late answers.
-const SHOW_LATE_ANSWERS_SQL: &str = "-- show_late_answers
-UPDATE configurator_run_blocks b
+const SHOW_LATE_ANSWERS_SQL: &str = "UPDATE configurator_run_blocks b
 SET status = a.status, state = coalesce(a.state, b.state), error_code = a.code, error_args = a.args, ended_at = now()
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[]) AS a (block_id, status, state, code, args)
 JOIN configurator_sends s USING (block_id)

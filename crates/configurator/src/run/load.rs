@@ -65,6 +65,21 @@ struct StoredBlockRow {
     orphaned: bool,
 }
 
+impl StoredBlockRow {
+    fn into_stored_block(self) -> StoredBlock {
+        StoredBlock {
+            name: self.name,
+            integration: self.integration,
+            block_id: self.block_id,
+            params: self.params,
+            state: Arc::new(parse_json_object(&self.state)),
+            digest: self.digest,
+            depends_on: self.depends_on,
+            orphaned: self.orphaned,
+        }
+    }
+}
+
 struct InstanceRows {
     version: i64,
     run: Option<(ActiveRunRow, Vec<ActiveBlockRow>, Vec<StoredBlock>)>,
@@ -75,24 +90,15 @@ pub(super) async fn load_stored_blocks(
     connection: &mut PgConnection,
     instance_id: i64,
 ) -> store::Result<Vec<StoredBlock>> {
-    let rows: Vec<StoredBlockRow> = sqlx::query_as(
+    let rows: Vec<StoredBlockRow> = store::statement(
+        "read_stored",
         "SELECT name, integration, block_id, params, state, digest, depends_on, orphaned
-         FROM configurator_stored WHERE instance_id = $1 ORDER BY name, integration -- read_stored",
+         FROM configurator_stored WHERE instance_id = $1 ORDER BY name, integration",
     )
     .bind(instance_id)
     .fetch_all(connection)
     .await?;
-    let stored = |row: StoredBlockRow| StoredBlock {
-        name: row.name,
-        integration: row.integration,
-        block_id: row.block_id,
-        params: row.params,
-        state: Arc::new(parse_json_object(&row.state)),
-        digest: row.digest,
-        depends_on: row.depends_on,
-        orphaned: row.orphaned,
-    };
-    Ok(rows.into_iter().map(stored).collect())
+    Ok(rows.into_iter().map(StoredBlockRow::into_stored_block).collect())
 }
 
 pub(super) fn parse_json_object(text: &str) -> Map<String, Json> {
@@ -107,14 +113,10 @@ pub(super) async fn load_instance(
     instance_id: i64,
     block_timeout: Duration,
 ) -> store::Result<InstanceSnapshot> {
-    let rows = store::run_tx(
-        pool,
-        PgOperation::named("load_instance").with_timeout(LONG_OPERATION_TIMEOUT),
-        move |connection| {
-            Box::pin(async move { read_instance_rows(connection, instance_id).await })
-        },
-    )
-    .await?;
+    let operation = PgOperation::named("load_instance").with_timeout(LONG_OPERATION_TIMEOUT);
+    let rows = store::transaction(operation, instance_id)
+        .run(pool, |connection, instance_id| Box::pin(read_instance_rows(connection, *instance_id)))
+        .await?;
     let version = rows.version;
     let Some((run, blocks, stored)) = rows.run else {
         return Ok(InstanceSnapshot { version, run: None });
@@ -130,28 +132,31 @@ async fn read_instance_rows(
     connection: &mut PgConnection,
     instance_id: i64,
 ) -> store::Result<InstanceRows> {
-    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY -- load_instance")
+    store::statement("begin_load", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .execute(&mut *connection)
         .await?;
-    let version: Option<i64> = sqlx::query_scalar(
-        "SELECT version FROM configurator_instances WHERE instance_id = $1 -- load_instance",
+    let version: Option<i64> = store::statement(
+        "load_instance",
+        "SELECT version FROM configurator_instances WHERE instance_id = $1",
     )
     .bind(instance_id)
-    .fetch_optional(&mut *connection)
+    .fetch_optional_value(&mut *connection)
     .await?;
     let Some(version) = version else { return Ok(InstanceRows { version: -1, run: None }) };
-    let run: Option<ActiveRunRow> = sqlx::query_as(
+    let run: Option<ActiveRunRow> = store::statement(
+        "load_run",
         "SELECT r.run_id, r.template, r.general_inputs, r.env_inputs, i.template_name, i.env
          FROM configurator_runs r JOIN configurator_instances i USING (instance_id)
-         WHERE r.instance_id = $1 AND r.status = 'running' -- load_run",
+         WHERE r.instance_id = $1 AND r.status = 'running'",
     )
     .bind(instance_id)
     .fetch_optional(&mut *connection)
     .await?;
     let Some(run) = run else { return Ok(InstanceRows { version, run: None }) };
-    let blocks = sqlx::query_as(
+    let blocks = store::statement(
+        "load_run_blocks",
         "SELECT ordinal, name, integration, status, block_id, deadline, state, after_steps, after_deletions
-         FROM configurator_run_blocks WHERE run_id = $1 ORDER BY ordinal -- load_run_blocks",
+         FROM configurator_run_blocks WHERE run_id = $1 ORDER BY ordinal",
     )
     .bind(run.run_id)
     .fetch_all(&mut *connection)
@@ -168,19 +173,7 @@ fn build_active_run(
     stored: Vec<StoredBlock>,
     block_timeout: Duration,
 ) -> Option<ActiveRun> {
-    let parsed = template::parse_template(&run.template)
-        .ok()
-        .zip(run.env.parse::<Env>().ok())
-        .and_then(|(graph, env)| {
-            let inputs = graph
-                .resolve_inputs(
-                    &parse_json_object(&run.general_inputs),
-                    &parse_json_object(&run.env_inputs),
-                )
-                .ok()?;
-            Some((graph, env, inputs))
-        });
-    let Some((graph, env, inputs)) = parsed else {
+    let Some((graph, env, inputs)) = parse_run_row(&run) else {
         let run_id = run.run_id;
         tracing::error!(
             run_id,
@@ -216,23 +209,39 @@ fn build_active_run(
     Some(ActiveRun { context, progress, pending })
 }
 
+fn parse_run_row(run: &ActiveRunRow) -> Option<(BlockGraph, Env, Map<String, Json>)> {
+    let graph = template::parse_template(&run.template).ok()?;
+    let env = run.env.parse().ok()?;
+    let general_inputs = parse_json_object(&run.general_inputs);
+    let env_inputs = parse_json_object(&run.env_inputs);
+    let inputs = graph.resolve_inputs(&general_inputs, &env_inputs).ok()?;
+    Some((graph, env, inputs))
+}
+
 fn read_deletion(row: &ActiveBlockRow) -> Option<BlockDeletion> {
     let after = row.after_steps.as_ref()?;
     Some(BlockDeletion {
         name: row.name.clone(),
         integration: row.integration.clone(),
-        after_steps: after.iter().filter_map(|step| usize::try_from(*step).ok()).collect(),
+        after_steps: read_steps(after),
     })
 }
 
 /// For each block that waits for deletions, the steps of those deletions.
 fn read_deletion_precedence(blocks: &[ActiveBlockRow]) -> HashMap<usize, Vec<usize>> {
-    let to_index = |step: &i32| usize::try_from(*step).ok();
-    let waits = |row: &ActiveBlockRow| {
-        let deletions = row.after_deletions.as_ref()?;
-        Some((to_index(&row.ordinal)?, deletions.iter().filter_map(to_index).collect()))
-    };
-    blocks.iter().filter_map(waits).collect()
+    let mut precedence = HashMap::new();
+    for row in blocks {
+        if let Some(deletions) = &row.after_deletions
+            && let Ok(step) = usize::try_from(row.ordinal)
+        {
+            precedence.insert(step, read_steps(deletions));
+        }
+    }
+    precedence
+}
+
+fn read_steps(ordinals: &[i32]) -> Vec<usize> {
+    ordinals.iter().filter_map(|ordinal| usize::try_from(*ordinal).ok()).collect()
 }
 
 /// The stored block of each step, if any.
@@ -263,18 +272,16 @@ pub async fn find_stored_blocks(
     template_name: &str,
     env: Env,
 ) -> store::Result<Vec<StoredBlock>> {
-    let template_name = template_name.to_owned();
+    let find_instance = store::statement(
+        "find_instance",
+        "SELECT instance_id FROM configurator_instances WHERE template_name = $1 AND env = $2",
+    )
+    .bind(template_name)
+    .bind(env.name());
     store::run_statement(pool, "stored_of_instance", move |connection| {
-        let template_name = template_name.clone();
+        let find_instance = find_instance.clone();
         Box::pin(async move {
-            let instance_id: Option<i64> = sqlx::query_scalar(
-                "SELECT instance_id FROM configurator_instances WHERE template_name = $1 AND env = $2 -- find_instance",
-            )
-            .bind(template_name)
-            .bind(env.name())
-            .fetch_optional(&mut *connection)
-            .await?;
-            match instance_id {
+            match find_instance.fetch_optional_value(&mut *connection).await? {
                 Some(instance_id) => load_stored_blocks(connection, instance_id).await,
                 None => Ok(Vec::new()),
             }

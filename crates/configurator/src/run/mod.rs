@@ -28,6 +28,7 @@ pub use described::is_described_elsewhere;
 pub use driver::{RUNS_CHANNEL, RunDriver, forget_old_runs};
 pub use load::find_stored_blocks;
 pub use plan::{BlockForecast, StoredBlock, forecast_blocks};
+pub(crate) use progress::json_text;
 pub use status::{BlockStatus, RunStatus};
 pub use view::{
     BlockExchange, BlockView, RunFilter, RunView, export_run, list_runs, load_run_transcript,

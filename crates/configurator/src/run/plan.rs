@@ -64,63 +64,83 @@ pub(super) fn plan_deletions(graph: &BlockGraph, stored: &[StoredBlock]) -> Vec<
         .collect();
     let by_name: HashMap<&str, usize> =
         graph.blocks().map(|(index, block)| (block.name.as_str(), index)).collect();
-    let index_of = |stored: &StoredBlock| {
-        kept_indices.get(&(stored.name.as_str(), stored.integration.clone())).copied()
-    };
-    let gone: Vec<&StoredBlock> =
-        stored.iter().filter(|stored| !stored.orphaned && index_of(stored).is_none()).collect();
+    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    for stored in stored {
+        let key = (stored.name.as_str(), stored.integration.clone());
+        match kept_indices.get(&key) {
+            Some(index) => kept.push((*index, stored)),
+            None if stored.orphaned => {}
+            None => gone.push(stored),
+        }
+    }
     if gone.is_empty() {
         return Vec::new();
     }
-    let step = |n: usize| graph.nodes.len() + n;
-    // The dependents of each block at its last success, as steps of this run.
-    let mut users: HashMap<&str, Vec<usize>> = HashMap::new();
-    let mut unknown_users = Vec::new();
-    let steps_gone = gone.iter().enumerate().map(|(n, stored)| (step(n), *stored));
-    let steps_kept = stored.iter().filter_map(|stored| Some((index_of(stored)?, stored)));
-    for (step_index, stored) in steps_gone.chain(steps_kept) {
-        match &stored.depends_on {
-            Some(names) => {
-                names.iter().for_each(|name| users.entry(name).or_default().push(step_index))
-            }
-            None => unknown_users.push((step_index, stored.block_id)),
-        }
+    let first_step = graph.nodes.len();
+    let mut dependents = StoredDependents::default();
+    for (n, stored) in gone.iter().enumerate() {
+        dependents.add_step(first_step + n, stored);
     }
-    let after = |(n, stored): (usize, &&StoredBlock)| {
-        let mut after: BTreeSet<usize> =
-            users.get(stored.name.as_str()).into_iter().flatten().copied().collect();
-        // A block with unknown dependencies may use any other. It comes first if it is kept; of two
-        // deletions, the later success comes first.
-        let unknown = unknown_users
-            .iter()
-            .filter(|(at, id)| *at < graph.nodes.len() || *id > stored.block_id);
-        after.extend(unknown.map(|(at, _)| *at));
-        after.extend(by_name.get(stored.name.as_str()));
-        after.remove(&step(n));
-        BlockDeletion {
+    for (index, stored) in kept {
+        dependents.add_step(index, stored);
+    }
+    let mut deletions = Vec::new();
+    for (n, stored) in gone.iter().enumerate() {
+        let mut after_steps = dependents.find_steps(stored, first_step);
+        after_steps.extend(by_name.get(stored.name.as_str()));
+        after_steps.remove(&(first_step + n));
+        deletions.push(BlockDeletion {
             name: stored.name.clone(),
             integration: stored.integration.clone(),
-            after_steps: after.into_iter().collect(),
-        }
-    };
-    let mut deletions: Vec<BlockDeletion> = gone.iter().enumerate().map(after).collect();
-    if has_cycle(&deletions, graph.nodes.len()) {
-        chain_deletions(&mut deletions, &gone, graph.nodes.len());
+            after_steps: after_steps.into_iter().collect(),
+        });
+    }
+    if has_cycle(&deletions, first_step) {
+        chain_deletions(&mut deletions, &gone, first_step);
     }
     deletions
 }
 
+/// The dependents of each block at its last success, as steps of this run.
+#[derive(Default)]
+struct StoredDependents<'s> {
+    by_name: HashMap<&'s str, Vec<usize>>,
+    /// Steps of blocks with unknown dependencies, and the `block_id`s of their successes.
+    unknown: Vec<(usize, i64)>,
+}
+
+impl<'s> StoredDependents<'s> {
+    fn add_step(&mut self, step: usize, stored: &'s StoredBlock) {
+        let Some(names) = &stored.depends_on else {
+            self.unknown.push((step, stored.block_id));
+            return;
+        };
+        for name in names {
+            self.by_name.entry(name).or_default().push(step);
+        }
+    }
+
+    /// The steps that may depend on the block. One with unknown dependencies may use any other: it
+    /// comes first if it is kept; of two deletions, the later success comes first.
+    fn find_steps(&self, stored: &StoredBlock, first_deletion: usize) -> BTreeSet<usize> {
+        let mut steps = BTreeSet::new();
+        steps.extend(self.by_name.get(stored.name.as_str()).into_iter().flatten());
+        for (step, block_id) in &self.unknown {
+            if *step < first_deletion || *block_id > stored.block_id {
+                steps.insert(*step);
+            }
+        }
+        steps
+    }
+}
+
 /// Dependencies that were stored by different runs may contradict each other.
 fn has_cycle(deletions: &[BlockDeletion], first_step: usize) -> bool {
-    let among = |deletion: &BlockDeletion| -> Vec<usize> {
-        deletion
-            .after_steps
-            .iter()
-            .filter(|at| **at >= first_step)
-            .map(|at| at - first_step)
-            .collect()
-    };
-    let needs: Vec<Vec<usize>> = deletions.iter().map(among).collect();
+    let mut needs: Vec<Vec<usize>> = Vec::new();
+    for deletion in deletions {
+        let deletion_steps = deletion.after_steps.iter().filter(|step| **step >= first_step);
+        needs.push(deletion_steps.map(|step| step - first_step).collect());
+    }
     let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();
     let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); needs.len()];
     for (n, needs) in needs.iter().enumerate() {
@@ -179,24 +199,55 @@ pub fn forecast_blocks(
     inputs: &Map<String, Json>,
 ) -> Vec<BlockForecast> {
     let (stored, _) = plan_block_moves(graph, stored);
-    let stored = stored.as_slice();
     let by_key: HashMap<(&str, &str), &StoredBlock> = stored
         .iter()
         .map(|stored| ((stored.name.as_str(), stored.integration.as_str()), stored))
         .collect();
+    let cached = forecast_cache_hits(graph, &by_key, inputs);
+    let mut forecasts = Vec::new();
+    for (index, block) in graph.blocks() {
+        let integration = block.integration_name();
+        let is_stored = by_key.contains_key(&(block.name.as_str(), integration.as_str()));
+        let action = if is_stored { BlockAction::Update } else { BlockAction::Create };
+        let certain = cached.get(&index).copied();
+        forecasts.push(BlockForecast {
+            name: block.name.clone(),
+            integration,
+            action: (certain != Some(true)).then_some(action),
+            may_be_cached: certain == Some(false),
+        });
+    }
+    for deletion in plan_deletions(graph, &stored) {
+        forecasts.push(BlockForecast {
+            name: deletion.name,
+            integration: deletion.integration,
+            action: Some(BlockAction::Delete),
+            may_be_cached: false,
+        });
+    }
+    forecasts
+}
+
+/// For each block that may be a cache hit, by node index: whether that is certain.
+fn forecast_cache_hits(
+    graph: &BlockGraph,
+    stored_by_key: &HashMap<(&str, &str), &StoredBlock>,
+    inputs: &Map<String, Json>,
+) -> HashMap<usize, bool> {
     // The states of blocks that are certainly cache hits.
     let mut known: HashMap<usize, &Map<String, Json>> = HashMap::new();
     let mut cached: HashMap<usize, bool> = HashMap::new();
     for index in topological_order(graph) {
         let BlockGraphNode::Block(block) = &graph.nodes[index] else { continue };
         let integration = block.integration_name();
-        let stored = by_key.get(&(block.name.as_str(), integration.as_str()));
+        let stored = stored_by_key.get(&(block.name.as_str(), integration.as_str()));
         let Some(stored) = stored.filter(|stored| block.cache && !stored.orphaned) else {
             continue;
         };
         let certain = has_known_sources(graph, index, &known);
-        let state = |index: usize| known.get(&index).copied();
-        let params = EvaluationContext { graph, inputs, state: &state }.evaluate(&block.args);
+        let context =
+            EvaluationContext { graph, inputs, state: &|index: usize| known.get(&index).copied() };
+        let params = context.evaluate(&block.args);
         let same = params
             .is_ok_and(|params| block.params_fingerprint(&params.to_string()) == stored.digest);
         if certain && same {
@@ -206,29 +257,7 @@ pub fn forecast_blocks(
             cached.insert(index, false);
         }
     }
-    let block = |(index, block): (usize, &crate::template::Block)| {
-        let integration = block.integration_name();
-        let is_stored = by_key.contains_key(&(block.name.as_str(), integration.as_str()));
-        let action = if is_stored { BlockAction::Update } else { BlockAction::Create };
-        let certain = cached.get(&index).copied();
-        BlockForecast {
-            name: block.name.clone(),
-            integration,
-            action: (certain != Some(true)).then_some(action),
-            may_be_cached: certain == Some(false),
-        }
-    };
-    let deletion = |deletion: BlockDeletion| BlockForecast {
-        name: deletion.name,
-        integration: deletion.integration,
-        action: Some(BlockAction::Delete),
-        may_be_cached: false,
-    };
-    graph
-        .blocks()
-        .map(block)
-        .chain(plan_deletions(graph, stored).into_iter().map(deletion))
-        .collect()
+    cached
 }
 
 fn has_known_sources(

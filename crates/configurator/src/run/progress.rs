@@ -65,16 +65,19 @@ impl RunContext {
         (deletions, first): (Vec<BlockDeletion>, HashMap<usize, Vec<usize>>),
         block_timeout: Duration,
     ) -> Self {
-        let steps = graph.nodes.len() + deletions.len();
-        let mut before = vec![Vec::new(); steps];
-        let first_of = |index: usize| first.get(&index).into_iter().flatten().copied();
-        let needs = graph.nodes.iter().enumerate();
-        let needs = needs
-            .map(|(index, node)| node.dependencies().into_iter().chain(first_of(index)).collect());
-        for (step, needs) in
-            needs.chain(deletions.iter().map(|deletion| deletion.after_steps.clone())).enumerate()
-        {
-            needs.iter().filter(|need| **need < steps).for_each(|need| before[*need].push(step));
+        let mut needs: Vec<Vec<usize>> = Vec::new();
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let mut node_needs = node.dependencies();
+            node_needs.extend(first.get(&index).into_iter().flatten());
+            needs.push(node_needs);
+        }
+        needs.extend(deletions.iter().map(|deletion| deletion.after_steps.clone()));
+        let steps = needs.len();
+        let mut dependents = vec![Vec::new(); steps];
+        for (step, needs) in needs.into_iter().enumerate() {
+            for need in needs.into_iter().filter(|need| *need < steps) {
+                dependents[need].push(step);
+            }
         }
         let ((instance_id, run_id), (template_name, env)) = (ids, instance);
         Self {
@@ -86,7 +89,7 @@ impl RunContext {
             inputs,
             deletions,
             deletions_first: first,
-            dependents: before,
+            dependents,
             block_timeout,
         }
     }
@@ -266,11 +269,10 @@ impl RunProgress {
     ) {
         let task = match context.graph.nodes.get(step) {
             Some(BlockGraphNode::Block(block)) => {
-                let state = |index: usize| self.states[index].as_deref();
                 let values = EvaluationContext {
                     graph: &context.graph,
                     inputs: &context.inputs,
-                    state: &state,
+                    state: &|index: usize| self.states[index].as_deref(),
                 };
                 let params = match values.evaluate(&block.args) {
                     Ok(params) => params.to_string(),
@@ -429,13 +431,17 @@ impl RunProgress {
             return None;
         }
         let failed = self.statuses.iter().any(|status| !status.is_successful());
-        let state = |index: usize| self.states[index].as_deref();
-        let values =
-            EvaluationContext { graph: &context.graph, inputs: &context.inputs, state: &state };
-        let output = |(name, expression): &(String, _)| {
-            Some((name.clone(), values.evaluate(expression).ok()?))
+        let values = EvaluationContext {
+            graph: &context.graph,
+            inputs: &context.inputs,
+            state: &|index: usize| self.states[index].as_deref(),
         };
-        let outputs = context.graph.outputs.iter().filter_map(output).collect();
+        let mut outputs = Map::new();
+        for (name, expression) in &context.graph.outputs {
+            if let Ok(value) = values.evaluate(expression) {
+                outputs.insert(name.clone(), value);
+            }
+        }
         Some((if failed { RunStatus::Failed } else { RunStatus::Succeeded }, outputs))
     }
 }
@@ -458,7 +464,7 @@ fn evaluation_failure(context: &RunContext, error: EvaluationError) -> BlockFail
     }
 }
 
-pub(super) fn json_text(map: &Map<String, Json>) -> String {
+pub(crate) fn json_text(map: &Map<String, Json>) -> String {
     // Serializing a JSON map cannot fail.
     serde_json::to_string(map).unwrap_or_default()
 }

@@ -40,15 +40,16 @@ pub(super) fn plan_block_moves(
         if positions.contains_key(&(block.name.clone(), integration.clone())) {
             continue;
         }
-        let is_former = |former: &&String| {
-            !current_blocks.contains(&(former.as_str(), integration.clone()))
-                && positions.contains_key(&((*former).clone(), integration.clone()))
-        };
-        if let Some(from) = block.former_names.iter().find(is_former).cloned()
-            && let Some(n) = positions.remove(&(from.clone(), integration.clone()))
-        {
-            stored[n].name.clone_from(&block.name);
-            moves.push(BlockMove { from, to: block.name.clone(), integration });
+        for former in &block.former_names {
+            if current_blocks.contains(&(former.as_str(), integration.clone())) {
+                continue;
+            }
+            if let Some(n) = positions.remove(&(former.clone(), integration.clone())) {
+                stored[n].name.clone_from(&block.name);
+                let (from, to) = (former.clone(), block.name.clone());
+                moves.push(BlockMove { from, to, integration });
+                break;
+            }
         }
     }
     let names: HashMap<&str, &str> =
@@ -71,13 +72,18 @@ pub(super) async fn move_stored_blocks(
     if moves.is_empty() {
         return Ok(());
     }
-    let column = |of: fn(&BlockMove) -> &str| moves.iter().map(of).collect::<Vec<_>>();
-    for statement in [MOVE_STORED_SQL, MOVE_USES_SQL] {
-        sqlx::query(statement)
+    let (mut former_names, mut names, mut integrations) = (Vec::new(), Vec::new(), Vec::new());
+    for moved in moves {
+        former_names.push(moved.from.as_str());
+        names.push(moved.to.as_str());
+        integrations.push(moved.integration.as_str());
+    }
+    for (statement_name, sql) in [("move_stored", MOVE_STORED_SQL), ("move_uses", MOVE_USES_SQL)] {
+        store::statement(statement_name, sql)
             .bind(instance_id)
-            .bind(column(|moved| &moved.from))
-            .bind(column(|moved| &moved.to))
-            .bind(column(|moved| &moved.integration))
+            .bind(&former_names)
+            .bind(&names)
+            .bind(&integrations)
             .execute(&mut *connection)
             .await?;
     }
@@ -111,14 +117,23 @@ fn known_block_params(block: &Block, values: &EvaluationContext<'_>) -> (Map<Str
         return (all, true);
     }
     let Expression::Map(entries) = &block.args else { return (Map::new(), false) };
-    let known = |(key, value): &(String, _)| Some((key.clone(), values.evaluate(value).ok()?));
-    (entries.iter().filter_map(known).collect(), false)
+    let mut known = Map::new();
+    for (key, value) in entries {
+        if let Ok(value) = values.evaluate(value) {
+            known.insert(key.clone(), value);
+        }
+    }
+    (known, false)
+}
+
+/// Whether a param may identify an object for its integration.
+fn can_identify(value: &Json) -> bool {
+    matches!(value, Json::String(_) | Json::Number(_))
 }
 
 /// Keys of the params that may identify an object for its integration: strings and numbers.
 fn identifying_keys(integration: &str, params: &Map<String, Json>) -> Vec<String> {
-    let telling = |value: &&Json| matches!(value, Json::String(_) | Json::Number(_));
-    let members = params.iter().filter(|(_, value)| telling(value));
+    let members = params.iter().filter(|(_, value)| can_identify(value));
     members.map(|(key, value)| integration_key(integration, key, &value.to_string())).collect()
 }
 
@@ -167,13 +182,11 @@ impl DeletionIndex {
                 self.by_state.get(&stored_state_key(integration, own)).cloned().unwrap_or_default()
             }
             None => {
-                let marks = identifying_keys(integration, params);
-                marks
-                    .iter()
-                    .filter_map(|mark| self.by_identifying_key.get(mark))
-                    .flatten()
-                    .copied()
-                    .collect()
+                let mut like = Vec::new();
+                for mark in identifying_keys(integration, params) {
+                    like.extend(self.by_identifying_key.get(&mark).into_iter().flatten());
+                }
+                like
             }
         };
         like.sort_unstable();
@@ -231,9 +244,9 @@ pub(super) fn plan_deletion_precedence(
         if !concerned.contains(&integration) {
             continue;
         }
-        let state = |index: usize| states.get(&index).copied();
-        let (params, is_complete) =
-            known_block_params(block, &EvaluationContext { graph, inputs, state: &state });
+        let context =
+            EvaluationContext { graph, inputs, state: &|index: usize| states.get(&index).copied() };
+        let (params, is_complete) = known_block_params(block, &context);
         precedence.foreseen_params[index] = foreseen_json(&params);
         if similar_pairs < MAX_ORDERED_PAIRS {
             let like = deletion_index.find_similar(&integration, &params, own);
@@ -265,8 +278,7 @@ pub(super) fn plan_deletion_precedence(
 }
 
 fn foreseen_json(params: &Map<String, Json>) -> Option<String> {
-    let plain =
-        params.iter().filter(|(_, value)| matches!(value, Json::String(_) | Json::Number(_)));
+    let plain = params.iter().filter(|(_, value)| can_identify(value));
     let plain: Map<String, Json> = plain.map(|(key, value)| (key.clone(), value.clone())).collect();
     serde_json::to_string(&plain).ok().filter(|text| text.len() <= MAX_FORESEEN_BYTES)
 }
@@ -332,8 +344,7 @@ fn add_similar_deletions(
     }
 }
 
-const MOVE_STORED_SQL: &str = "-- move_stored
-WITH moved AS MATERIALIZED (
+const MOVE_STORED_SQL: &str = "WITH moved AS MATERIALIZED (
     SELECT * FROM unnest($2::text[], $3::text[], $4::text[]) AS m (was, name, integration)
 ), noted AS (
     INSERT INTO configurator_gone AS o (instance_id, name, integration, block_id)
@@ -343,8 +354,7 @@ WITH moved AS MATERIALIZED (
 UPDATE configurator_stored s SET name = m.name
 FROM moved m WHERE s.instance_id = $1 AND s.name = m.was AND s.integration = m.integration";
 
-const MOVE_USES_SQL: &str = "-- move_uses
-UPDATE configurator_stored s
+const MOVE_USES_SQL: &str = "UPDATE configurator_stored s
 SET depends_on = ARRAY(
     SELECT coalesce((SELECT m.name FROM unnest($2::text[], $3::text[]) AS m (was, name) WHERE m.was = d.name LIMIT 1), d.name)
     FROM unnest(s.depends_on) WITH ORDINALITY AS d (name, place) ORDER BY d.place)

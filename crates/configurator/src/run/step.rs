@@ -21,7 +21,7 @@ use super::given_up::{explain_given_up_blocks, mark_sends_settled};
 use super::late::{self, ReceivedAnswer};
 use super::load::{ActiveRun, InstanceSnapshot, parse_json_object};
 use super::status::RunStatus;
-use super::write::{self, RunChanges, end_run, touch_instance};
+use super::write::{self, RunChanges, end_run, notify_run_end, touch_instance};
 use crate::protocol::{BlockAction, BlockAnswer, BlockFailure};
 
 /// Maximum answers consumed, and messages sent, per transaction.
@@ -91,13 +91,11 @@ pub(super) async fn step_instance(
     let InstanceSnapshot { version, run } = snapshot;
     let has_run = run.is_some();
     let instance = Arc::new(SharedInstance { instance_id, version, run: Mutex::new(run), has_run });
-    let inner = options.clone();
-    let shared = instance.clone();
-    let result = store::run_tx(&options.pool, "configurator_step", move |connection| {
-        let (options, instance) = (inner.clone(), shared.clone());
-        Box::pin(async move { step_in_tx(connection, &options, &instance).await })
-    })
-    .await?;
+    let result = store::transaction("configurator_step", (options.clone(), instance.clone()))
+        .run(&options.pool, |connection, (options, instance)| {
+            Box::pin(step_in_tx(connection, options, instance))
+        })
+        .await?;
     Ok(match result {
         Some(stepped) => stepped,
         None => RunStepResult::Busy(Box::new(InstanceSnapshot {
@@ -113,9 +111,10 @@ async fn step_in_tx(
     options: &RunStepOptions,
     instance: &SharedInstance,
 ) -> Result<Option<RunStepResult>> {
-    let locked: Option<(i64, Option<Uuid>, DateTime<Utc>)> = sqlx::query_as(
+    let locked: Option<(i64, Option<Uuid>, DateTime<Utc>)> = store::statement(
+        "lock_instance",
         "SELECT version, driver, now() FROM configurator_instances WHERE instance_id = $1
-         FOR NO KEY UPDATE SKIP LOCKED -- lock_instance",
+         FOR NO KEY UPDATE SKIP LOCKED",
     )
     .bind(instance.instance_id)
     .fetch_optional(&mut *connection)
@@ -136,10 +135,9 @@ async fn step_in_tx(
     if !late.is_empty() {
         late::apply_late_answers(connection, instance.instance_id, &late).await?;
     }
-    let failed =
-        on_time.iter().filter(|(_, answer)| answer.outcome.is_err()).map(|(_, answer)| answer);
-    let settled: Vec<i64> =
-        late.iter().map(|late| &late.answer).chain(failed).map(|answer| answer.block_id).collect();
+    let mut settled: Vec<i64> = late.iter().map(|late| late.answer.block_id).collect();
+    let failed = on_time.iter().filter(|(_, answer)| answer.outcome.is_err());
+    settled.extend(failed.map(|(_, answer)| answer.block_id));
     mark_sends_settled(connection, &settled).await?;
     let observation =
         StepObservation { version, now, has_more_answers, stored_changed: !late.is_empty() };
@@ -248,11 +246,7 @@ async fn conclude_step(
     if let Some((status, outputs)) = &run_result {
         let outputs = serde_json::to_string(outputs).unwrap_or_default();
         end_run(connection, context.run_id, *status, Some(outputs)).await?;
-        sqlx::query("SELECT pg_notify($1, $2) -- tell_end")
-            .bind(super::RUNS_CHANNEL)
-            .bind(format!("={}", context.run_id))
-            .execute(&mut *connection)
-            .await?;
+        notify_run_end(connection, context.run_id).await?;
     }
     touch_instance(connection, context.instance_id, wake_at, Some(driver_id)).await?;
     Ok(RunStepFollowUp {
@@ -276,46 +270,52 @@ struct ReceivedAnswerRow {
     action: String,
 }
 
+impl ReceivedAnswerRow {
+    /// `None` if the action is unknown.
+    fn into_answer(self) -> Option<ReceivedAnswer> {
+        let outcome = match self.error_code {
+            Some(code) => Err(BlockFailure {
+                code,
+                args: self.error_args.map(|args| parse_json_object(&args)).unwrap_or_default(),
+            }),
+            None => Ok(self.state.map(|state| parse_json_object(&state)).unwrap_or_default()),
+        };
+        Some(ReceivedAnswer {
+            answer: BlockAnswer { block_id: self.block_id, outcome },
+            run_id: self.run_id,
+            name: self.name,
+            integration: self.integration,
+            action: BlockAction::parse(&self.action)?,
+        })
+    }
+}
+
 async fn take_answers(
     connection: &mut PgConnection,
     instance_id: i64,
 ) -> Result<Vec<ReceivedAnswer>> {
-    let rows: Vec<ReceivedAnswerRow> = sqlx::query_as(TAKE_ANSWERS_SQL)
+    let rows: Vec<ReceivedAnswerRow> = store::statement("take_answers", TAKE_ANSWERS_SQL)
         .bind(instance_id)
         .bind(MAX_MESSAGES_PER_STEP as i32)
         .fetch_all(connection)
         .await?;
-    let received = |row: ReceivedAnswerRow| {
-        let outcome = match row.error_code {
-            Some(code) => Err(BlockFailure {
-                code,
-                args: row.error_args.map(|args| parse_json_object(&args)).unwrap_or_default(),
-            }),
-            None => Ok(row.state.map(|state| parse_json_object(&state)).unwrap_or_default()),
-        };
-        Some(ReceivedAnswer {
-            answer: BlockAnswer { block_id: row.block_id, outcome },
-            run_id: row.run_id,
-            name: row.name,
-            integration: row.integration,
-            action: BlockAction::parse(&row.action)?,
-        })
-    };
-    Ok(rows.into_iter().filter_map(received).collect())
+    Ok(rows.into_iter().filter_map(ReceivedAnswerRow::into_answer).collect())
 }
 
 async fn allocate_block_ids(connection: &mut PgConnection, ready: usize) -> Result<Vec<i64>> {
     if ready == 0 {
         return Ok(Vec::new());
     }
-    let query = sqlx::query_scalar(
-        "SELECT nextval('configurator_block_ids') FROM generate_series(1, $1) ORDER BY 1 -- block_ids",
-    );
-    Ok(query.bind(ready.min(MAX_MESSAGES_PER_STEP) as i32).fetch_all(connection).await?)
+    store::statement(
+        "block_ids",
+        "SELECT nextval('configurator_block_ids') FROM generate_series(1, $1) ORDER BY 1",
+    )
+    .bind(ready.min(MAX_MESSAGES_PER_STEP) as i32)
+    .fetch_values(connection)
+    .await
 }
 
-const TAKE_ANSWERS_SQL: &str = "-- take_answers
-WITH taken AS (
+const TAKE_ANSWERS_SQL: &str = "WITH taken AS (
     DELETE FROM configurator_answers WHERE block_id = ANY (ARRAY(
         SELECT block_id FROM configurator_answers WHERE instance_id = $1 ORDER BY block_id LIMIT $2))
     RETURNING block_id, state, error_code, error_args

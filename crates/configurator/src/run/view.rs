@@ -136,19 +136,21 @@ fn format_moment(at: Option<DateTime<Utc>>) -> Option<String> {
 impl BlockView {
     /// The step as JSON, without absent values.
     pub fn to_json(&self) -> Json {
+        let members: [(&str, Option<Json>); 9] = [
+            ("status", Some(self.status.name().into())),
+            ("integration", Some(self.integration.clone().into())),
+            ("action", self.action.clone().map(Json::from)),
+            ("attempts", Some(self.attempts.into())),
+            ("block_id", self.block_id.map(Json::from)),
+            ("sent_at", format_moment(self.sent_at).map(Json::from)),
+            ("ended_at", format_moment(self.ended_at).map(Json::from)),
+            ("state", self.state.clone().map(Json::Object)),
+            ("error", self.error.as_ref().map(|error| json!(error))),
+        ];
         let mut shown = Map::new();
-        let mut put = |name: &str, value: Option<Json>| {
+        for (name, value) in members {
             shown.extend(value.map(|value| (name.to_owned(), value)));
-        };
-        put("status", Some(self.status.name().into()));
-        put("integration", Some(self.integration.clone().into()));
-        put("action", self.action.clone().map(Json::from));
-        put("attempts", Some(self.attempts.into()));
-        put("block_id", self.block_id.map(Json::from));
-        put("sent_at", format_moment(self.sent_at).map(Json::from));
-        put("ended_at", format_moment(self.ended_at).map(Json::from));
-        put("state", self.state.clone().map(Json::Object));
-        put("error", self.error.as_ref().map(|error| json!(error)));
+        }
         Json::Object(shown)
     }
 }
@@ -179,11 +181,13 @@ impl RunView {
 
     /// The export: the states of successful blocks, and the outputs.
     pub fn to_export_json(&self) -> Json {
-        let shown = |block: &&BlockView| block.status.is_successful() && !block.is_deletion;
-        let state = |block: &BlockView| {
-            (block.name.clone(), json!({"state": block.state.clone().unwrap_or_default()}))
-        };
-        let blocks: Map<String, Json> = self.blocks.iter().filter(shown).map(state).collect();
+        let mut blocks = Map::new();
+        for block in &self.blocks {
+            if block.status.is_successful() && !block.is_deletion {
+                let state = block.state.clone().unwrap_or_default();
+                blocks.insert(block.name.clone(), json!({"state": state}));
+            }
+        }
         json!({
             "run_id": self.run_id, "template_name": self.template_name, "env": self.env,
             "status": self.status.name(), "blocks": blocks, "outputs": self.outputs,
@@ -193,20 +197,21 @@ impl RunView {
 
 /// A run with its steps; `None` if it does not exist. Two round trips.
 pub async fn load_run_view(pool: &PgPool, run_id: i64) -> Result<Option<RunView>> {
-    run_statement(pool, "show_run", move |connection| {
-        Box::pin(async move { read_run_view(connection, run_id).await })
-    })
-    .await
+    run_statement(pool, "show_run", move |connection| Box::pin(read_run_view(connection, run_id)))
+        .await
 }
 
 async fn read_run_view(connection: &mut PgConnection, run_id: i64) -> Result<Option<RunView>> {
-    let row: Option<RunViewRow> =
-        sqlx::query_as(SHOW_RUN_SQL).bind(run_id).fetch_optional(&mut *connection).await?;
+    let row: Option<RunViewRow> = store::statement("show_run", SHOW_RUN_SQL)
+        .bind(run_id)
+        .fetch_optional(&mut *connection)
+        .await?;
     let Some(row) = row else { return Ok(None) };
-    let blocks: Vec<BlockViewRow> = sqlx::query_as(
+    let blocks: Vec<BlockViewRow> = store::statement(
+        "show_run_blocks",
         "SELECT name, integration, action, status, attempts, block_id, sent_at, ended_at, state, error_code, error_args,
                 after_steps IS NOT NULL AS is_deletion
-         FROM configurator_run_blocks WHERE run_id = $1 ORDER BY ordinal -- show_run_blocks",
+         FROM configurator_run_blocks WHERE run_id = $1 ORDER BY ordinal",
     )
     .bind(run_id)
     .fetch_all(connection)
@@ -251,21 +256,16 @@ pub struct RunFilter {
 
 /// Runs without their steps, the newest first.
 pub async fn list_runs(pool: &PgPool, filter: RunFilter) -> Result<Vec<RunView>> {
-    run_statement(pool, PgOperation::named("list_runs").expensive(), move |connection| {
-        let filter = filter.clone();
-        Box::pin(async move {
-            let rows: Vec<RunViewRow> = sqlx::query_as(LIST_RUNS_SQL)
-                .bind(filter.template_name)
-                .bind(filter.env.map(Env::name))
-                .bind(filter.status.map(RunStatus::name))
-                .bind(filter.before_run_id)
-                .bind(filter.limit)
-                .fetch_all(connection)
-                .await?;
-            Ok(rows.into_iter().map(RunViewRow::into_view).collect())
-        })
-    })
-    .await
+    let operation = PgOperation::named("list_runs").expensive();
+    let rows: Vec<RunViewRow> = store::statement(operation, LIST_RUNS_SQL)
+        .bind(filter.template_name)
+        .bind(filter.env.map(Env::name))
+        .bind(filter.status.map(RunStatus::name))
+        .bind(filter.before_run_id)
+        .bind(filter.limit)
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.into_iter().map(RunViewRow::into_view).collect())
 }
 
 /// Waits at most `max_wait` for the end of a run, and returns its view. `notifications`
@@ -280,14 +280,12 @@ pub async fn wait_for_run(
     let mut notification_receiver = notifications.subscribe();
     let end_payload = format!("={run_id}");
     loop {
-        let status: Option<String> = run_statement(pool, "wait_for_run", move |connection| {
-            Box::pin(async move {
-                let status = sqlx::query_scalar(
-                    "SELECT status FROM configurator_runs WHERE run_id = $1 -- wait_for_run",
-                );
-                Ok(status.bind(run_id).fetch_optional(connection).await?)
-            })
-        })
+        let status: Option<String> = store::statement(
+            "wait_for_run",
+            "SELECT status FROM configurator_runs WHERE run_id = $1",
+        )
+        .bind(run_id)
+        .fetch_optional_value(pool)
         .await?;
         if status.is_none_or(|status| status != "running") || Instant::now() >= deadline {
             return load_run_view(pool, run_id).await;
@@ -326,25 +324,21 @@ pub struct BlockExchange {
 
 /// The answered messages of a run, in the order they were sent.
 pub async fn load_run_transcript(pool: &PgPool, run_id: i64) -> Result<Vec<BlockExchange>> {
-    run_statement(pool, PgOperation::named("run_transcript").expensive(), move |connection| {
-        Box::pin(async move {
-            Ok(sqlx::query_as(RUN_TRANSCRIPT_SQL).bind(run_id).fetch_all(connection).await?)
-        })
-    })
-    .await
+    let operation = PgOperation::named("run_transcript").expensive();
+    store::statement(operation, RUN_TRANSCRIPT_SQL).bind(run_id).fetch_all(pool).await
 }
 
 const SHOW_RUN_SQL: &str =
     "SELECT r.run_id, i.template_name, i.env, r.status, r.created_at, r.ended_at, r.outputs
-FROM configurator_runs r JOIN configurator_instances i USING (instance_id) WHERE r.run_id = $1 -- show_run";
+FROM configurator_runs r JOIN configurator_instances i USING (instance_id) WHERE r.run_id = $1";
 
 const LIST_RUNS_SQL: &str =
     "SELECT r.run_id, i.template_name, i.env, r.status, r.created_at, r.ended_at, r.outputs
 FROM configurator_runs r JOIN configurator_instances i USING (instance_id)
 WHERE ($1::text IS NULL OR i.template_name = $1) AND ($2::text IS NULL OR i.env = $2)
   AND ($3::text IS NULL OR r.status = $3) AND ($4::bigint IS NULL OR r.run_id < $4)
-ORDER BY r.run_id DESC LIMIT $5 -- list_runs";
+ORDER BY r.run_id DESC LIMIT $5";
 
 const RUN_TRANSCRIPT_SQL: &str = "SELECT b.integration, s.action, s.params, s.state AS state_before, b.state, b.error_code, b.error_args
 FROM configurator_sends s JOIN configurator_run_blocks b ON b.run_id = s.run_id AND b.ordinal = s.ordinal AND b.block_id = s.block_id
-WHERE s.run_id = $1 AND b.status IN ('succeeded', 'failed', 'orphaned') ORDER BY s.block_id -- run_transcript";
+WHERE s.run_id = $1 AND b.status IN ('succeeded', 'failed', 'orphaned') ORDER BY s.block_id";

@@ -4,10 +4,10 @@
 use chrono::{DateTime, Utc};
 use queue::fifo::{FifoTxSender, NewFifoMessage};
 use sqlx::PgConnection;
-use store::Result;
+use store::{PgStatement, Result};
 use uuid::Uuid;
 
-use super::progress::RunContext;
+use super::progress::{RunContext, json_text};
 use super::status::{BlockStatus, RunStatus};
 use crate::protocol::{BlockAction, BlockFailure};
 use crate::template::BlockGraphNode;
@@ -69,22 +69,10 @@ pub(super) async fn write_changes(
         store_states(connection, &changes.stored_states).await?;
     }
     if !changes.deleted_blocks.is_empty() {
-        update_stored_blocks(
-            connection,
-            context.instance_id,
-            DELETE_STORED_SQL,
-            &changes.deleted_blocks,
-        )
-        .await?;
+        delete_stored_blocks(connection, context.instance_id, &changes.deleted_blocks).await?;
     }
     if !changes.orphaned_blocks.is_empty() {
-        update_stored_blocks(
-            connection,
-            context.instance_id,
-            ORPHAN_STORED_SQL,
-            &changes.orphaned_blocks,
-        )
-        .await?;
+        orphan_stored_blocks(connection, context.instance_id, &changes.orphaned_blocks).await?;
     }
     if !changes.sends.is_empty() {
         write_sends(connection, context, &changes.sends).await?;
@@ -100,23 +88,21 @@ async fn write_blocks(
     context: &RunContext,
     blocks: &[BlockChange],
 ) -> Result<()> {
-    let failure = |block: &BlockChange| block.failure.clone();
-    let args = |failure: BlockFailure| serde_json::to_string(&failure.args).unwrap_or_default();
-    sqlx::query(WRITE_BLOCKS_SQL)
+    let (mut error_codes, mut error_args) = (Vec::new(), Vec::new());
+    for block in blocks {
+        error_codes.push(block.failure.as_ref().map(|failure| failure.code.as_str()));
+        error_args.push(block.failure.as_ref().map(|failure| json_text(&failure.args)));
+    }
+    store::statement("write_run_blocks", WRITE_BLOCKS_SQL)
         .bind(context.run_id)
         .bind(blocks.iter().map(|block| step_ordinal(block.step)).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.status.name()).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.0.name())).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.1)).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.2)).collect::<Vec<_>>())
-        .bind(blocks.iter().map(|block| block.state.clone()).collect::<Vec<_>>())
-        .bind(
-            blocks
-                .iter()
-                .map(|block| failure(block).map(|failure| failure.code))
-                .collect::<Vec<_>>(),
-        )
-        .bind(blocks.iter().map(|block| failure(block).map(args)).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.state.as_deref()).collect::<Vec<_>>())
+        .bind(error_codes)
+        .bind(error_args)
         .bind(blocks.iter().map(|block| block.status.is_final()).collect::<Vec<_>>())
         .execute(connection)
         .await?;
@@ -129,17 +115,20 @@ async fn write_sends(
     sends: &[BlockSend],
 ) -> Result<()> {
     // A Postgres array of arrays must be rectangular. Names contain no commas.
-    let names = |send: &BlockSend| send.depends_on.as_ref().map(|names| names.join(","));
-    sqlx::query(WRITE_SENDS_SQL)
+    let mut dependencies = Vec::new();
+    for send in sends {
+        dependencies.push(send.depends_on.as_ref().map(|names| names.join(",")));
+    }
+    store::statement("write_sends", WRITE_SENDS_SQL)
         .bind(context.instance_id)
         .bind(context.run_id)
         .bind(sends.iter().map(|send| send.block_id).collect::<Vec<_>>())
         .bind(sends.iter().map(|send| step_ordinal(send.step)).collect::<Vec<_>>())
         .bind(sends.iter().map(|send| send.action.name()).collect::<Vec<_>>())
-        .bind(sends.iter().map(|send| send.params.clone()).collect::<Vec<_>>())
-        .bind(sends.iter().map(|send| send.state.clone()).collect::<Vec<_>>())
-        .bind(sends.iter().map(|send| send.digest.clone()).collect::<Vec<_>>())
-        .bind(sends.iter().map(names).collect::<Vec<_>>())
+        .bind(sends.iter().map(|send| send.params.as_str()).collect::<Vec<_>>())
+        .bind(sends.iter().map(|send| send.state.as_deref()).collect::<Vec<_>>())
+        .bind(sends.iter().map(|send| send.digest.as_str()).collect::<Vec<_>>())
+        .bind(dependencies)
         .execute(connection)
         .await?;
     Ok(())
@@ -153,17 +142,41 @@ pub(super) async fn store_states(
 ) -> Result<()> {
     let (ids, states): (Vec<i64>, Vec<&str>) =
         successes.iter().map(|(id, state)| (*id, state.as_str())).unzip();
-    sqlx::query(STORE_STATES_SQL).bind(ids).bind(states).execute(connection).await?;
+    store::statement("store_states", STORE_STATES_SQL)
+        .bind(ids)
+        .bind(states)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
-pub(super) async fn update_stored_blocks(
+/// Deletes stored blocks that their integrations have deleted: name, integration, `block_id`.
+pub(super) async fn delete_stored_blocks(
     connection: &mut PgConnection,
     instance_id: i64,
-    statement: &'static str,
     blocks: &[(String, String, i64)],
 ) -> Result<()> {
-    sqlx::query(statement)
+    let statement = store::statement("delete_stored", DELETE_STORED_SQL);
+    update_stored_blocks(connection, statement, instance_id, blocks).await
+}
+
+/// Marks stored blocks whose integrations refused to delete them: name, integration, `block_id`.
+pub(super) async fn orphan_stored_blocks(
+    connection: &mut PgConnection,
+    instance_id: i64,
+    blocks: &[(String, String, i64)],
+) -> Result<()> {
+    let statement = store::statement("orphan_stored", ORPHAN_STORED_SQL);
+    update_stored_blocks(connection, statement, instance_id, blocks).await
+}
+
+async fn update_stored_blocks(
+    connection: &mut PgConnection,
+    statement: PgStatement,
+    instance_id: i64,
+    blocks: &[(String, String, i64)],
+) -> Result<()> {
+    statement
         .bind(instance_id)
         .bind(blocks.iter().map(|block| block.0.as_str()).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.1.as_str()).collect::<Vec<_>>())
@@ -180,15 +193,26 @@ pub(super) async fn end_run(
     status: RunStatus,
     outputs: Option<String>,
 ) -> Result<()> {
-    sqlx::query(
+    store::statement(
+        "end_run",
         "UPDATE configurator_runs SET status = $2, outputs = $3, ended_at = now()
-         WHERE run_id = $1 AND status = 'running' -- end_run",
+         WHERE run_id = $1 AND status = 'running'",
     )
     .bind(run_id)
     .bind(status.name())
     .bind(outputs)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Notifies those that wait for the end of the run, at commit.
+pub(super) async fn notify_run_end(connection: &mut PgConnection, run_id: i64) -> Result<()> {
+    store::statement("tell_end", "SELECT pg_notify($1, $2)")
+        .bind(super::RUNS_CHANNEL)
+        .bind(format!("={run_id}"))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -199,9 +223,10 @@ pub(super) async fn touch_instance(
     wake_at: Option<DateTime<Utc>>,
     driver: Option<Uuid>,
 ) -> Result<()> {
-    sqlx::query(
+    store::statement(
+        "touch_instance",
         "UPDATE configurator_instances SET version = version + 1, wake_at = coalesce($2, 'infinity'), driver = $3
-         WHERE instance_id = $1 -- touch_instance",
+         WHERE instance_id = $1",
     )
     .bind(instance_id)
     .bind(wake_at)
@@ -234,34 +259,38 @@ pub(super) fn build_step_rows(
     deletions: &[super::plan::BlockDeletion],
     precedence: &super::renamed::DeletionPrecedence,
 ) -> Vec<RunStepRow> {
-    let deletion_at = |n: usize| step_ordinal(graph.nodes.len() + n);
-    let nodes = graph.nodes.iter().enumerate().filter_map(|(index, node)| match node {
-        BlockGraphNode::Block(block) => Some(RunStepRow {
+    let first_deletion = graph.nodes.len();
+    let mut rows = Vec::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        let BlockGraphNode::Block(block) = node else { continue };
+        let mut after_deletions = Vec::new();
+        for n in &precedence.deletions_first[index] {
+            after_deletions.push(step_ordinal(first_deletion + n));
+        }
+        rows.push(RunStepRow {
             ordinal: step_ordinal(index),
             name: block.name.clone(),
             integration: block.integration_name(),
             after_steps: None,
-            after_deletions: Some(
-                precedence.deletions_first[index].iter().map(|n| deletion_at(*n)).collect(),
-            )
-            .filter(|deletions: &Vec<i32>| !deletions.is_empty()),
+            after_deletions: (!after_deletions.is_empty()).then_some(after_deletions),
             foreseen_params: precedence.foreseen_params[index].clone(),
-        }),
-        BlockGraphNode::Wire(_) => None,
-    });
-    let deletions = deletions.iter().enumerate().map(|(n, deletion)| RunStepRow {
-        ordinal: deletion_at(n),
-        name: deletion.name.clone(),
-        integration: deletion.integration.clone(),
-        after_steps: Some(deletion.after_steps.iter().map(|step| step_ordinal(*step)).collect()),
-        after_deletions: None,
-        foreseen_params: None,
-    });
-    nodes.chain(deletions).collect()
+        });
+    }
+    for (n, deletion) in deletions.iter().enumerate() {
+        let after_steps = deletion.after_steps.iter().map(|step| step_ordinal(*step)).collect();
+        rows.push(RunStepRow {
+            ordinal: step_ordinal(first_deletion + n),
+            name: deletion.name.clone(),
+            integration: deletion.integration.clone(),
+            after_steps: Some(after_steps),
+            after_deletions: None,
+            foreseen_params: None,
+        });
+    }
+    rows
 }
 
-const WRITE_BLOCKS_SQL: &str = "-- write_run_blocks
-UPDATE configurator_run_blocks b
+const WRITE_BLOCKS_SQL: &str = "UPDATE configurator_run_blocks b
 SET status = c.status, action = coalesce(c.action, b.action),
     attempts = b.attempts + (c.block_id IS NOT NULL)::int, block_id = coalesce(c.block_id, b.block_id),
     sent_at = CASE WHEN c.block_id IS NULL THEN b.sent_at ELSE now() END, deadline = coalesce(c.deadline, b.deadline),
@@ -270,15 +299,13 @@ FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], 
     AS c (ordinal, status, action, block_id, deadline, state, code, args, ended)
 WHERE b.run_id = $1 AND b.ordinal = c.ordinal";
 
-const WRITE_SENDS_SQL: &str = "-- write_sends
-INSERT INTO configurator_sends (block_id, instance_id, run_id, ordinal, action, params, state, digest, depends_on)
+const WRITE_SENDS_SQL: &str = "INSERT INTO configurator_sends (block_id, instance_id, run_id, ordinal, action, params, state, digest, depends_on)
 SELECT s.block_id, $1, $2, s.ordinal, s.action, s.params, s.state, s.digest, string_to_array(s.depends_on, ',')
 FROM unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
     AS s (block_id, ordinal, action, params, state, digest, depends_on)";
 
 /// Among several answers for one block in a batch, the one to the latest message wins.
-const STORE_STATES_SQL: &str = "-- store_states
-INSERT INTO configurator_stored AS o (instance_id, name, integration, block_id, params, state, digest, depends_on)
+const STORE_STATES_SQL: &str = "INSERT INTO configurator_stored AS o (instance_id, name, integration, block_id, params, state, digest, depends_on)
 SELECT DISTINCT ON (s.instance_id, b.name, b.integration)
        s.instance_id, b.name, b.integration, s.block_id, s.params, a.state, s.digest, s.depends_on
 FROM unnest($1::bigint[], $2::text[]) AS a (block_id, state)
@@ -296,8 +323,7 @@ ON CONFLICT (instance_id, name, integration) DO UPDATE
 
 /// Writes a tombstone even without a stored block: a late answer that would store
 /// it again may follow.
-pub(super) const DELETE_STORED_SQL: &str = "-- delete_stored
-WITH given AS MATERIALIZED (
+const DELETE_STORED_SQL: &str = "WITH given AS MATERIALIZED (
     SELECT name, integration, max(block_id) AS block_id
     FROM unnest($2::text[], $3::text[], $4::bigint[]) AS g (name, integration, block_id) GROUP BY name, integration
 ), noted AS (
@@ -309,7 +335,6 @@ WITH given AS MATERIALIZED (
 DELETE FROM configurator_stored o USING given g
 WHERE o.instance_id = $1 AND o.name = g.name AND o.integration = g.integration AND o.block_id < g.block_id";
 
-pub(super) const ORPHAN_STORED_SQL: &str = "-- orphan_stored
-UPDATE configurator_stored o SET orphaned = true, orphaned_by = g.block_id
+const ORPHAN_STORED_SQL: &str = "UPDATE configurator_stored o SET orphaned = true, orphaned_by = g.block_id
 FROM unnest($2::text[], $3::text[], $4::bigint[]) AS g (name, integration, block_id)
 WHERE o.instance_id = $1 AND o.name = g.name AND o.integration = g.integration AND o.block_id < g.block_id";

@@ -102,23 +102,33 @@ impl FifoConsumer for IntegrationConsumer {
 
 impl ReceivedBlockTask {
     fn parse(body: &Json) -> Result<Self, BlockFailure> {
-        let wrong = |field: &str, reason: &str| {
-            BlockFailure::new("VALIDATION_ERROR", json!({"field": field, "reason": reason}))
+        let Some(task_type) = body.get("task_type").and_then(Json::as_str) else {
+            return Err(invalid_field_failure("task_type", "must be a text"));
         };
-        let object = |field: &str| match body.get(field) {
-            None | Some(Json::Null) => Ok(Map::new()),
-            Some(Json::Object(object)) => Ok(object.clone()),
-            Some(_) => Err(wrong(field, "must be an object")),
+        let action = body.get("action").and_then(Json::as_str);
+        let Some(action) = action.and_then(BlockAction::parse) else {
+            return Err(invalid_field_failure("action", "must be create, update or delete"));
         };
-        let task = body.get("task_type").and_then(Json::as_str);
-        let action = body.get("action").and_then(Json::as_str).and_then(BlockAction::parse);
         Ok(Self {
-            task_type: task.ok_or_else(|| wrong("task_type", "must be a text"))?.to_owned(),
-            action: action.ok_or_else(|| wrong("action", "must be create, update or delete"))?,
-            params: Json::Object(object("params")?),
-            state: object("state")?,
+            task_type: task_type.to_owned(),
+            action,
+            params: Json::Object(read_object_field(body, "params")?),
+            state: read_object_field(body, "state")?,
         })
     }
+}
+
+/// The object in a field; empty if it is missing or null.
+fn read_object_field(body: &Json, field: &str) -> Result<Map<String, Json>, BlockFailure> {
+    match body.get(field) {
+        None | Some(Json::Null) => Ok(Map::new()),
+        Some(Json::Object(object)) => Ok(object.clone()),
+        Some(_) => Err(invalid_field_failure(field, "must be an object")),
+    }
+}
+
+fn invalid_field_failure(field: &str, reason: &str) -> BlockFailure {
+    BlockFailure::new("VALIDATION_ERROR", json!({"field": field, "reason": reason}))
 }
 
 impl IntegrationConsumer {

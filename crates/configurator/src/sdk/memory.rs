@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::BoxFuture;
 use serde_json::Value as Json;
 use sqlx::PgPool;
+use store::PgStatement;
 
 /// Maximum answers in [`InMemoryIntegrationStore`]; the oldest are evicted.
 const MAX_CACHED_ANSWERS: usize = 10_000;
@@ -145,25 +146,24 @@ fn error_text(error: store::Error) -> String {
     error.to_string()
 }
 
+/// Executes a statement of the store.
+fn execute_boxed(statement: PgStatement, pool: &PgPool) -> BoxFuture<'_, Result<()>> {
+    Box::pin(async move { statement.execute(pool).await.map(drop).map_err(error_text) })
+}
+
 impl IntegrationStore for PgIntegrationStore {
     fn find_answer<'a>(
         &'a self,
         queue: &'a str,
         block_id: i64,
     ) -> BoxFuture<'a, Result<Option<String>>> {
-        let queue = queue.to_owned();
-        Box::pin(async move {
-            let known = store::run_statement(&self.pool, "integration_answer", move |connection| {
-                let queue = queue.clone();
-                Box::pin(async move {
-                    let known = sqlx::query_scalar(
-                        "SELECT answer FROM integration_answers WHERE queue = $1 AND block_id = $2 -- integration_answer",
-                    );
-                    Ok(known.bind(queue).bind(block_id).fetch_optional(connection).await?)
-                })
-            });
-            known.await.map_err(error_text)
-        })
+        let find = store::statement(
+            "integration_answer",
+            "SELECT answer FROM integration_answers WHERE queue = $1 AND block_id = $2",
+        )
+        .bind(queue)
+        .bind(block_id);
+        Box::pin(async move { find.fetch_optional_value(&self.pool).await.map_err(error_text) })
     }
 
     fn save_answer<'a>(
@@ -172,30 +172,15 @@ impl IntegrationStore for PgIntegrationStore {
         block_id: i64,
         answer: &'a str,
     ) -> BoxFuture<'a, Result<()>> {
-        let (queue, answer) = (queue.to_owned(), answer.to_owned());
-        Box::pin(async move {
-            let remembered = store::run_statement(
-                &self.pool,
-                "remember_answer",
-                move |connection| {
-                    let (queue, answer) = (queue.clone(), answer.clone());
-                    Box::pin(async move {
-                        let remember = sqlx::query(
-                        "INSERT INTO integration_answers (queue, block_id, answer) VALUES ($1, $2, $3)
-                         ON CONFLICT (queue, block_id) DO UPDATE SET answer = excluded.answer, answered_at = now() -- remember_answer",
-                    );
-                        remember
-                            .bind(queue)
-                            .bind(block_id)
-                            .bind(answer)
-                            .execute(connection)
-                            .await?;
-                        Ok(())
-                    })
-                },
-            );
-            remembered.await.map_err(error_text)
-        })
+        let save = store::statement(
+            "remember_answer",
+            "INSERT INTO integration_answers (queue, block_id, answer) VALUES ($1, $2, $3)
+             ON CONFLICT (queue, block_id) DO UPDATE SET answer = excluded.answer, answered_at = now()",
+        )
+        .bind(queue)
+        .bind(block_id)
+        .bind(answer);
+        execute_boxed(save, &self.pool)
     }
 
     fn key_values(&self, queue: &str) -> Arc<dyn KeyValueStore> {
@@ -205,19 +190,15 @@ impl IntegrationStore for PgIntegrationStore {
 
 impl KeyValueStore for QueueKeyValueStore<PgIntegrationStore> {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Json>>> {
-        let (queue, key) = (self.queue.clone(), key.to_owned());
+        let get = store::statement(
+            "integration_get",
+            "SELECT value FROM integration_store WHERE queue = $1 AND key = $2",
+        )
+        .bind(&self.queue)
+        .bind(key);
         Box::pin(async move {
-            let stored: Option<String> = store::run_statement(&self.store.pool, "integration_get", move |connection| {
-                let (queue, key) = (queue.clone(), key.clone());
-                Box::pin(async move {
-                    let query = sqlx::query_scalar(
-                        "SELECT value FROM integration_store WHERE queue = $1 AND key = $2 -- integration_get",
-                    );
-                    Ok(query.bind(queue).bind(key).fetch_optional(connection).await?)
-                })
-            })
-            .await
-            .map_err(error_text)?;
+            let stored: Option<String> =
+                get.fetch_optional_value(&self.store.pool).await.map_err(error_text)?;
             stored
                 .map(|text| text.parse().map_err(|error| format!("a kept value: {error}")))
                 .transpose()
@@ -225,45 +206,24 @@ impl KeyValueStore for QueueKeyValueStore<PgIntegrationStore> {
     }
 
     fn put<'a>(&'a self, key: &'a str, value: Json) -> BoxFuture<'a, Result<()>> {
-        let (queue, key, value) = (self.queue.clone(), key.to_owned(), value.to_string());
-        Box::pin(async move {
-            let put = store::run_statement(
-                &self.store.pool,
-                "integration_put",
-                move |connection| {
-                    let (queue, key, value) = (queue.clone(), key.clone(), value.clone());
-                    Box::pin(async move {
-                        let put = sqlx::query(
-                        "INSERT INTO integration_store (queue, key, value) VALUES ($1, $2, $3)
-                         ON CONFLICT (queue, key) DO UPDATE SET value = excluded.value, changed_at = now() -- integration_put",
-                    );
-                        put.bind(queue).bind(key).bind(value).execute(connection).await?;
-                        Ok(())
-                    })
-                },
-            );
-            put.await.map_err(error_text)
-        })
+        let put = store::statement(
+            "integration_put",
+            "INSERT INTO integration_store (queue, key, value) VALUES ($1, $2, $3)
+             ON CONFLICT (queue, key) DO UPDATE SET value = excluded.value, changed_at = now()",
+        )
+        .bind(&self.queue)
+        .bind(key)
+        .bind(value.to_string());
+        execute_boxed(put, &self.store.pool)
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
-        let (queue, key) = (self.queue.clone(), key.to_owned());
-        Box::pin(async move {
-            let removed = store::run_statement(
-                &self.store.pool,
-                "integration_remove",
-                move |connection| {
-                    let (queue, key) = (queue.clone(), key.clone());
-                    Box::pin(async move {
-                        let removed = sqlx::query(
-                            "DELETE FROM integration_store WHERE queue = $1 AND key = $2 -- integration_remove",
-                        );
-                        removed.bind(queue).bind(key).execute(connection).await?;
-                        Ok(())
-                    })
-                },
-            );
-            removed.await.map_err(error_text)
-        })
+        let remove = store::statement(
+            "integration_remove",
+            "DELETE FROM integration_store WHERE queue = $1 AND key = $2",
+        )
+        .bind(&self.queue)
+        .bind(key);
+        execute_boxed(remove, &self.store.pool)
     }
 }

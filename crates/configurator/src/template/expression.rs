@@ -250,11 +250,16 @@ impl<R> Expression<R> {
                 of(reference).map_or(Expression::Literal(Json::Null), Expression::Whole)
             }
             Expression::Text(pieces) => {
-                let piece = |piece: &TextPiece<R>| match piece {
-                    TextPiece::Text(text) => Some(TextPiece::Text(text.clone())),
-                    TextPiece::Value(reference) => of(reference).map(TextPiece::Value),
-                };
-                Expression::Text(pieces.iter().filter_map(piece).collect())
+                let mut mapped = Vec::new();
+                for piece in pieces {
+                    match piece {
+                        TextPiece::Text(text) => mapped.push(TextPiece::Text(text.clone())),
+                        TextPiece::Value(reference) => {
+                            mapped.extend(of(reference).map(TextPiece::Value));
+                        }
+                    }
+                }
+                Expression::Text(mapped)
             }
         }
     }

@@ -34,22 +34,22 @@ impl BlockNames {
         join_names(&self.full_name, name)
     }
 
+    /// The part of a member's full name after the full name of this module.
+    fn strip_full_name(&self, name: &str) -> Option<String> {
+        let last_part = self.full_name.rsplit('.').next().unwrap_or_default();
+        if last_part.is_empty() {
+            return Some(name.to_owned());
+        }
+        let member = name.strip_prefix(self.full_name.as_str())?.strip_prefix('.')?;
+        Some(member.to_owned())
+    }
+
     /// The names of a member: its own `renamed_from` first, then its names under the former
     /// names of this module.
     pub(super) fn child_names(&self, name: &str, renamed_from: &[String]) -> Self {
         let full = self.child_name(name);
-        let within = self
-            .full_name
-            .rsplit('.')
-            .next()
-            .filter(|own| !own.is_empty())
-            .map(|_| format!("{}.", self.full_name));
-        let beside = |former: &String| match &within {
-            Some(within) => former.strip_prefix(within.as_str()).map(str::to_owned),
-            None => Some(former.clone()),
-        };
-        let own: Vec<String> =
-            [name.to_owned()].into_iter().chain(renamed_from.iter().filter_map(beside)).collect();
+        let mut own = vec![name.to_owned()];
+        own.extend(renamed_from.iter().filter_map(|former| self.strip_full_name(former)));
         let moved = self
             .former_names
             .iter()

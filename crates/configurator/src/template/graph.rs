@@ -141,26 +141,26 @@ impl BlockGraph {
         })
     }
 
+    fn general_input_names(&self) -> impl Iterator<Item = &str> {
+        let general = self.inputs.iter().filter(|input| input.scope == RunInputScope::General);
+        general.map(|input| input.name.as_str())
+    }
+
     /// The values of all inputs, or the invalid field and the reason.
     pub fn resolve_inputs(
         &self,
         general: &Map<String, Json>,
         env: &Map<String, Json>,
     ) -> Result<Map<String, Json>, (String, String)> {
-        let known = || {
-            self.inputs
-                .iter()
-                .filter(|input| input.scope == RunInputScope::General)
-                .map(|input| input.name.as_str())
-        };
-        let names: HashSet<&str> = known().collect();
+        let known: Vec<&str> = self.general_input_names().collect();
+        let names: HashSet<&str> = known.iter().copied().collect();
         // Inputs of an environment may serve several templates; an unknown general
         // input is a mistake.
         if let Some(unknown) = general.keys().find(|name| !names.contains(name.as_str())) {
-            let near = reconcile::suggest_name(unknown, known());
+            let near = reconcile::suggest_name(unknown, known.iter().copied());
             let reason = format!(
                 "the template has no such general input{near} (it has {})",
-                reconcile::list_names(known())
+                reconcile::list_names(known)
             );
             return Err((format!("general_inputs.{unknown}"), reason));
         }

@@ -88,26 +88,33 @@ pub(super) fn leading_name(text: &str) -> Option<&str> {
     Some(&text[..end]).filter(|name| is_name(name))
 }
 
+fn can_be_in_queue_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+}
+
+/// Whether a template name or a task type may contain the character.
+fn can_be_in_dotted_name(c: char) -> bool {
+    can_be_in_queue_name(c) || c == '.'
+}
+
 /// Whether the text is a valid queue name, without environment and suffix.
 pub fn is_queue_name(text: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    (1..=MAX_QUEUE_NAME_LENGTH).contains(&text.len()) && text.chars().all(allowed)
+    (1..=MAX_QUEUE_NAME_LENGTH).contains(&text.len()) && text.chars().all(can_be_in_queue_name)
 }
 
 /// Splits `queue.task_type`; `None` if either part is invalid.
 pub(super) fn split_integration(text: &str) -> Option<(&str, &str)> {
     let (queue, task) = text.split_once('.')?;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let is_valid = is_queue_name(queue)
         && (1..=MAX_NAME_LENGTH).contains(&task.len())
-        && task.chars().all(allowed);
+        && task.chars().all(can_be_in_dotted_name);
     is_valid.then_some((queue, task))
 }
 
 /// Checks a template name; the error is the rule.
 pub fn check_template_name(name: &str) -> Result<(), String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if (1..=MAX_TEMPLATE_NAME_LENGTH).contains(&name.len()) && name.chars().all(allowed) {
+    let has_valid_length = (1..=MAX_TEMPLATE_NAME_LENGTH).contains(&name.len());
+    if has_valid_length && name.chars().all(can_be_in_dotted_name) {
         return Ok(());
     }
     Err(format!("must have 1 to {MAX_TEMPLATE_NAME_LENGTH} letters, digits, `_`, `-` and `.`"))

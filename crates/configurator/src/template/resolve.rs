@@ -51,9 +51,11 @@ pub(super) fn resolve_template(
     super::former_names::check_former_names(root, resolver.faults);
     let outputs = resolver.resolve_module(root, &indices);
     // Every node is filled, unless there are faults.
-    let empty = || BlockGraphNode::Wire(Expression::Literal(serde_json::Value::Null));
-    let nodes: Vec<BlockGraphNode> =
-        resolver.nodes.iter_mut().map(|node| node.take().unwrap_or_else(empty)).collect();
+    let mut nodes = Vec::new();
+    for node in resolver.nodes {
+        let null_wire = BlockGraphNode::Wire(Expression::Literal(serde_json::Value::Null));
+        nodes.push(node.unwrap_or(null_wire));
+    }
     let blocks = nodes.iter().filter(|node| matches!(node, BlockGraphNode::Block(_))).count();
     if blocks > MAX_TEMPLATE_BLOCKS {
         faults.add(
@@ -74,22 +76,27 @@ impl ReferenceResolver<'_> {
         self.nodes.len() - 1
     }
 
+    /// Adds a wire for each input or output of a module.
+    fn add_wires<'m>(
+        &mut self,
+        module: &TemplateModule,
+        values: &'m [ModuleValue],
+    ) -> SourcesByName<'m> {
+        let mut wires = HashMap::new();
+        for value in values {
+            let index = self.add_node(&module.full_name, module.line);
+            wires.insert(value.name.as_str(), BlockValueSource::Wire(index));
+        }
+        wires
+    }
+
     fn add_module_nodes<'m>(&mut self, module: &'m TemplateModule) -> ModuleIndices<'m> {
-        let mut wires = |values: &'m [ModuleValue]| -> SourcesByName<'m> {
-            let wire = |value: &'m ModuleValue| {
-                (
-                    value.name.as_str(),
-                    BlockValueSource::Wire(self.add_node(&module.full_name, module.line)),
-                )
-            };
-            values.iter().map(wire).collect()
-        };
-        let inputs = wires(&module.inputs);
+        let inputs = self.add_wires(module, &module.inputs);
         // The root's outputs have no readers in the graph.
         let outputs = if module.full_name == ROOT_MODULE_NAME {
             HashMap::new()
         } else {
-            wires(&module.outputs)
+            self.add_wires(module, &module.outputs)
         };
         let mut seen = HashSet::new();
         let mut members = Vec::new();
@@ -137,10 +144,7 @@ impl ReferenceResolver<'_> {
                     visible.insert(&inner.name, inner_indices.outputs.clone());
                 }
                 (ModuleMember::Block(block), MemberIndices::Block(index)) => {
-                    let output = |name: &'m String| {
-                        (name.as_str(), BlockValueSource::Output(*index, name.clone()))
-                    };
-                    visible.insert(&block.name, block.outputs.iter().map(output).collect());
+                    visible.insert(&block.name, block_sources(block, *index));
                 }
                 _ => {}
             }
@@ -168,10 +172,12 @@ impl ReferenceResolver<'_> {
                 _ => {}
             }
         }
-        let output = |value: &ModuleValue| {
-            (value.name.clone(), self.resolve_expression(&module.full_name, &value.value, &visible))
-        };
-        module.outputs.iter().map(output).collect()
+        let mut outputs = Vec::new();
+        for value in &module.outputs {
+            let resolved = self.resolve_expression(&module.full_name, &value.value, &visible);
+            outputs.push((value.name.clone(), resolved));
+        }
+        outputs
     }
 
     fn fill_wire(&mut self, wire: Option<&BlockValueSource>, value: Expression<BlockValueSource>) {
@@ -201,11 +207,9 @@ impl ReferenceResolver<'_> {
                 self.faults.add(name, reference.line, reason);
             }
         }
-        let is_listed = |reference: &BlockReference| {
-            listed.contains(&(reference.block.as_str(), reference.output.as_str()))
-        };
         let args = block.args.map_references(&mut |reference| {
-            if is_listed(reference) { self.look_up_source(reference, visible) } else { None }
+            let is_listed = listed.contains(&(reference.block.as_str(), reference.output.as_str()));
+            if is_listed { self.look_up_source(reference, visible) } else { None }
         });
         let sources = block
             .inputs
@@ -266,6 +270,15 @@ impl ReferenceResolver<'_> {
         }
         visible.get(reference.block.as_str())?.get(reference.output.as_str()).cloned()
     }
+}
+
+/// The targets of references to the outputs of a block, which is the node at `index`.
+fn block_sources(block: &WrittenBlock, index: usize) -> SourcesByName<'_> {
+    let mut sources = HashMap::new();
+    for name in &block.outputs {
+        sources.insert(name.as_str(), BlockValueSource::Output(index, name.clone()));
+    }
+    sources
 }
 
 /// Why a reference is unknown, with the most similar name.
@@ -349,14 +362,13 @@ fn report_cycle(
     names: &[(String, u32)],
     faults: &mut BlockTemplateFaults,
 ) {
-    let is_stuck = |index: &usize| waiting[*index] > 0;
-    let Some(mut index) = (0..needs.len()).find(is_stuck) else { return };
+    let Some(mut index) = waiting.iter().position(|count| *count > 0) else { return };
     let (mut path, mut seen) = (Vec::new(), HashMap::new());
     while !seen.contains_key(&index) {
         seen.insert(index, path.len());
         path.push(index);
-        let Some(next) = needs[index].iter().copied().find(|next| is_stuck(next)) else { return };
-        index = next;
+        let Some(next) = needs[index].iter().find(|next| waiting[**next] > 0) else { return };
+        index = *next;
     }
     let circle = &path[seen[&index]..];
     let mut shown: Vec<&str> = circle.iter().map(|index| names[*index].0.as_str()).collect();

@@ -74,34 +74,53 @@ impl<'d> DocsPage<'d> {
     pub(super) fn from_document(document: &'d OpenApiDocument, style: &'static str) -> Self {
         let json = document.as_json();
         let info = &json["info"];
-        let group = |tag: &'d Json| DocsGroup {
-            name: node_text(&tag["name"]),
-            about: parse_prose(node_text(&tag["description"])),
-            calls: tag_operations(document, &tag["name"]),
-        };
-        let schema = |(name, schema): (&'d String, &'d Json)| DocsSchema {
-            name,
-            about: parse_prose(node_text(&schema["description"])),
-            kind: describe_type(schema),
-            fields: schema_fields(schema),
-            example: if schema["example"].is_null() {
-                String::new()
-            } else {
-                schema["example"].to_string()
-            },
-        };
+        let tags = json["tags"].as_array().into_iter().flatten();
+        let schemas = object_members(&json["components"]["schemas"]);
         Self {
             title: node_text(&info["title"]),
             version: node_text(&info["version"]),
             about: parse_prose(node_text(&info["description"])),
-            groups: json["tags"].as_array().into_iter().flatten().map(group).collect(),
-            schemas: object_members(&json["components"]["schemas"]).map(schema).collect(),
+            groups: tags.map(|tag| DocsGroup::from_tag(document, tag)).collect(),
+            schemas: schemas.map(|(name, schema)| DocsSchema::from_node(name, schema)).collect(),
             style,
         }
     }
 }
 
-impl DocsResponse<'_> {
+impl<'d> DocsGroup<'d> {
+    fn from_tag(document: &'d OpenApiDocument, tag: &'d Json) -> Self {
+        Self {
+            name: node_text(&tag["name"]),
+            about: parse_prose(node_text(&tag["description"])),
+            calls: tag_operations(document, &tag["name"]),
+        }
+    }
+}
+
+impl<'d> DocsSchema<'d> {
+    fn from_node(name: &'d str, schema: &'d Json) -> Self {
+        let example = &schema["example"];
+        Self {
+            name,
+            about: parse_prose(node_text(&schema["description"])),
+            kind: describe_type(schema),
+            fields: schema_fields(schema),
+            example: if example.is_null() { String::new() } else { example.to_string() },
+        }
+    }
+}
+
+impl<'d> DocsResponse<'d> {
+    fn from_node(document: &'d OpenApiDocument, status: &'d str, node: &'d Json) -> Self {
+        let answer = document.resolve_reference(node);
+        let mut headers = Vec::new();
+        for (name, header) in object_members(&answer["headers"]) {
+            headers.push(parameter_field(name, document.resolve_reference(header)));
+        }
+        let about = parse_prose(node_text(&answer["description"]));
+        Self { status, about, headers, contents: body_contents(answer) }
+    }
+
     /// The error code that begins the response's description.
     fn code(&self) -> Option<&str> {
         let first = self.about.first().and_then(|paragraph| paragraph.first());
@@ -123,16 +142,16 @@ fn object_members(node: &Json) -> impl Iterator<Item = (&String, &Json)> {
 }
 
 fn tag_operations<'d>(document: &'d OpenApiDocument, tag: &Json) -> Vec<DocsOperation<'d>> {
-    let of_path = |(path, calls): (&'d String, &'d Json)| {
-        let methods = object_members(calls)
-            .filter(|(_, call)| call["tags"].as_array().is_some_and(|tags| tags.contains(tag)));
-        methods
-            .map(|(method, call)| {
-                DocsOperation::new(document, method, path, &calls["parameters"], call)
-            })
-            .collect::<Vec<_>>()
-    };
-    object_members(&document.as_json()["paths"]).flat_map(of_path).collect()
+    let mut operations = Vec::new();
+    for (path, calls) in object_members(&document.as_json()["paths"]) {
+        for (method, call) in object_members(calls) {
+            if call["tags"].as_array().is_some_and(|tags| tags.contains(tag)) {
+                let common = &calls["parameters"];
+                operations.push(DocsOperation::new(document, method, path, common, call));
+            }
+        }
+    }
+    operations
 }
 
 impl<'d> DocsOperation<'d> {
@@ -143,23 +162,17 @@ impl<'d> DocsOperation<'d> {
         common: &'d Json,
         call: &'d Json,
     ) -> Self {
-        let resolved = |node| document.resolve_reference(node);
-        let parameters = [common, &call["parameters"]]
-            .into_iter()
-            .filter_map(Json::as_array)
-            .flatten()
-            .map(resolved);
-        let parameters: Vec<&'d Json> = parameters.collect();
-        let body = body_contents(resolved(&call["requestBody"]));
+        let mut parameters: Vec<&'d Json> = Vec::new();
+        for list in [common, &call["parameters"]] {
+            let list = list.as_array().into_iter().flatten();
+            parameters.extend(list.map(|parameter| document.resolve_reference(parameter)));
+        }
+        let body = body_contents(document.resolve_reference(&call["requestBody"]));
+        let mut answers = Vec::new();
+        for (status, answer) in object_members(&call["responses"]) {
+            answers.push(DocsResponse::from_node(document, status, answer));
+        }
         let method = method.to_uppercase();
-        let answer = |(status, answer): (&'d String, &'d Json)| {
-            let answer = resolved(answer);
-            let about = parse_prose(node_text(&answer["description"]));
-            let headers = object_members(&answer["headers"])
-                .map(|(name, header)| parameter_field(name, resolved(header)))
-                .collect();
-            DocsResponse { status, about, headers, contents: body_contents(answer) }
-        };
         Self {
             id: node_text(&call["operationId"]),
             command: curl_command(&method, path, &parameters, body.first()),
@@ -172,7 +185,7 @@ impl<'d> DocsOperation<'d> {
                 .map(|parameter| parameter_field(node_text(&parameter["name"]), parameter))
                 .collect(),
             body,
-            answers: object_members(&call["responses"]).map(answer).collect(),
+            answers,
         }
     }
 }
@@ -191,20 +204,28 @@ fn parameter_field(name: &str, node: &Json) -> DocsField {
 }
 
 fn body_contents<'d>(node: &'d Json) -> Vec<DocsContent<'d>> {
-    let content = |(media_type, content): (&'d String, &'d Json)| DocsContent {
-        media_type,
-        kind: describe_type(&content["schema"]),
-        example: match &content["example"] {
-            Json::String(text) => text.clone(),
-            Json::Object(fields) if media_type == FORM_MEDIA_TYPE => fields
-                .iter()
-                .map(|(name, value)| format!("{name}={}", example_text(value)))
-                .collect::<Vec<_>>()
-                .join("&"),
-            example => serde_json::to_string_pretty(example).unwrap_or_default(),
-        },
-    };
-    object_members(&node["content"]).map(content).collect()
+    let mut contents = Vec::new();
+    for (media_type, content) in object_members(&node["content"]) {
+        contents.push(DocsContent {
+            media_type,
+            kind: describe_type(&content["schema"]),
+            example: body_example(media_type, &content["example"]),
+        });
+    }
+    contents
+}
+
+/// The example of a body as it is sent.
+fn body_example(media_type: &str, example: &Json) -> String {
+    match example {
+        Json::String(text) => text.clone(),
+        Json::Object(fields) if media_type == FORM_MEDIA_TYPE => fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", example_text(value)))
+            .collect::<Vec<_>>()
+            .join("&"),
+        example => serde_json::to_string_pretty(example).unwrap_or_default(),
+    }
 }
 
 /// An example call as a `curl` command line.

@@ -23,19 +23,22 @@ pub(super) struct DocsField {
 }
 
 pub(super) fn schema_fields(schema: &Json) -> Vec<DocsField> {
-    let required = |name: &str| {
-        schema["required"]
-            .as_array()
-            .is_some_and(|required| required.iter().any(|known| known == name))
-    };
-    let field = |(name, member): (&String, &Json)| DocsField {
-        name: name.clone(),
-        place: String::new(),
-        required: required(name),
-        kind: describe_type(member),
-        about: parse_prose(node_text(&member["description"])),
-    };
-    schema["properties"].as_object().into_iter().flatten().map(field).collect()
+    let mut fields = Vec::new();
+    for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+        fields.push(DocsField {
+            name: name.clone(),
+            place: String::new(),
+            required: is_required_member(schema, name),
+            kind: describe_type(member),
+            about: parse_prose(node_text(&member["description"])),
+        });
+    }
+    fields
+}
+
+fn is_required_member(schema: &Json, name: &str) -> bool {
+    let required = schema["required"].as_array();
+    required.is_some_and(|required| required.iter().any(|known| known == name))
 }
 
 /// The type of a value, with nullability and limits.
@@ -86,22 +89,25 @@ fn describe_plain_type(schema: &Json) -> Vec<DocsTypeWord> {
 }
 
 fn describe_limits(schema: &Json) -> String {
-    let number = |name: &str| schema[name].as_i64();
-    let range = |least: Option<i64>, most: Option<i64>, unit: &str| match (least, most) {
+    let limits = [
+        describe_range(&schema["minimum"], &schema["maximum"], ""),
+        describe_range(&schema["minItems"], &schema["maxItems"], " of them"),
+        describe_range(&schema["minLength"], &schema["maxLength"], " characters"),
+        schema["pattern"].as_str().map(|pattern| format!("matching {pattern}")),
+        schema.get("default").map(|value| format!("{value} if it is left out")),
+    ];
+    limits.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The limits that are whole numbers; `None` if neither is.
+fn describe_range(least: &Json, most: &Json, unit: &str) -> Option<String> {
+    match (least.as_i64(), most.as_i64()) {
         (None, None) => None,
         (Some(least), None) => Some(format!("at least {least}{unit}")),
         (None, Some(most)) => Some(format!("at most {most}{unit}")),
         (Some(least), Some(most)) if least == most => Some(format!("{most}{unit}")),
         (Some(least), Some(most)) => Some(format!("{least} to {most}{unit}")),
-    };
-    let limits = [
-        range(number("minimum"), number("maximum"), ""),
-        range(number("minItems"), number("maxItems"), " of them"),
-        range(number("minLength"), number("maxLength"), " characters"),
-        schema["pattern"].as_str().map(|pattern| format!("matching {pattern}")),
-        schema.get("default").map(|value| format!("{value} if it is left out")),
-    ];
-    limits.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// The text of a node; empty if it is missing.
