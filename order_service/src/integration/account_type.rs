@@ -62,18 +62,19 @@ impl IntegrationHandler for SetAccountType {
         &self,
         request: BlockRequest<Self::Params>,
     ) -> Result<PlatformObject, IntegrationError> {
-        let change = Arc::new(AccountTypeChange::from_params(request.action, request.params)?);
+        let change = AccountTypeChange::from_params(request.action, request.params)?;
         let stored_types = store::run_statement(&self.pool, "look_at_types", |connection| {
             Box::pin(read_all_types(connection))
         });
         self.needs_change(&stored_types.await.map_err(store_task_error)?, &change).await?;
-        let (handler, inner) = (self.clone(), change.clone());
-        let result = store::run_tx(&self.pool, "set_account_type", move |connection| {
-            let (handler, wish) = (handler.clone(), inner.clone());
-            Box::pin(async move { handler.apply_in_tx(connection, &wish).await })
-        });
-        result.await.map_err(store_task_error)??;
-        Ok(PlatformObject { name: change.name.clone() })
+        let name = change.name.clone();
+        let result = store::transaction("set_account_type", (self.clone(), change))
+            .run(&self.pool, |connection, (handler, change)| {
+                Box::pin(handler.apply_in_tx(connection, change))
+            })
+            .await;
+        result.map_err(store_task_error)??;
+        Ok(PlatformObject { name })
     }
 }
 

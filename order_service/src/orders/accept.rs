@@ -14,7 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use queue::JobQueue;
 use sqlx::{FromRow, PgPool};
-use store::{Coalescer, Error, Lease, Result, open_single_connection_pool, run_statement};
+use store::{Coalescer, Error, Lease, Result, open_single_connection_pool};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -273,7 +273,7 @@ struct AcceptOrderRow {
 
 async fn write_accepted_orders(
     pool: &PgPool,
-    lane: &Arc<Lease>,
+    lane: &Lease,
     batch_id: Uuid,
     requests: &[OrderAcceptRequest],
 ) -> Result<Vec<AcceptOrderRow>> {
@@ -288,29 +288,19 @@ async fn write_accepted_orders(
         .collect();
     // Sorted by key: replicas that accept the same orders lock in the same order.
     rows.sort_unstable();
-    let orders: Arc<[i32]> = rows.iter().map(|row| row.0).collect();
-    let products: Arc<[i32]> = rows.iter().map(|row| row.1).collect();
-    let request_indexes: Arc<[i32]> = rows.iter().map(|row| row.2).collect();
-    let lane = lane.clone();
-    run_statement(pool, "accept_orders", move |connection| {
-        let (lane, orders, products, numbers) =
-            (lane.clone(), orders.clone(), products.clone(), request_indexes.clone());
-        Box::pin(async move {
-            let rows = sqlx::query_as(ACCEPT_ORDERS_SQL)
-                .bind(batch_id)
-                .bind(lane.id)
-                .bind(lane.epoch)
-                .bind(&orders[..])
-                .bind(&products[..])
-                .bind(&numbers[..])
-                .fetch_all(connection)
-                .await?;
-            Ok(rows)
-        })
-    })
-    .await
+    let orders: Vec<i32> = rows.iter().map(|row| row.0).collect();
+    let products: Vec<i32> = rows.iter().map(|row| row.1).collect();
+    let request_indexes: Vec<i32> = rows.iter().map(|row| row.2).collect();
+    store::statement("accept_orders", ACCEPT_ORDERS_SQL)
+        .bind(batch_id)
+        .bind(lane.id)
+        .bind(lane.epoch)
+        .bind(orders)
+        .bind(products)
+        .bind(request_indexes)
+        .fetch_all(pool)
+        .await
 }
 
 /// One row for each existing order, or a single row without an order.
-const ACCEPT_ORDERS_SQL: &str =
-    "SELECT * FROM accept_orders($1, $2, $3, $4, $5, $6) -- accept_orders";
+const ACCEPT_ORDERS_SQL: &str = "SELECT * FROM accept_orders($1, $2, $3, $4, $5, $6)";

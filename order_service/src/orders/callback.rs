@@ -11,11 +11,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue::hurry_jobs_in_tx;
-use sqlx::PgPool;
-use store::{
-    Coalescer, Error, FairTurn, PgOperation, Result, open_single_connection_pool, run_statement,
-    run_tx,
-};
+use sqlx::{PgConnection, PgPool};
+use store::{Coalescer, Error, FairTurn, PgOperation, Result, open_single_connection_pool};
 use tokio::sync::oneshot;
 
 use super::{ORDER_QUEUE, orphan, paced_batches};
@@ -225,21 +222,16 @@ async fn write_callbacks(
 ) -> Result<Vec<CallbackWriteResult>> {
     let mut rows: Vec<(i32, OrderData)> = callbacks.into_iter().collect();
     rows.sort_unstable_by_key(|row| row.0);
-    let ids: Arc<[i32]> = rows.iter().map(|row| row.0).collect();
-    let storages: Arc<[i32]> = rows.iter().map(|row| row.1.storage_id).collect();
-    let pickups: Arc<[i32]> = rows.iter().map(|row| row.1.pickup_point_id).collect();
+    let ids: Vec<i32> = rows.iter().map(|row| row.0).collect();
+    let storages: Vec<i32> = rows.iter().map(|row| row.1.storage_id).collect();
+    let pickups: Vec<i32> = rows.iter().map(|row| row.1.pickup_point_id).collect();
     let stored_rows: Vec<StoredCallbackRow> =
-        run_statement(pool, "store_callbacks", move |connection| {
-            let (ids, storages, pickups) = (ids.clone(), storages.clone(), pickups.clone());
-            Box::pin(async move {
-                let rows = sqlx::query_as(STORE_CALLBACKS_SQL)
-                    .bind(&ids[..])
-                    .bind(&storages[..])
-                    .bind(&pickups[..]);
-                Ok(rows.fetch_all(connection).await?)
-            })
-        })
-        .await?;
+        store::statement("store_callbacks", STORE_CALLBACKS_SQL)
+            .bind(ids)
+            .bind(storages)
+            .bind(pickups)
+            .fetch_all(pool)
+            .await?;
     let mut known_orders: HashMap<i32, (Option<StoredOrderData>, Option<PostingContext>)> =
         HashMap::with_capacity(stored_rows.len());
     for (order_id, storage_id, pickup_point_id, at, rules, stored_now) in stored_rows {
@@ -282,48 +274,50 @@ const CALLBACK_FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// notifies the other replicas. Skips ended orders, whose callbacks a data manager may repeat
 /// forever. Lost if the process dies here; then the order's next attempt reads the data.
 async fn forward_callbacks(pool: &PgPool, callbacks: Vec<(i32, StoredOrderData)>) {
-    let callbacks: Arc<[(i32, StoredOrderData)]> = callbacks.into();
     let forward = PgOperation::named("forward_callbacks").with_timeout(CALLBACK_FORWARD_TIMEOUT);
-    let forwarded = run_tx(pool, forward, move |connection| {
-        let callbacks = callbacks.clone();
-        Box::pin(async move {
-            let ids: Vec<i32> = callbacks.iter().map(|callback| callback.0).collect();
-            let unended_orders: HashSet<i32> = sqlx::query_scalar(UNENDED_ORDERS_SQL)
-                .bind(ids)
-                .fetch_all(&mut *connection)
-                .await?
-                .into_iter()
-                .collect();
-            if unended_orders.is_empty() {
-                return Ok(());
-            }
-            let keys: Vec<String> = unended_orders.iter().map(i32::to_string).collect();
-            hurry_jobs_in_tx(connection, ORDER_QUEUE, &keys).await?;
-            let encoded_callbacks: Vec<String> = callbacks
-                .iter()
-                .filter(|callback| unended_orders.contains(&callback.0))
-                .map(encode_callback)
-                .collect();
-            // A NOTIFY payload holds 8000 bytes, an encoded callback at most 66.
-            let payloads: Vec<String> =
-                encoded_callbacks.chunks(120).map(|words| words.join(",")).collect();
-            sqlx::query(
-                "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload -- notify_callbacks",
-            )
-            .bind(CALLBACK_CHANNEL)
-            .bind(payloads)
-            .execute(connection)
-            .await?;
-            Ok(())
-        })
-    });
-    if let Err(error) = forwarded.await {
+    let forwarded = store::transaction(forward, callbacks)
+        .run(pool, |connection, callbacks| Box::pin(forward_callbacks_in_tx(connection, callbacks)))
+        .await;
+    if let Err(error) = forwarded {
         tracing::warn!(%error, code = "UNAVAILABLE", "callbacks could not be forwarded; retries will find them");
     }
 }
 
+async fn forward_callbacks_in_tx(
+    connection: &mut PgConnection,
+    callbacks: &[(i32, StoredOrderData)],
+) -> Result<()> {
+    let ids: Vec<i32> = callbacks.iter().map(|callback| callback.0).collect();
+    let unended_orders: Vec<i32> = store::statement("orders_to_forward_to", UNENDED_ORDERS_SQL)
+        .bind(ids)
+        .fetch_values(&mut *connection)
+        .await?;
+    if unended_orders.is_empty() {
+        return Ok(());
+    }
+    let unended_orders: HashSet<i32> = unended_orders.into_iter().collect();
+    let keys: Vec<String> = unended_orders.iter().map(i32::to_string).collect();
+    hurry_jobs_in_tx(connection, ORDER_QUEUE, &keys).await?;
+    let encoded_callbacks: Vec<String> = callbacks
+        .iter()
+        .filter(|callback| unended_orders.contains(&callback.0))
+        .map(encode_callback)
+        .collect();
+    // A NOTIFY payload holds 8000 bytes, an encoded callback at most 66.
+    let payloads: Vec<String> =
+        encoded_callbacks.chunks(120).map(|words| words.join(",")).collect();
+    store::statement("notify_callbacks", NOTIFY_CALLBACKS_SQL)
+        .bind(CALLBACK_CHANNEL)
+        .bind(payloads)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 const UNENDED_ORDERS_SQL: &str =
-    "SELECT order_id FROM orders WHERE order_id = ANY ($1) AND state < 4 -- orders_to_forward_to";
+    "SELECT order_id FROM orders WHERE order_id = ANY ($1) AND state < 4";
+const NOTIFY_CALLBACKS_SQL: &str =
+    "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload";
 
 fn encode_callback(
     (order_id, StoredOrderData { data, posting_context }): &(i32, StoredOrderData),
@@ -355,7 +349,7 @@ type StoredCallbackRow = (i32, i32, i32, Option<DateTime<Utc>>, Option<i32>, boo
 
 /// Returns each order whose data was stored now (with zero ids) and, if there are others, every
 /// known order with its stored data.
-const STORE_CALLBACKS_SQL: &str = "SELECT * FROM store_callbacks($1, $2, $3) -- store_callbacks";
+const STORE_CALLBACKS_SQL: &str = "SELECT * FROM store_callbacks($1, $2, $3)";
 
 #[cfg(test)]
 mod tests {

@@ -83,16 +83,10 @@ pub(super) async fn check_connection_limits(
 
 /// Limit of the server, role and database, and the number of open connections.
 async fn read_connection_limit(pool: &PgPool) -> store::Result<(i64, i64)> {
-    store::run_statement(pool, "room_for_connections", |connection| {
-        Box::pin(
-            async move { Ok(sqlx::query_as(CONNECTION_LIMIT_SQL).fetch_one(connection).await?) },
-        )
-    })
-    .await
+    store::statement("room_for_connections", CONNECTION_LIMIT_SQL).fetch_one(pool).await
 }
 
-const CONNECTION_LIMIT_SQL: &str = "-- room_for_connections
-SELECT least(
+const CONNECTION_LIMIT_SQL: &str = "SELECT least(
            current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
                - coalesce(current_setting('reserved_connections', true), '0')::bigint,
            (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),

@@ -63,12 +63,7 @@ pub(super) async fn start_process(
 ) -> anyhow::Result<RunningProcess> {
     let pool = database.pool.clone();
     let clock = Arc::new(DatabaseClock::default());
-    let now = store::run_statement(&pool, "clock", |connection| {
-        Box::pin(async move {
-            Ok(sqlx::query_scalar("SELECT now() -- clock").fetch_one(connection).await?)
-        })
-    });
-    clock.observe(now.await?);
+    clock.observe(store::statement("clock", "SELECT now()").fetch_value(&pool).await?);
     let channels = vec![
         JOB_WAKE_CHANNEL,
         CALLBACK_CHANNEL,

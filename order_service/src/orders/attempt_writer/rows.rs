@@ -9,7 +9,7 @@ use queue::{
     settle_jobs_in_tx,
 };
 use sqlx::PgConnection;
-use store::{Result, mutant, to_storable_text};
+use store::{Result, StatementTarget, mutant, to_storable_text};
 use uuid::Uuid;
 
 use crate::orders::{ORDER_QUEUE, OrderAttempt, OrderAttemptOrigin, OrderAttemptOutcome};
@@ -49,20 +49,20 @@ impl OrderAttemptColumns {
 }
 
 pub(super) async fn finish_orders(
-    connection: &mut PgConnection,
+    target: impl StatementTarget,
     attempts: &[(OrderAttempt, OrderAttemptOutcome)],
     removable_batches: &[Uuid],
 ) -> Result<()> {
     let columns = OrderAttemptColumns::from_attempts(
         attempts.iter().filter(|(_, end)| *end == OrderAttemptOutcome::Finished).collect(),
     );
-    sqlx::query(FINISH_ORDERS_SQL)
+    store::statement("finish_orders", FINISH_ORDERS_SQL)
         .bind(&columns.ids)
         .bind(&columns.attempts)
         .bind(&columns.started)
         .bind(&columns.external)
         .bind(removable_batches)
-        .execute(connection)
+        .execute(target)
         .await?;
     Ok(())
 }
@@ -115,7 +115,7 @@ pub(super) async fn write_attempts(
     backoff: Backoff,
 ) -> Result<OrderAttemptWriteResult> {
     fence_lanes(connection, attempts.iter().map(|(work, _)| &**work.origin.lane())).await?;
-    finish_orders(connection, attempts, removable_batches).await?;
+    finish_orders(&mut *connection, attempts, removable_batches).await?;
     let with_data = wait_orders(connection, attempts).await?;
     let given_up_attempts =
         attempts.iter().filter(|(_, end)| matches!(end, OrderAttemptOutcome::GivenUp { .. }));
@@ -217,7 +217,7 @@ async fn fail_orders(
     if columns.ids.is_empty() {
         return Ok(());
     }
-    sqlx::query(FAIL_ORDERS_SQL)
+    store::statement("fail_orders", FAIL_ORDERS_SQL)
         .bind(&columns.ids)
         .bind(&columns.attempts)
         .bind(&columns.started)
@@ -241,18 +241,18 @@ async fn wait_orders(
     if columns.ids.is_empty() {
         return Ok(HashSet::new());
     }
-    let with_data: Vec<i32> = sqlx::query_scalar(WAIT_ORDERS_SQL)
+    let with_data: Vec<i32> = store::statement("wait_orders", WAIT_ORDERS_SQL)
         .bind(&columns.ids)
         .bind(&columns.attempts)
         .bind(&columns.started)
         .bind(&columns.external)
         .bind(&columns.reasons)
         .bind(&columns.states)
-        .fetch_all(connection)
+        .fetch_values(connection)
         .await?;
     Ok(with_data.into_iter().collect())
 }
 
-const FINISH_ORDERS_SQL: &str = "SELECT finish_orders($1, $2, $3, $4, $5) -- finish_orders";
-const FAIL_ORDERS_SQL: &str = "SELECT fail_orders($1, $2, $3, $4, $5) -- fail_orders";
-const WAIT_ORDERS_SQL: &str = "SELECT * FROM wait_orders($1, $2, $3, $4, $5, $6) -- wait_orders";
+const FINISH_ORDERS_SQL: &str = "SELECT finish_orders($1, $2, $3, $4, $5)";
+const FAIL_ORDERS_SQL: &str = "SELECT fail_orders($1, $2, $3, $4, $5)";
+const WAIT_ORDERS_SQL: &str = "SELECT * FROM wait_orders($1, $2, $3, $4, $5, $6)";
