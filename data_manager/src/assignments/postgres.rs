@@ -83,12 +83,12 @@ impl PgAssignments {
         let all_given = PgOperation::named("all_given").with_timeout(LONG_OPERATION_TIMEOUT);
         let rows: Vec<(i32, i32, i32)> =
             store::statement(all_given, ALL_GIVEN_SQL).fetch_all(&self.pool).await?;
-        let order = |(order_id, storage_id, pickup_point_id)| OrderData {
+        let orders = rows.into_iter().map(|(order_id, storage_id, pickup_point_id)| OrderData {
             order_id,
             storage_id,
             pickup_point_id,
-        };
-        Ok(rows.into_iter().map(order).collect())
+        });
+        Ok(orders.collect())
     }
 }
 
@@ -103,10 +103,13 @@ async fn assign_batch(pool: PgPool, seed: Seed, batch: Vec<AssignmentRequest>) {
         tracing::warn!(%error, orders = order_ids.len(), "what was asked for could not be stored");
     }
     for AssignmentRequest { order_ids, reply } in batch {
-        let answer = given.as_ref().map_err(Clone::clone).and_then(|given| {
-            let of = |order_id| given.get(order_id).copied().ok_or(Error::Abandoned);
-            order_ids.iter().map(of).collect()
-        });
+        let answer = match &given {
+            Ok(given) => order_ids
+                .iter()
+                .map(|order_id| given.get(order_id).copied().ok_or(Error::Abandoned))
+                .collect(),
+            Err(error) => Err(error.clone()),
+        };
         // The question may have been cancelled.
         let _ = reply.send(answer);
     }

@@ -117,19 +117,20 @@ struct PendingResponse {
 
 impl OrderRequestWaiter {
     fn new(orders: &[(i32, i32)], max_attempts: u32) -> Self {
-        let answer = |(order_id, product_id): &(i32, i32)| PendingResponse {
-            response: convert::order_response(*order_id, *product_id, None, false),
-            failed_attempts: 0,
-            is_settled: false,
-        };
+        let mut indexes = HashMap::with_capacity(orders.len());
+        let mut responses = Vec::with_capacity(orders.len());
+        for (index, (order_id, product_id)) in orders.iter().enumerate() {
+            indexes.insert(*order_id, index);
+            responses.push(PendingResponse {
+                response: convert::order_response(*order_id, *product_id, None, false),
+                failed_attempts: 0,
+                is_settled: false,
+            });
+        }
         Self {
-            indexes: orders
-                .iter()
-                .enumerate()
-                .map(|(index, (order_id, _))| (*order_id, index))
-                .collect(),
+            indexes,
             max_attempts,
-            responses: Mutex::new(orders.iter().map(answer).collect()),
+            responses: Mutex::new(responses),
             pending_count: AtomicUsize::new(orders.len()),
             completed: Notify::new(),
         }

@@ -7,7 +7,7 @@
 use events::configs::{self, ACTION_CONFIGS_INTEGRATION, ActionConfig, parse_configs};
 use ledger::types::{LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, parse_bundle_types};
 use reconcile::owned::{OwnershipOptions, reconcile_in_tx};
-use reconcile::{Bundle, BundleSource, ObjectOwner, ReconcileRequest};
+use reconcile::{Bundle, BundleDiagnostic, BundleSource, ObjectOwner, ReconcileRequest};
 use sqlx::{PgConnection, PgPool};
 use store::{LONG_OPERATION_TIMEOUT, PgOperation, StatementTarget};
 use tasks::schedule::{self, SCHEDULES_INTEGRATION, TaskSchedule, parse_schedules};
@@ -28,6 +28,12 @@ pub enum InitialBundleError {
     /// A statement on the control database failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+impl From<BundleDiagnostic> for InitialBundleError {
+    fn from(diagnostic: BundleDiagnostic) -> Self {
+        Self::Bundle(diagnostic.to_string())
+    }
 }
 
 /// Parsed content of the bundle.
@@ -153,14 +159,11 @@ fn read_bundle_content(place: &BundleSource) -> Result<InitialBundleContent, Ini
             "{place} is not sound: {first} (see: bundle validate)"
         )));
     }
-    let to_error = |diagnostic: reconcile::BundleDiagnostic| {
-        InitialBundleError::Bundle(diagnostic.to_string())
-    };
     Ok(InitialBundleContent {
-        types: parse_bundle_types(&bundle).map_err(to_error)?,
-        rules: read_bundle_rules(&bundle).map_err(to_error)?,
-        schedules: parse_schedules(&bundle).map_err(to_error)?,
-        action_configs: parse_configs(&bundle).map_err(to_error)?,
+        types: parse_bundle_types(&bundle)?,
+        rules: read_bundle_rules(&bundle)?,
+        schedules: parse_schedules(&bundle)?,
+        action_configs: parse_configs(&bundle)?,
         owner: bundle_owner(place),
     })
 }

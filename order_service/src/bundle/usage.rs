@@ -33,11 +33,10 @@ impl TypeUsageFinder {
         if question.kind == LedgerTypeKind::Account && !rules_replaced {
             let rules =
                 load_posting_rules(&self.pool).await?.map(|set| set.rules).unwrap_or_default();
-            let refers = |rule: &&crate::postings::PostingRule| {
-                rule.events.iter().any(|event| event.event_type == question.name)
-            };
-            if let Some(rule) = rules.iter().find(refers) {
-                return Ok(Some(format!("the posting rule {} refers to it", rule.name)));
+            for rule in &rules {
+                if rule.events.iter().any(|event| event.event_type == question.name) {
+                    return Ok(Some(format!("the posting rule {} refers to it", rule.name)));
+                }
             }
         }
         for shard in self.shards.open_all_shards().await.map_err(ReconcileError::Failed)? {

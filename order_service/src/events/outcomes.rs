@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use events::{EventCause, EventParams, EventStore, NewEvent, PLATFORM_AUTHOR};
+use events::{EventCause, EventStore, NewEvent, PLATFORM_AUTHOR};
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 use store::{Error, Lease, Result};
@@ -143,19 +143,19 @@ fn new_order_event(
     attempts: i32,
     reason: Option<&String>,
 ) -> NewEvent {
-    let mut params = EventParams::new();
-    let mut put = |name: &str, value: Json| drop(params.insert(name.to_owned(), value));
-    put("order_id", order.order_id.into());
-    put("product_id", order.product_id.into());
-    put("storage_id", order.storage_id.into());
-    put("pickup_point_id", order.pickup_point_id.into());
-    put("attempts", attempts.into());
-    put("reason", json!(reason));
+    let params: [(&str, Json); 6] = [
+        ("order_id", order.order_id.into()),
+        ("product_id", order.product_id.into()),
+        ("storage_id", order.storage_id.into()),
+        ("pickup_point_id", order.pickup_point_id.into()),
+        ("attempts", attempts.into()),
+        ("reason", json!(reason)),
+    ];
     let cause =
         order.task_id.zip(order.depth).map(|(task_id, depth)| EventCause::of_task(task_id, depth));
     NewEvent {
         name: name.to_owned(),
-        params,
+        params: params.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
         author: PLATFORM_AUTHOR.to_owned(),
         key: None,
         cause: cause.unwrap_or_default(),

@@ -100,8 +100,10 @@ async fn enqueue_orders(
     lane: &Lease,
     orders: Vec<i32>,
 ) -> Result<()> {
-    let job = |order_id: i32| NewJob { key: Some(order_id.to_string()), ..NewJob::default() };
-    let jobs: Vec<NewJob> = orders.into_iter().map(job).collect();
+    let jobs: Vec<NewJob> = orders
+        .into_iter()
+        .map(|order_id| NewJob { key: Some(order_id.to_string()), ..NewJob::default() })
+        .collect();
     if !jobs.is_empty() {
         // Existing jobs stay unchanged.
         enqueue_jobs_in_tx(connection, ORDER_QUEUE, Some(lane), &jobs).await?;

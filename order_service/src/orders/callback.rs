@@ -155,19 +155,12 @@ async fn store_callback_batch(
     for PendingCallback { callback, .. } in &batch {
         first_by_order.entry(callback.order_id).or_insert(callback.data);
     }
-    let mutant_results = || -> Vec<CallbackWriteResult> {
-        let outcome = CallbackOutcome::Stored;
-        first_by_order
-            .keys()
-            .map(|order_id| CallbackWriteResult { order_id: *order_id, order_data: None, outcome })
-            .collect()
-    };
     let written = match store::mutant("callback_answered_before_commit") {
-        true => Ok(mutant_results()),
+        true => Ok(unwritten_mutant_results(&first_by_order)),
         false => write_callbacks(pool, first_by_order).await,
     };
     let results = match written {
-        Ok(verdicts) => verdicts,
+        Ok(results) => results,
         Err(error) => {
             for pending in batch {
                 let _ = pending.reply.send(Err(error.clone()));
@@ -176,18 +169,31 @@ async fn store_callback_batch(
         }
     };
     store::fail_point("callbacks_stored");
-    let mut outcomes = HashMap::with_capacity(results.len());
-    for CallbackWriteResult { order_id, order_data: stored, outcome: answer } in results {
-        outcomes.insert(order_id, answer);
+    for CallbackWriteResult { order_id, order_data, .. } in &results {
         // Duplicates too: it may repeat a write whose commit answer was lost, and the order may
         // wait elsewhere.
-        if let Some(stored) = stored
-            && !deliver(order_id, stored)
+        if let Some(stored) = order_data
+            && !deliver(*order_id, *stored)
             && !store::mutant("callback_not_forwarded")
         {
-            forward.push((order_id, stored)).await;
+            forward.push((*order_id, *stored)).await;
         }
     }
+    answer_callbacks(batch, results);
+}
+
+/// Results of the mutant that writes nothing.
+fn unwritten_mutant_results(callbacks: &HashMap<i32, OrderData>) -> Vec<CallbackWriteResult> {
+    let outcome = CallbackOutcome::Stored;
+    callbacks
+        .keys()
+        .map(|order_id| CallbackWriteResult { order_id: *order_id, order_data: None, outcome })
+        .collect()
+}
+
+fn answer_callbacks(batch: Vec<PendingCallback>, results: Vec<CallbackWriteResult>) {
+    let mut outcomes: HashMap<i32, CallbackOutcome> =
+        results.into_iter().map(|result| (result.order_id, result.outcome)).collect();
     for PendingCallback { callback, reply } in batch {
         // Of several callbacks for one order in a batch, the first was stored.
         let outcome = outcomes.get_mut(&callback.order_id);
@@ -232,15 +238,7 @@ async fn write_callbacks(
             .bind(pickups)
             .fetch_all(pool)
             .await?;
-    let mut known_orders: HashMap<i32, (Option<StoredOrderData>, Option<PostingContext>)> =
-        HashMap::with_capacity(stored_rows.len());
-    for (order_id, storage_id, pickup_point_id, at, rules, stored_now) in stored_rows {
-        let entry = known_orders.entry(order_id).or_default();
-        entry.0 = entry.0.or(StoredOrderData::from_columns(storage_id, pickup_point_id, at, rules));
-        entry.1 = entry.1.or_else(|| {
-            Some(PostingContext { stored_at: at?, rules_version: rules? }).filter(|_| stored_now)
-        });
-    }
+    let known_orders = index_known_orders(stored_rows);
     let unknown: Vec<OrderCallback> = rows
         .iter()
         .filter(|(order_id, _)| !known_orders.contains_key(order_id))
@@ -250,21 +248,55 @@ async fn write_callbacks(
         // The callbacks of known orders are committed and must be answered as such.
         tracing::warn!(%error, code = "UNAVAILABLE", "callbacks of unknown orders could not be kept");
     }
-    let write_result = |(order_id, data): (i32, OrderData)| match known_orders.get(&order_id) {
-        None => {
-            CallbackWriteResult { order_id, order_data: None, outcome: CallbackOutcome::Unknown }
+    let results = rows.into_iter().map(|(order_id, data)| {
+        let (order_data, outcome) = callback_result(data, known_orders.get(&order_id));
+        CallbackWriteResult { order_id, order_data, outcome }
+    });
+    Ok(results.collect())
+}
+
+/// An order known to the database.
+#[derive(Default)]
+struct KnownOrder {
+    /// The data that was stored before.
+    stored_before: Option<StoredOrderData>,
+    /// Posting context of the callback, if it was stored now.
+    stored_now: Option<PostingContext>,
+}
+
+fn index_known_orders(rows: Vec<StoredCallbackRow>) -> HashMap<i32, KnownOrder> {
+    let mut known_orders: HashMap<i32, KnownOrder> = HashMap::with_capacity(rows.len());
+    for (order_id, storage_id, pickup_point_id, at, rules, is_stored_now) in rows {
+        let known = known_orders.entry(order_id).or_default();
+        if known.stored_before.is_none() {
+            known.stored_before =
+                StoredOrderData::from_columns(storage_id, pickup_point_id, at, rules);
         }
-        Some((_, Some(basis))) => {
-            let stored = Some(StoredOrderData { data, posting_context: *basis });
-            CallbackWriteResult { order_id, order_data: stored, outcome: CallbackOutcome::Stored }
+        if known.stored_now.is_none()
+            && is_stored_now
+            && let (Some(stored_at), Some(rules_version)) = (at, rules)
+        {
+            known.stored_now = Some(PostingContext { stored_at, rules_version });
         }
-        Some((stored, None)) => CallbackWriteResult {
-            order_id,
-            order_data: *stored,
-            outcome: CallbackOutcome::Duplicate,
-        },
-    };
-    Ok(rows.into_iter().map(write_result).collect())
+    }
+    known_orders
+}
+
+/// The data stored for the callback's order, and the outcome.
+fn callback_result(
+    data: OrderData,
+    known: Option<&KnownOrder>,
+) -> (Option<StoredOrderData>, CallbackOutcome) {
+    match known {
+        None => (None, CallbackOutcome::Unknown),
+        Some(KnownOrder { stored_now: Some(posting_context), .. }) => {
+            let stored = StoredOrderData { data, posting_context: *posting_context };
+            (Some(stored), CallbackOutcome::Stored)
+        }
+        Some(KnownOrder { stored_before, stored_now: None }) => {
+            (*stored_before, CallbackOutcome::Duplicate)
+        }
+    }
 }
 
 /// Allows a second try on another connection before the callback timeout of the order.
@@ -332,16 +364,20 @@ fn encode_callback(
 
 /// Parses a [`CALLBACK_CHANNEL`] payload; skips malformed entries.
 pub fn parse_callback_notification(payload: &str) -> impl Iterator<Item = (i32, StoredOrderData)> {
-    payload.split(',').filter_map(|word| {
-        let mut words = word.split(':');
-        let mut number = || words.next()?.parse::<i64>().ok();
-        let (order_id, storage, pickup) = (number()?, number()?, number()?);
-        let (at, rules) = (DateTime::from_timestamp_micros(number()?)?, number()?);
-        let data = OrderData::from_columns(storage.try_into().ok()?, pickup.try_into().ok()?)?;
-        let posting_context =
-            PostingContext { stored_at: at, rules_version: rules.try_into().ok()? };
-        Some((order_id.try_into().ok()?, StoredOrderData { data, posting_context }))
-    })
+    payload.split(',').filter_map(decode_callback)
+}
+
+fn decode_callback(text: &str) -> Option<(i32, StoredOrderData)> {
+    let mut words = text.split(':');
+    let order_id = words.next()?.parse().ok()?;
+    let (storage, pickup) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let data = OrderData::from_columns(storage, pickup)?;
+    let stored_at = DateTime::from_timestamp_micros(words.next()?.parse().ok()?)?;
+    let rules_version = words.next()?.parse().ok()?;
+    Some((
+        order_id,
+        StoredOrderData { data, posting_context: PostingContext { stored_at, rules_version } },
+    ))
 }
 
 /// (order id, storage id, pickup point id, stored at, rules version, stored by this statement)

@@ -121,26 +121,28 @@ async fn revive_or_hurry_orders(
         .bind(order_ids)
         .fetch_all(&mut *connection)
         .await?;
-    let states: HashMap<i32, OrderState> = locked
-        .into_iter()
-        .filter_map(|(id, state)| Some((id, OrderState::from_number(state.into())?)))
-        .collect();
-    let ids_where = |is_failed: bool| {
-        let chosen =
-            states.iter().filter(move |(_, state)| (**state == OrderState::Failed) == is_failed);
-        chosen.map(|(id, _)| *id).collect::<Vec<i32>>()
-    };
-    let keys: Vec<String> = ids_where(false).iter().map(i32::to_string).collect();
-    let hurried: HashSet<String> =
-        hurry_jobs_in_tx(connection, ORDER_QUEUE, &keys).await?.into_iter().collect();
-    revive_orders_in_tx(connection, &ids_where(true), Some(lane)).await?;
-    let refusal = |id: &i32| match states.get(id) {
-        None => Some((*id, OrderRetryError::Unknown)),
-        Some(OrderState::Failed) => None,
-        Some(state) if !state.is_final() && hurried.contains(&id.to_string()) => None,
-        Some(state) => Some((*id, OrderRetryError::NotWaiting(*state))),
-    };
-    Ok(order_ids.iter().filter_map(refusal).collect())
+    let (mut states, mut failed_ids, mut other_keys) = (HashMap::new(), Vec::new(), Vec::new());
+    for (order_id, state) in locked {
+        let Some(state) = OrderState::from_number(state.into()) else { continue };
+        states.insert(order_id, state);
+        match state {
+            OrderState::Failed => failed_ids.push(order_id),
+            _ => other_keys.push(order_id.to_string()),
+        }
+    }
+    let hurried = hurry_jobs_in_tx(connection, ORDER_QUEUE, &other_keys).await?;
+    let hurried: HashSet<String> = hurried.into_iter().collect();
+    revive_orders_in_tx(connection, &failed_ids, Some(lane)).await?;
+    let mut refused = Vec::new();
+    for order_id in order_ids {
+        match states.get(order_id) {
+            None => refused.push((*order_id, OrderRetryError::Unknown)),
+            Some(OrderState::Failed) => {}
+            Some(state) if !state.is_final() && hurried.contains(&order_id.to_string()) => {}
+            Some(state) => refused.push((*order_id, OrderRetryError::NotWaiting(*state))),
+        }
+    }
+    Ok(refused)
 }
 
 /// Revives failed orders in the state they had reached, with a new job without failures; their

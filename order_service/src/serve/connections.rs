@@ -6,6 +6,7 @@
 use anyhow::Context as _;
 use ledger::sharding::LedgerShards;
 use sqlx::PgPool;
+use store::PgConnectOptions;
 
 use crate::settings::DatabaseSettings;
 
@@ -45,15 +46,12 @@ pub(super) async fn check_connection_limits(
     control: &PgPool,
     shards: &LedgerShards,
 ) -> anyhow::Result<()> {
-    let server = |pool: &PgPool| {
-        let options = pool.connect_options();
-        (options.get_host().to_owned(), options.get_port(), options.get_socket().cloned())
-    };
-    let same_server_pools: Vec<_> = shards
+    let control_options = control.connect_options();
+    let same_server_pools: Vec<&PgPool> = shards
         .all()
         .iter()
         .map(|shard| &shard.pool)
-        .filter(|pool| server(pool) == server(control))
+        .filter(|pool| is_same_server(&pool.connect_options(), &control_options))
         .collect();
     let open = control.size() + same_server_pools.iter().map(|pool| pool.size()).sum::<u32>();
     let beside = same_server_pools.len();
@@ -79,6 +77,13 @@ pub(super) async fn check_connection_limits(
         );
     }
     Ok(())
+}
+
+/// Whether both options name one database server, by the same address.
+pub(super) fn is_same_server(one: &PgConnectOptions, other: &PgConnectOptions) -> bool {
+    one.get_host() == other.get_host()
+        && one.get_port() == other.get_port()
+        && one.get_socket() == other.get_socket()
 }
 
 /// Limit of the server, role and database, and the number of open connections.

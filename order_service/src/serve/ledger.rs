@@ -104,10 +104,10 @@ pub async fn connect_shard(
         application_name: "order_service".to_owned(),
         session: schema.map(|schema| ("search_path", schema)).into_iter().collect(),
     };
-    let shard = || format!("shard {}", definition.name);
-    let pool = store::connect_pool(options, &pool).await.with_context(shard)?;
+    let shard = format!("shard {}", definition.name);
+    let pool = store::connect_pool(options, &pool).await.with_context(|| shard.clone())?;
     if definition.url.is_some() && database.access == DatabaseAccess::CreateMissing {
-        store::wait_until_writable(&pool, settings.startup_timeout).await.with_context(shard)?;
+        store::wait_until_writable(&pool, settings.startup_timeout).await.context(shard)?;
     }
     Ok(pool)
 }

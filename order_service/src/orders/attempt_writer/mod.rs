@@ -109,20 +109,10 @@ impl OrderAttemptWriter {
 
 impl OrderAttemptBatchWriter {
     async fn write_batch(&self, batch: Vec<(OrderAttempt, OrderAttemptOutcome)>) {
-        let emptied_batch = |(work, _): &(OrderAttempt, OrderAttemptOutcome)| match &work.origin {
-            OrderAttemptOrigin::Accepted(batch) if batch.count_out_order() => Some(batch.clone()),
-            _ => None,
-        };
-        let emptied_batches: Vec<Arc<AcceptedBatch>> =
-            batch.iter().filter_map(emptied_batch).collect();
-        let is_plain_finish = |(work, end): &(OrderAttempt, OrderAttemptOutcome)| {
-            matches!(
-                (&work.origin, end),
-                (OrderAttemptOrigin::Accepted(_), OrderAttemptOutcome::Finished)
-            )
-        };
+        let emptied_batches = count_out_orders(&batch);
         let decided = batch.into_iter().map(|(work, end)| self.decide_outcome(work, end));
-        let (plain_finishes, mut others): (Vec<_>, Vec<_>) = decided.partition(is_plain_finish);
+        let (plain_finishes, mut others): (Vec<_>, Vec<_>) =
+            decided.partition(|(work, end)| is_plain_finish(work, end));
         // A batch's row is deleted in the write of its last order: the later of the two writes.
         if !plain_finishes.is_empty() {
             let removable_ids =
@@ -327,6 +317,28 @@ impl OrderAttemptBatchWriter {
         }
         self.outcome_sink.publish_outcomes(&notices);
     }
+}
+
+/// Counts the attempted orders out of their accepted batches; returns the batches without orders
+/// left.
+fn count_out_orders(attempts: &[(OrderAttempt, OrderAttemptOutcome)]) -> Vec<Arc<AcceptedBatch>> {
+    let mut emptied_batches = Vec::new();
+    for (work, _) in attempts {
+        if let OrderAttemptOrigin::Accepted(batch) = &work.origin
+            && batch.count_out_order()
+        {
+            emptied_batches.push(batch.clone());
+        }
+    }
+    emptied_batches
+}
+
+/// Whether the first attempt finished the order: there is no job to settle.
+fn is_plain_finish(attempt: &OrderAttempt, outcome: &OrderAttemptOutcome) -> bool {
+    matches!(
+        (&attempt.origin, outcome),
+        (OrderAttemptOrigin::Accepted(_), OrderAttemptOutcome::Finished)
+    )
 }
 
 /// The batches whose rows can be deleted.
