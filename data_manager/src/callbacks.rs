@@ -70,16 +70,16 @@ impl OrderServices {
         addresses: &[String],
         counters: Arc<DeliveryCounters>,
     ) -> Result<Self, String> {
-        let target = |address: &String| {
+        let mut targets = Vec::new();
+        for address in addresses {
             let peer = GrpcPeer::at_address(address)?;
-            Ok(OrderServiceTarget {
+            targets.push(OrderServiceTarget {
                 address: address.clone(),
                 batch_call: peer.optional_call(),
                 client: OrderServiceClient::new(peer.channel),
                 is_failing: AtomicBool::new(false),
-            })
-        };
-        let targets = addresses.iter().map(target).collect::<Result<_, String>>()?;
+            });
+        }
         Ok(Self { targets, next_target: AtomicUsize::new(0), counters })
     }
 
@@ -258,6 +258,8 @@ async fn call_within<T>(
     call_timeout: Duration,
     call: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Status> {
-    let late = |_| Err(Status::deadline_exceeded("no answer in time"));
-    tokio::time::timeout(call_timeout, call).await.unwrap_or_else(late)
+    match tokio::time::timeout(call_timeout, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+    }
 }

@@ -1,11 +1,10 @@
 //! Command line: `serve`, `migrate`, `config print`, `settings`. Exit codes: 0 done, 1 failed, 2
 //! wrong usage.
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::settings::{ResolvedSettings, SettingError};
+use ::settings::{ResolvedSettings, SettingError, visible_setting_args};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
 use store::{ConnectError, DedicatedConnection, MigrationSet, PendingChange, PoolSettings};
@@ -18,6 +17,9 @@ use crate::settings::{DataManagerSettings, PROGRAM_SETTINGS};
 /// Settings listed in the help; the others are for tests and special cases.
 const COMMON_SETTINGS: [&str; 5] =
     ["order-address", "app-port", "listen", "database-url", "config"];
+
+/// Settings listed in the help of `migrate`.
+const MIGRATE_SETTINGS: [&str; 3] = ["database-url", "startup-timeout", "config"];
 
 /// Maximum columns of help texts.
 const MAX_HELP_WIDTH: usize = 100;
@@ -114,8 +116,6 @@ pub fn build_command() -> Command {
         .value_parser(["table", "json"])
         .default_value("table")
         .help("how to print");
-    let shown = |names: &[&str]| ::settings::visible_setting_args(&PROGRAM_SETTINGS, names);
-    let example = |line: &str| format!("Example: {line}\nAll settings: data_manager help settings");
     let commands = Command::new("data_manager")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Tells order services the storage and pickup point of every order, by callback")
@@ -125,15 +125,15 @@ pub fn build_command() -> Command {
         .subcommand(
             Command::new("serve")
                 .about("Serves (what it does if no command is given)")
-                .args(shown(&COMMON_SETTINGS))
-                .after_help(example("data_manager serve --app-port 8086")),
+                .args(visible_setting_args(&PROGRAM_SETTINGS, &COMMON_SETTINGS))
+                .after_help(example_help("data_manager serve --app-port 8086")),
         )
         .subcommand(
             Command::new("migrate")
                 .about("Brings the database of --database-url to this version")
-                .args(shown(&["database-url", "startup-timeout", "config"]))
+                .args(visible_setting_args(&PROGRAM_SETTINGS, &MIGRATE_SETTINGS))
                 .arg(dry_run)
-                .after_help(example(
+                .after_help(example_help(
                     "data_manager migrate --dry-run --database-url postgres://manager@localhost/given",
                 )),
         )
@@ -141,9 +141,9 @@ pub fn build_command() -> Command {
             Command::new("config").about("Looks at the settings").subcommand_required(true).subcommand(
                 Command::new("print")
                     .about("Prints every setting and where it came from")
-                    .args(shown(&["config"]))
+                    .args(visible_setting_args(&PROGRAM_SETTINGS, &["config"]))
                     .arg(output)
-                    .after_help(example("data_manager config print --output json")),
+                    .after_help(example_help("data_manager config print --output json")),
             ),
         )
         .subcommand(
@@ -154,6 +154,10 @@ pub fn build_command() -> Command {
     ::settings::add_setting_args(commands, &PROGRAM_SETTINGS, &COMMON_SETTINGS)
 }
 
+fn example_help(command_line: &str) -> String {
+    format!("Example: {command_line}\nAll settings: data_manager help settings")
+}
+
 fn run_command(matches: &ArgMatches) -> Result<(), DataManagerFailure> {
     let (name, deepest) = match matches.subcommand() {
         Some(("config", config)) => {
@@ -162,14 +166,9 @@ fn run_command(matches: &ArgMatches) -> Result<(), DataManagerFailure> {
         Some((name, matches)) => (name, matches),
         None => ("serve", matches),
     };
-    let readable = |(name, value): (OsString, OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    let resolved = ResolvedSettings::new(
-        &PROGRAM_SETTINGS,
-        deepest,
-        std::env::vars_os().filter_map(readable),
-    )?;
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let resolved = ResolvedSettings::new(&PROGRAM_SETTINGS, deepest, variables)?;
     if name == "settings" {
         return allow_broken_pipe(terminal::print_lines(::settings::render_settings_page(
             &PROGRAM_SETTINGS,
@@ -270,10 +269,9 @@ fn print_settings(resolved: &ResolvedSettings, as_json: bool) -> Result<(), Data
             .collect();
         return allow_broken_pipe(terminal::print_json(format!("{:#}", json!(rows))));
     }
-    let row = |(name, value, source): (&str, Option<&str>, String)| {
-        vec![name.to_owned(), value.unwrap_or("-").to_owned(), source]
-    };
-    let rows: Vec<Vec<String>> = rows.map(row).collect();
+    let rows: Vec<Vec<String>> = rows
+        .map(|(name, value, source)| vec![name.to_owned(), value.unwrap_or("-").to_owned(), source])
+        .collect();
     let header = ["NAME", "VALUE", "SOURCE"].map(str::to_owned);
     let table = render_table(
         TableBorders::Spaces,

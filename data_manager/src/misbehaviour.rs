@@ -52,16 +52,18 @@ impl FromStr for DelayMs {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const DELAY_ERROR: &str = "must be milliseconds such as 50, or a range such as 100..500";
         let (from, to) = text.split_once("..").unwrap_or((text, text));
-        let number = |text: &str| text.trim().parse().map_err(|_| DELAY_ERROR);
-        let (from, to) = (number(from)?, number(to)?);
+        let (from, to) = (parse_millis(from)?, parse_millis(to)?);
         if from > to {
             Err("the range's first number is greater than its second")
         } else {
             Ok(Self(from..=to))
         }
     }
+}
+
+fn parse_millis(text: &str) -> Result<u32, &'static str> {
+    text.trim().parse().map_err(|_| "must be milliseconds such as 50, or a range such as 100..500")
 }
 
 /// Requested faults; the default is none.
@@ -113,15 +115,18 @@ impl MisbehaviourSource {
     pub(crate) fn next(&self, order_id: i32) -> DrawnMisbehaviour {
         let Some(settings) = &self.settings else { return DrawnMisbehaviour::default() };
         let question = self.count_question(order_id);
-        let happens = |purpose, rate| self.seed.draw_fraction(purpose, order_id, question) < rate;
         let (from, to) = (*settings.delay.0.start(), *settings.delay.0.end());
         let width = u64::from(to - from) + 1;
         let delay_ms =
             u64::from(from) + self.seed.draw_bits(DrawPurpose::Delay, order_id, question) % width;
+        let seed = self.seed;
+        let error = seed.draw_fraction(DrawPurpose::Error, order_id, question);
+        let dropped = seed.draw_fraction(DrawPurpose::Drop, order_id, question);
+        let duplicate = seed.draw_fraction(DrawPurpose::Duplicate, order_id, question);
         DrawnMisbehaviour {
-            is_error: happens(DrawPurpose::Error, settings.error_rate),
-            is_dropped: happens(DrawPurpose::Drop, settings.drop_rate),
-            is_duplicate: happens(DrawPurpose::Duplicate, settings.duplicate_rate),
+            is_error: error < settings.error_rate,
+            is_dropped: dropped < settings.drop_rate,
+            is_duplicate: duplicate < settings.duplicate_rate,
             delay: Duration::from_millis(delay_ms),
         }
     }

@@ -198,7 +198,6 @@ impl DataManagerSettings {
     pub(crate) fn from_resolved(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         let mut order_addresses: Vec<String> = vec![resolved.get_required("order-address")?];
         order_addresses.extend(resolved.get_optional("also-order-address")?);
-        let rate = |name| resolved.get_in_range(name, 0.0..=1.0);
         Ok(Self {
             order_addresses,
             listen: parse_listen_addresses(resolved)?,
@@ -211,9 +210,9 @@ impl DataManagerSettings {
             mode: resolved.get_required("callback-mode")?,
             misbehaviour: MisbehaviourSettings {
                 delay: resolved.get_required("callback-delay-ms")?,
-                drop_rate: rate("drop-callback-rate")?,
-                duplicate_rate: rate("duplicate-callback-rate")?,
-                error_rate: rate("error-rate")?,
+                drop_rate: resolved.get_in_range("drop-callback-rate", 0.0..=1.0)?,
+                duplicate_rate: resolved.get_in_range("duplicate-callback-rate", 0.0..=1.0)?,
+                error_rate: resolved.get_in_range("error-rate", 0.0..=1.0)?,
             },
             once: resolved.is_switched_on("once")?,
             delivery_options: DeliveryOptions::default(),
@@ -222,13 +221,13 @@ impl DataManagerSettings {
 }
 
 fn parse_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, SettingError> {
-    let parse = |text: String| {
-        let wrong =
-            |_| resolved.invalid_setting("listen", format!("`{text}` is not an IP address"));
-        text.parse().map_err(wrong)
-    };
-    let addresses: Vec<IpAddr> =
-        resolved.get_list("listen").into_iter().map(parse).collect::<Result<_, _>>()?;
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for text in resolved.get_list("listen") {
+        let address = text.parse().map_err(|_| {
+            resolved.invalid_setting("listen", format!("`{text}` is not an IP address"))
+        })?;
+        addresses.push(address);
+    }
     if addresses.is_empty() {
         return Err(resolved.invalid_setting("listen", "names no address".to_owned()));
     }

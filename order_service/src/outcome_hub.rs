@@ -139,15 +139,9 @@ async fn run_follower(hub: OutcomeHub, pool: PgPool) {
         let started = Instant::now();
         match orders::load_orders(&pool, ids).await {
             Ok(orders) => {
-                let to_notice = |order: orders::Order| {
-                    let kind = match order.state {
-                        OrderState::ProcessFinished => OutcomeKind::Finished,
-                        OrderState::Failed => OutcomeKind::Failed,
-                        _ => return None,
-                    };
-                    Some(OutcomeNotice { order_id: order.order_id, data: order.data, kind })
-                };
-                hub.publish(&orders.into_iter().filter_map(to_notice).collect::<Vec<_>>());
+                let notices: Vec<OutcomeNotice> =
+                    orders.iter().filter_map(build_outcome_notice).collect();
+                hub.publish(&notices);
             }
             Err(error) => {
                 tracing::warn!(%error, code = "UNAVAILABLE", "orders underway elsewhere could not be looked up")
@@ -156,4 +150,14 @@ async fn run_follower(hub: OutcomeHub, pool: PgPool) {
         // Uses at most a fifth of one connection's time, however many orders are polled.
         tokio::time::sleep(FOLLOW_INTERVAL.max(started.elapsed() * 4)).await;
     }
+}
+
+/// The outcome of a stored order; `None` until it has ended.
+fn build_outcome_notice(order: &orders::Order) -> Option<OutcomeNotice> {
+    let kind = match order.state {
+        OrderState::ProcessFinished => OutcomeKind::Finished,
+        OrderState::Failed => OutcomeKind::Failed,
+        _ => return None,
+    };
+    Some(OutcomeNotice { order_id: order.order_id, data: order.data, kind })
 }

@@ -106,50 +106,35 @@ pub async fn refresh_process(
     process_id: Uuid,
     process: &ProcessDescription,
 ) -> Result<()> {
-    let process = process.clone();
-    store::run_statement(pool, "refresh_process", move |connection| {
-        let ProcessDescription { host, pid, version, roles } = process.clone();
-        Box::pin(async move {
-            let refreshed = sqlx::query(REFRESH_PROCESS_SQL)
-                .bind(process_id)
-                .bind(host)
-                .bind(pid)
-                .bind(version)
-                .bind(roles);
-            refreshed.bind(FORGET_TIMEOUT.as_secs_f64()).execute(connection).await?;
-            Ok(())
-        })
-    })
-    .await
+    store::statement("refresh_process", REFRESH_PROCESS_SQL)
+        .bind(process_id)
+        .bind(&process.host)
+        .bind(process.pid)
+        .bind(&process.version)
+        .bind(&process.roles)
+        .bind(FORGET_TIMEOUT.as_secs_f64())
+        .execute(pool)
+        .await?;
+    Ok(())
 }
 
 async fn forget_process(pool: &PgPool, process_id: Uuid) -> Result<()> {
-    store::run_statement(pool, "forget_process", move |connection| {
-        Box::pin(async move {
-            let forgotten =
-                sqlx::query("DELETE FROM processes WHERE process_id = $1 -- forget_process");
-            forgotten.bind(process_id).execute(connection).await?;
-            Ok(())
-        })
-    })
-    .await
+    store::statement("forget_process", "DELETE FROM processes WHERE process_id = $1")
+        .bind(process_id)
+        .execute(pool)
+        .await?;
+    Ok(())
 }
 
 /// Known processes, oldest start first.
 pub async fn list_processes(pool: &PgPool) -> Result<Vec<ProcessRow>> {
-    store::run_statement(pool, "list_processes", |connection| {
-        Box::pin(async move {
-            Ok(sqlx::query_as(LIST_PROCESSES_SQL)
-                .bind(MAX_LISTED_PROCESSES)
-                .fetch_all(connection)
-                .await?)
-        })
-    })
-    .await
+    store::statement("list_processes", LIST_PROCESSES_SQL)
+        .bind(MAX_LISTED_PROCESSES)
+        .fetch_all(pool)
+        .await
 }
 
-const REFRESH_PROCESS_SQL: &str = "-- refresh_process
-WITH silent AS (
+const REFRESH_PROCESS_SQL: &str = "WITH silent AS (
     SELECT process_id FROM processes
     WHERE seen_at < now() - make_interval(secs => $6) AND process_id <> $1 FOR UPDATE SKIP LOCKED
 ), forgotten AS (
@@ -158,8 +143,7 @@ WITH silent AS (
 INSERT INTO processes (process_id, host, pid, version, roles) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (process_id) DO UPDATE SET seen_at = now()";
 
-const LIST_PROCESSES_SQL: &str = "-- list_processes
-SELECT process_id, host, pid, version, roles, started_at,
+const LIST_PROCESSES_SQL: &str = "SELECT process_id, host, pid, version, roles, started_at,
        extract(epoch FROM now() - started_at)::float8 AS up_seconds,
        extract(epoch FROM now() - seen_at)::float8 AS seen_seconds_ago
 FROM processes ORDER BY started_at, process_id LIMIT $1";

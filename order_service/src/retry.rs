@@ -133,12 +133,16 @@ fn job_order_id(job: &Job) -> Option<i32> {
 
 /// Builds the attempt, starting at the stored state.
 fn retried_attempt(order: Order, job: Job, permit: OwnedSemaphorePermit) -> OrderAttempt {
-    let reached_at =
-        |state| order.history.iter().find(|change| change.state == state).map(|change| change.at);
-    let (started_at, external_at) = (
-        reached_at(OrderState::ProcessStarted),
-        reached_at(OrderState::FinishedExternalInteraction),
-    );
+    let (mut started_at, mut external_at) = (None, None);
+    for change in &order.history {
+        match change.state {
+            OrderState::ProcessStarted => started_at = started_at.or(Some(change.at)),
+            OrderState::FinishedExternalInteraction => {
+                external_at = external_at.or(Some(change.at))
+            }
+            _ => {}
+        }
+    }
     OrderAttempt {
         order_id: order.order_id,
         product_id: order.product_id,

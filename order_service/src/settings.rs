@@ -227,14 +227,17 @@ impl ServiceSettings {
 fn check_ports(resolved: &ResolvedSettings) -> Result<(), SettingError> {
     let (app, http): (u16, u16) =
         (resolved.get_required("app-port")?, resolved.get_required("http-port")?);
-    let is_given =
-        |name| resolved.get_value(name).is_some_and(|value| value.source != SettingSource::Default);
-    if app != 0 && app == http && is_given("http-port") {
+    if app != 0 && app == http && is_setting_given(resolved, "http-port") {
         let reason =
             format!("{http} is the port of --app-port, too: one is for gRPC, the other for HTTP");
         return Err(resolved.invalid_setting("http-port", reason));
     }
     Ok(())
+}
+
+/// Whether a setting has another value than its default.
+fn is_setting_given(resolved: &ResolvedSettings, name: &str) -> bool {
+    resolved.get_value(name).is_some_and(|value| value.source != SettingSource::Default)
 }
 
 /// Bundle folder of `--bundle`, if set.
@@ -255,16 +258,18 @@ fn read_data_manager_address(resolved: &ResolvedSettings) -> Result<String, Sett
 fn read_initial_shards(
     resolved: &ResolvedSettings,
 ) -> Result<Option<InitialShardSettings>, SettingError> {
-    let Some(count) = resolved.get_optional::<usize>("initial-shards")? else { return Ok(None) };
-    let invalid = |reason: &str| Err(resolved.invalid_setting("initial-shards", reason.to_owned()));
+    const SETTING_NAME: &str = "initial-shards";
+    let Some(count) = resolved.get_optional::<usize>(SETTING_NAME)? else { return Ok(None) };
     if resolved.get_value("shards").is_some() {
-        return invalid("not together with --shards: the map says which shards there are");
+        let reason = "not together with --shards: the map says which shards there are";
+        return Err(resolved.invalid_setting(SETTING_NAME, reason.to_owned()));
     }
     if !count.is_power_of_two() || count as u64 > MAX_EQUAL_SHARDS {
-        return invalid("must be a power of two from 1 to 256");
+        let reason = "must be a power of two from 1 to 256";
+        return Err(resolved.invalid_setting(SETTING_NAME, reason.to_owned()));
     }
     let from = resolved
-        .get_value("initial-shards")
+        .get_value(SETTING_NAME)
         .map_or(SettingSource::Default, |value| value.source.clone());
     Ok(Some(InitialShardSettings { count, source: from }))
 }
@@ -281,40 +286,36 @@ fn read_database_url(
 }
 
 fn read_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, SettingError> {
-    let parse = |text: String| {
-        text.parse().map_err(|_| {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for text in resolved.get_list("listen") {
+        let address = text.parse().map_err(|_| {
             resolved.invalid_setting("listen", format!("`{text}` is not an IP address"))
-        })
-    };
-    let addresses: Vec<IpAddr> =
-        resolved.get_list("listen").into_iter().map(parse).collect::<Result<_, _>>()?;
+        })?;
+        addresses.push(address);
+    }
     if addresses.is_empty() { Err(SettingError::Missing("listen")) } else { Ok(addresses) }
 }
 
 fn read_ledger_retention(resolved: &ResolvedSettings) -> Result<Retention, SettingError> {
     let text: String = resolved.get_required("ledger-retention")?;
-    let refused = || {
+    Retention::parse(&text).ok_or_else(|| {
         resolved.invalid_setting(
             "ledger-retention",
             format!("`{text}` is not allowed ({})", Retention::EXPECTED_FORMAT),
         )
-    };
-    Retention::parse(&text).ok_or_else(refused)
+    })
 }
 
 fn read_roles(resolved: &ResolvedSettings) -> Result<Vec<ProcessRole>, SettingError> {
-    let parse = |text: String| {
+    let mut roles = Vec::new();
+    for text in resolved.get_list("roles") {
         let role = ProcessRole::ALL.into_iter().find(|role| role.name() == text);
-        let allowed = || ProcessRole::ALL.map(ProcessRole::name).join(", ");
-        role.ok_or_else(|| {
-            resolved.invalid_setting(
-                "roles",
-                format!("`{text}` is not a role; allowed are {}", allowed()),
-            )
-        })
-    };
-    let roles: Vec<ProcessRole> =
-        resolved.get_list("roles").into_iter().map(parse).collect::<Result<_, _>>()?;
+        roles.push(role.ok_or_else(|| {
+            let allowed = ProcessRole::ALL.map(ProcessRole::name).join(", ");
+            resolved
+                .invalid_setting("roles", format!("`{text}` is not a role; allowed are {allowed}"))
+        })?);
+    }
     if roles.is_empty() { Err(SettingError::Missing("roles")) } else { Ok(roles) }
 }
 

@@ -7,9 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use proto::data_manager::get_orders_data_response::OrderData;
-use store::{Coalescer, Error, PgConnection, PgPool, Result};
+use store::{Coalescer, Error, LONG_OPERATION_TIMEOUT, PgConnection, PgOperation, PgPool, Result};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -79,23 +78,17 @@ impl PgAssignments {
     }
 
     pub(super) async fn list_orders(&self) -> Result<Vec<OrderData>> {
-        const ALL_GIVEN_SQL: &str = "-- all_given
-            SELECT order_id, storage_id, pickup_point_id FROM given ORDER BY order_id";
-        let rows: Vec<(i32, i32, i32)> = store::run_statement(
-            &self.pool,
-            store::PgOperation::named("all_given").with_timeout(store::LONG_OPERATION_TIMEOUT),
-            |connection| {
-                async move { Ok(sqlx::query_as(ALL_GIVEN_SQL).fetch_all(connection).await?) }
-                    .boxed()
-            },
-        )
-        .await?;
-        let order = |(order_id, storage_id, pickup_point_id)| OrderData {
+        const ALL_GIVEN_SQL: &str =
+            "SELECT order_id, storage_id, pickup_point_id FROM given ORDER BY order_id";
+        let all_given = PgOperation::named("all_given").with_timeout(LONG_OPERATION_TIMEOUT);
+        let rows: Vec<(i32, i32, i32)> =
+            store::statement(all_given, ALL_GIVEN_SQL).fetch_all(&self.pool).await?;
+        let orders = rows.into_iter().map(|(order_id, storage_id, pickup_point_id)| OrderData {
             order_id,
             storage_id,
             pickup_point_id,
-        };
-        Ok(rows.into_iter().map(order).collect())
+        });
+        Ok(orders.collect())
     }
 }
 
@@ -110,10 +103,13 @@ async fn assign_batch(pool: PgPool, seed: Seed, batch: Vec<AssignmentRequest>) {
         tracing::warn!(%error, orders = order_ids.len(), "what was asked for could not be stored");
     }
     for AssignmentRequest { order_ids, reply } in batch {
-        let answer = given.as_ref().map_err(Clone::clone).and_then(|given| {
-            let of = |order_id| given.get(order_id).copied().ok_or(Error::Abandoned);
-            order_ids.iter().map(of).collect()
-        });
+        let answer = match &given {
+            Ok(given) => order_ids
+                .iter()
+                .map(|order_id| given.get(order_id).copied().ok_or(Error::Abandoned))
+                .collect(),
+            Err(error) => Err(error.clone()),
+        };
         // The question may have been cancelled.
         let _ = reply.send(answer);
     }
@@ -135,7 +131,7 @@ async fn assign_rows(
         });
         let rows = store::run_statement(pool, "give_orders", move |connection| {
             let proposed = Arc::clone(&proposed);
-            async move { proposed.insert_or_read(connection).await }.boxed()
+            Box::pin(async move { proposed.insert_or_read(connection).await })
         })
         .await?;
         for (order_id, storage_id, pickup_point_id, delivered) in rows {
@@ -155,8 +151,7 @@ struct ProposedAssignments {
 
 impl ProposedAssignments {
     async fn insert_or_read(&self, connection: &mut PgConnection) -> Result<Vec<AssignmentRow>> {
-        const GIVE_ORDERS_SQL: &str = "-- give_orders
-            WITH asked AS (
+        const GIVE_ORDERS_SQL: &str = "WITH asked AS (
                 SELECT * FROM unnest($1::int[], $2::int[], $3::int[]) AS asked (order_id, storage_id, pickup_point_id)
             ), new AS (
                 INSERT INTO given (order_id, storage_id, pickup_point_id) SELECT * FROM asked
@@ -170,7 +165,7 @@ impl ProposedAssignments {
         // A row committed by another data manager after this statement's snapshot is neither
         // inserted nor visible; the next statement sees it.
         for _ in 0..5 {
-            let rows: Vec<AssignmentRow> = sqlx::query_as(GIVE_ORDERS_SQL)
+            let rows: Vec<AssignmentRow> = store::statement("give_orders", GIVE_ORDERS_SQL)
                 .bind(&self.order_ids)
                 .bind(&self.storages)
                 .bind(&self.pickup_points)
@@ -185,24 +180,13 @@ impl ProposedAssignments {
 }
 
 async fn mark_batch_delivered(pool: PgPool, batch: Vec<DeliveryMark>) {
-    const MARK_DELIVERED_SQL: &str = "-- mark_delivered
-        UPDATE given SET delivered = true WHERE order_id = ANY($1) AND NOT delivered";
+    const MARK_DELIVERED_SQL: &str =
+        "UPDATE given SET delivered = true WHERE order_id = ANY($1) AND NOT delivered";
     let order_ids: Vec<i32> =
         batch.iter().flat_map(|marks| marks.order_ids.iter().copied()).collect();
-    let order_ids = Arc::new(order_ids);
-    let marked = store::run_statement(&pool, "mark_delivered", move |connection| {
-        let order_ids = Arc::clone(&order_ids);
-        async move {
-            Ok(sqlx::query(MARK_DELIVERED_SQL)
-                .bind(&*order_ids)
-                .execute(connection)
-                .await
-                .map(|_| ())?)
-        }
-        .boxed()
-    })
-    .await;
+    let marked =
+        store::statement("mark_delivered", MARK_DELIVERED_SQL).bind(order_ids).execute(&pool).await;
     for DeliveryMark { reply, .. } in batch {
-        let _ = reply.send(marked.clone());
+        let _ = reply.send(marked.clone().map(drop));
     }
 }

@@ -7,6 +7,7 @@ use tonic::Status;
 
 use crate::orders::{
     AcceptError, CallbackOutcome, Order, OrderCallback, OrderData, OrderRetryError, OrderState,
+    OrderStateChange,
 };
 
 /// Order ids listed in one error message.
@@ -20,10 +21,6 @@ pub(super) fn to_timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
 }
 
 pub(super) fn to_wire_order(order: Order) -> wire::Order {
-    let change = |change: crate::orders::OrderStateChange| wire::StateChange {
-        state: change.state as i32,
-        at: Some(to_timestamp(change.at)),
-    };
     wire::Order {
         order_id: order.order_id,
         product_id: order.product_id,
@@ -32,9 +29,13 @@ pub(super) fn to_wire_order(order: Order) -> wire::Order {
         state: order.state as i32,
         attempts: order.attempts,
         last_error: order.last_error.unwrap_or_default(),
-        history: order.history.into_iter().map(change).collect(),
+        history: order.history.into_iter().map(to_wire_change).collect(),
         next_attempt_at: order.next_attempt_at.map(to_timestamp),
     }
+}
+
+fn to_wire_change(change: OrderStateChange) -> wire::StateChange {
+    wire::StateChange { state: change.state as i32, at: Some(to_timestamp(change.at)) }
 }
 
 pub(super) fn order_response(

@@ -9,7 +9,6 @@ use futures::future::BoxFuture;
 use proto::order_service::process_orders_response::OrderResponse;
 use queue::hurry_jobs_in_tx;
 use serving::error::{ApiError, ErrorCode};
-use store::run_tx;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -87,11 +86,12 @@ pub(super) fn follow_accepted_orders(
     let api_state = api_state.clone();
     // Detached: the request does not wait for it, least of all while the database is unreachable.
     tokio::spawn(async move {
-        let hurried = run_tx(&api_state.pool, "hurry_orders", move |connection| {
-            let keys = keys.clone();
-            Box::pin(async move { hurry_jobs_in_tx(connection, ORDER_QUEUE, &keys).await })
-        });
-        match hurried.await {
+        let hurried = store::transaction("hurry_orders", keys)
+            .run(&api_state.pool, |connection, keys| {
+                Box::pin(hurry_jobs_in_tx(connection, ORDER_QUEUE, keys))
+            })
+            .await;
+        match hurried {
             Ok(_) => api_state.jobs.wake_in(Duration::ZERO),
             Err(error) => {
                 tracing::warn!(%error, code = "UNAVAILABLE", "waiting orders could not be hurried")
@@ -117,19 +117,20 @@ struct PendingResponse {
 
 impl OrderRequestWaiter {
     fn new(orders: &[(i32, i32)], max_attempts: u32) -> Self {
-        let answer = |(order_id, product_id): &(i32, i32)| PendingResponse {
-            response: convert::order_response(*order_id, *product_id, None, false),
-            failed_attempts: 0,
-            is_settled: false,
-        };
+        let mut indexes = HashMap::with_capacity(orders.len());
+        let mut responses = Vec::with_capacity(orders.len());
+        for (index, (order_id, product_id)) in orders.iter().enumerate() {
+            indexes.insert(*order_id, index);
+            responses.push(PendingResponse {
+                response: convert::order_response(*order_id, *product_id, None, false),
+                failed_attempts: 0,
+                is_settled: false,
+            });
+        }
         Self {
-            indexes: orders
-                .iter()
-                .enumerate()
-                .map(|(index, (order_id, _))| (*order_id, index))
-                .collect(),
+            indexes,
             max_attempts,
-            responses: Mutex::new(orders.iter().map(answer).collect()),
+            responses: Mutex::new(responses),
             pending_count: AtomicUsize::new(orders.len()),
             completed: Notify::new(),
         }

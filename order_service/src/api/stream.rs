@@ -45,9 +45,10 @@ pub(super) fn process_order_stream(
             deadline,
             turn: FairTurn::next(),
         };
-        let panic_status =
-            |_| Err(Status::internal("the stream failed by a fault of the service: see its log"));
-        if let Err(status) = catch_panic(session.run(orders)).await.unwrap_or_else(panic_status) {
+        let result = catch_panic(session.run(orders)).await.unwrap_or_else(|_| {
+            Err(Status::internal("the stream failed by a fault of the service: see its log"))
+        });
+        if let Err(status) = result {
             let _ = answers.send(Err(status)).await;
         }
     });

@@ -4,13 +4,12 @@
 //! - Lock order: the advisory locks of ledger types, posting rules, schedules, action configs.
 //! - Promise: of concurrent or later starts, only the first one writes.
 
-use std::sync::Arc;
-
 use events::configs::{self, ACTION_CONFIGS_INTEGRATION, ActionConfig, parse_configs};
 use ledger::types::{LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, parse_bundle_types};
 use reconcile::owned::{OwnershipOptions, reconcile_in_tx};
-use reconcile::{Bundle, BundleSource, ObjectOwner, ReconcileRequest};
+use reconcile::{Bundle, BundleDiagnostic, BundleSource, ObjectOwner, ReconcileRequest};
 use sqlx::{PgConnection, PgPool};
+use store::{LONG_OPERATION_TIMEOUT, PgOperation, StatementTarget};
 use tasks::schedule::{self, SCHEDULES_INTEGRATION, TaskSchedule, parse_schedules};
 
 use super::{ReconcileTargets, reconcile_runtime};
@@ -29,6 +28,12 @@ pub enum InitialBundleError {
     /// A statement on the control database failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+impl From<BundleDiagnostic> for InitialBundleError {
+    fn from(diagnostic: BundleDiagnostic) -> Self {
+        Self::Bundle(diagnostic.to_string())
+    }
 }
 
 /// Parsed content of the bundle.
@@ -124,22 +129,14 @@ async fn write_initial_bundle(
     pool: &PgPool,
     place: &BundleSource,
 ) -> Result<bool, InitialBundleError> {
-    let was_reconciled = store::run_statement(pool, "ever_reconciled", |connection| {
-        Box::pin(has_been_reconciled(connection))
-    });
-    if was_reconciled.await? {
+    if has_been_reconciled(pool).await? {
         return Ok(false);
     }
-    let content = Arc::new(read_bundle_content(place)?);
-    let written = store::run_tx(
-        pool,
-        store::PgOperation::named("first_bundle").with_timeout(store::LONG_OPERATION_TIMEOUT),
-        move |connection| {
-            let content = content.clone();
-            Box::pin(async move { write_content_in_tx(connection, &content).await })
-        },
-    );
-    let written = written.await?;
+    let content = read_bundle_content(place)?;
+    let first_bundle = PgOperation::named("first_bundle").with_timeout(LONG_OPERATION_TIMEOUT);
+    let written = store::transaction(first_bundle, content)
+        .run(pool, |connection, content| Box::pin(write_content_in_tx(connection, content)))
+        .await?;
     if written {
         tracing::info!(bundle = %place, "the control database was empty and has this bundle's content now");
     }
@@ -162,21 +159,19 @@ fn read_bundle_content(place: &BundleSource) -> Result<InitialBundleContent, Ini
             "{place} is not sound: {first} (see: bundle validate)"
         )));
     }
-    let to_error = |diagnostic: reconcile::BundleDiagnostic| {
-        InitialBundleError::Bundle(diagnostic.to_string())
-    };
     Ok(InitialBundleContent {
-        types: parse_bundle_types(&bundle).map_err(to_error)?,
-        rules: read_bundle_rules(&bundle).map_err(to_error)?,
-        schedules: parse_schedules(&bundle).map_err(to_error)?,
-        action_configs: parse_configs(&bundle).map_err(to_error)?,
+        types: parse_bundle_types(&bundle)?,
+        rules: read_bundle_rules(&bundle)?,
+        schedules: parse_schedules(&bundle)?,
+        action_configs: parse_configs(&bundle)?,
         owner: bundle_owner(place),
     })
 }
 
-async fn has_been_reconciled(connection: &mut PgConnection) -> store::Result<bool> {
-    let query = sqlx::query_scalar("SELECT EXISTS (SELECT FROM reconciled) -- ever_reconciled");
-    Ok(query.fetch_one(connection).await?)
+async fn has_been_reconciled(target: impl StatementTarget) -> store::Result<bool> {
+    store::statement("ever_reconciled", "SELECT EXISTS (SELECT FROM reconciled)")
+        .fetch_value(target)
+        .await
 }
 
 /// `false` if another process has already written a bundle.
@@ -188,7 +183,7 @@ async fn write_content_in_tx(
     reconcile::exclude_other_runs_in_tx(connection, POSTINGS_INTEGRATION).await?;
     reconcile::exclude_other_runs_in_tx(connection, SCHEDULES_INTEGRATION).await?;
     reconcile::exclude_other_runs_in_tx(connection, ACTION_CONFIGS_INTEGRATION).await?;
-    if has_been_reconciled(connection).await? {
+    if has_been_reconciled(&mut *connection).await? {
         return Ok(false);
     }
     let terms =

@@ -28,11 +28,13 @@ impl ShardSet {
     pub fn from_open_shards(shards: &[Shard]) -> Self {
         let names = shards.iter().map(|shard| shard.name.clone()).collect();
         let shards = shards.to_vec();
-        let open = move |name: String| {
-            let found = shards.iter().find(|shard| shard.name == name).cloned();
-            Box::pin(std::future::ready(Ok(found))) as BoxFuture<'static, _>
-        };
-        Self::new(names, Box::new(open))
+        Self::new(
+            names,
+            Box::new(move |name| {
+                let found = shards.iter().find(|shard| shard.name == name).cloned();
+                Box::pin(std::future::ready(Ok(found)))
+            }),
+        )
     }
 
     /// Names of the shards, in map order.

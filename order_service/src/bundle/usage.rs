@@ -33,11 +33,10 @@ impl TypeUsageFinder {
         if question.kind == LedgerTypeKind::Account && !rules_replaced {
             let rules =
                 load_posting_rules(&self.pool).await?.map(|set| set.rules).unwrap_or_default();
-            let refers = |rule: &&crate::postings::PostingRule| {
-                rule.events.iter().any(|event| event.event_type == question.name)
-            };
-            if let Some(rule) = rules.iter().find(refers) {
-                return Ok(Some(format!("the posting rule {} refers to it", rule.name)));
+            for rule in &rules {
+                if rule.events.iter().any(|event| event.event_type == question.name) {
+                    return Ok(Some(format!("the posting rule {} refers to it", rule.name)));
+                }
             }
         }
         for shard in self.shards.open_all_shards().await.map_err(ReconcileError::Failed)? {
@@ -63,14 +62,10 @@ impl TypeUsageFinder {
 
     /// Whether an unfinished order has a rules version that refers to the type.
     async fn has_unposted_orders(&self, name: &str) -> store::Result<bool> {
-        let name = name.to_owned();
-        store::run_statement(&self.pool, "type_to_be_posted", move |connection| {
-            let name = name.clone();
-            Box::pin(async move {
-                Ok(sqlx::query_scalar(UNPOSTED_ORDERS_SQL).bind(name).fetch_one(connection).await?)
-            })
-        })
-        .await
+        store::statement("type_to_be_posted", UNPOSTED_ORDERS_SQL)
+            .bind(name)
+            .fetch_value(&self.pool)
+            .await
     }
 }
 
@@ -93,8 +88,7 @@ fn used_things_text(kind: LedgerTypeKind) -> &'static str {
 
 /// Scans `orders` only if some version of the rules refers to the type. Callers have already found
 /// no rows of the type on the shards.
-const UNPOSTED_ORDERS_SQL: &str = "-- type_to_be_posted
-WITH versions AS (
+const UNPOSTED_ORDERS_SQL: &str = "WITH versions AS (
     SELECT array_agg(DISTINCT version) AS versions
     FROM posting_rules, jsonb_array_elements(rules) AS rule, jsonb_array_elements(rule -> 'events') AS event
     WHERE event ->> 'type' = $1

@@ -124,13 +124,13 @@ pub(super) fn print_config(
         .iter()
         .for_each(|warning| output::print_remark(format!("warning: {warning}")));
     if output::is_json_output(args) {
-        let setting = |(name, value): (&str, &settings::SettingValue)| {
-            (
+        let mut settings = serde_json::Map::new();
+        for (name, value) in resolved.iter_values() {
+            settings.insert(
                 name.to_owned(),
                 json!({"value": value.masked_text(), "source": value.source.to_string()}),
-            )
-        };
-        let settings: serde_json::Map<_, _> = resolved.iter_values().map(setting).collect();
+            );
+        }
         output::print_json(serde_json::Value::Object(settings));
         return Ok(());
     }

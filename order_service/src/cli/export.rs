@@ -29,12 +29,11 @@ impl ExportCommandContext {
     async fn open(resolved: &ResolvedSettings) -> Result<Self, CommandFailure> {
         let settings = DatabaseSettings::new(resolved)?;
         let export_to = ExportSettings::new(resolved, &settings.data_dir)?;
-        let nothing = || {
-            CommandFailure::Usage(
+        let Some(engine) = export::build_export_engine(&export_to)? else {
+            return Err(CommandFailure::Usage(
                 "export: nothing is exported with --export-engine none".to_owned(),
-            )
+            ));
         };
-        let engine = export::build_export_engine(&export_to)?.ok_or_else(nothing)?;
         let database = database::open_control_database(&settings, DatabaseAccess::Existing).await?;
         let shards = shards::open_shards(&settings, &database).await?;
         let types = LedgerTypeRegistry::default();
@@ -46,10 +45,16 @@ impl ExportCommandContext {
     fn find_shards(&self, name: Option<&String>) -> Result<Vec<&Shard>, CommandFailure> {
         let all = self.shards.all();
         let Some(name) = name else { return Ok(all.iter().collect()) };
-        let names = all.iter().map(|shard| shard.name.as_str()).collect::<Vec<_>>().join(", ");
-        let unknown =
-            || CommandFailure::Usage(format!("there is no shard `{name}`; there are {names}"));
-        Ok(vec![all.iter().find(|shard| shard.name == *name).ok_or_else(unknown)?])
+        match all.iter().find(|shard| shard.name == *name) {
+            Some(shard) => Ok(vec![shard]),
+            None => {
+                let names: Vec<&str> = all.iter().map(|shard| shard.name.as_str()).collect();
+                Err(CommandFailure::Usage(format!(
+                    "there is no shard `{name}`; there are {}",
+                    names.join(", ")
+                )))
+            }
+        }
     }
 
     fn verifier<'a>(&'a self, shard: &'a Shard) -> ExportVerifier<'a> {
@@ -178,10 +183,15 @@ async fn decide_export_position(
     for shard in context.find_shards(args.get_one("shard"))? {
         let bar = output::events_progress_bar(&shard.name);
         let verifier = context.verifier(shard);
-        let advanced = |done, all| output::advance_bar(&bar, done, all);
         let decided = match epoch {
-            true => begin_epoch(&verifier, dry_run, advanced).await,
-            false => resume_export(&verifier, dry_run, advanced).await,
+            true => {
+                begin_epoch(&verifier, dry_run, |done, all| output::advance_bar(&bar, done, all))
+                    .await
+            }
+            false => {
+                resume_export(&verifier, dry_run, |done, all| output::advance_bar(&bar, done, all))
+                    .await
+            }
         };
         bar.finish_and_clear();
         let decided = decided.map_err(shard_failure(shard))?;

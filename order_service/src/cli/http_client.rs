@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
 use settings::ResolvedSettings;
 use tokio::time::timeout;
@@ -163,14 +163,20 @@ fn parse_origin(url: &str) -> Result<String, &'static str> {
 }
 
 fn request_target(path: &[&str], query: &[(&str, &str)]) -> String {
-    let encoded = |text| utf8_percent_encode(text, URL_RESERVED_CHARS);
     let mut target = String::new();
-    path.iter().for_each(|segment| target.push_str(&format!("/{}", encoded(segment))));
+    for segment in path {
+        target.push_str(&format!("/{}", encode_url_part(segment)));
+    }
     for (n, (name, value)) in query.iter().enumerate() {
         let before = if n == 0 { '?' } else { '&' };
-        target.push_str(&format!("{before}{}={}", encoded(name), encoded(value)));
+        let (name, value) = (encode_url_part(name), encode_url_part(value));
+        target.push_str(&format!("{before}{name}={value}"));
     }
     target
+}
+
+fn encode_url_part(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, URL_RESERVED_CHARS)
 }
 
 /// Code and message of the platform's error body; for any other body, the status and its beginning.

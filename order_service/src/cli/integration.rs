@@ -59,21 +59,21 @@ fn build_check_plan(
     args: &ArgMatches,
     settings: &QueueSettings,
 ) -> Result<IntegrationCheckOptions, CommandFailure> {
-    let text = |name: &str| args.get_one::<String>(name).cloned();
-    let queue = text("queue").unwrap_or_default();
+    let queue = args.get_one::<String>("queue").cloned().unwrap_or_default();
     if !is_queue_name(&queue) {
         return Err(CommandFailure::Usage(format!(
             "`{queue}` is no queue name: 1 to 60 letters, digits, _ and -"
         )));
     }
     let succeeding_args = parse_object_arg(args, "args")?.unwrap_or_else(|| json!({}));
-    let task =
-        text("task").map(|task_type| IntegrationCheckTask { task_type, args: succeeding_args });
+    let task_type = args.get_one::<String>("task").cloned();
+    let task = task_type.map(|task_type| IntegrationCheckTask { task_type, args: succeeding_args });
     if task.as_ref().is_some_and(|task| task.task_type.is_empty()) {
         return Err(CommandFailure::Usage("--task: a type of task is not empty".to_owned()));
     }
-    let answer_timeout_text = text("patience").unwrap_or_default();
-    let answer_timeout = humantime::parse_duration(&answer_timeout_text)
+    let answer_timeout_text =
+        args.get_one::<String>("patience").map(String::as_str).unwrap_or_default();
+    let answer_timeout = humantime::parse_duration(answer_timeout_text)
         .map_err(|error| CommandFailure::Usage(format!("--patience: {error}")))?;
     Ok(IntegrationCheckOptions {
         queue,
@@ -127,12 +127,11 @@ fn print_check(checked: &IntegrationCheckResult) {
 }
 
 fn print_check_summary(report: &IntegrationCheckReport) {
-    let count = |outcome: IntegrationCheckOutcome| report.count_outcome(outcome);
     output::print_line(format!(
         "{} ok, {} failed, {} skipped",
-        count(IntegrationCheckOutcome::Ok),
-        count(IntegrationCheckOutcome::Failed),
-        count(IntegrationCheckOutcome::Skipped)
+        report.count_outcome(IntegrationCheckOutcome::Ok),
+        report.count_outcome(IntegrationCheckOutcome::Failed),
+        report.count_outcome(IntegrationCheckOutcome::Skipped)
     ));
     if report.left_behind > 0 {
         output::print_line(format!(

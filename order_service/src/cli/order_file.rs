@@ -122,12 +122,15 @@ impl OrderFileLayout {
 
     /// Layout from a header; `None` if the record is not a header.
     fn from_header(header: &csv::StringRecord) -> Option<Self> {
-        let place =
-            |name: &str| header.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
-        let (order, product) = (place("order_id")?, place("product_id"));
+        let order = find_column(header, "order_id")?;
+        let product = find_column(header, "product_id");
         let column_count = 1 + usize::from(product.is_some());
         (header.len() == column_count).then_some(Self { order, product, columns: column_count })
     }
+}
+
+fn find_column(header: &csv::StringRecord, name: &str) -> Option<usize> {
+    header.iter().position(|field| field.trim().eq_ignore_ascii_case(name))
 }
 
 fn parse_csv_orders(
@@ -176,10 +179,12 @@ fn parse_csv_record(
         let wanted = if layout.columns == 2 { "ORDER,PRODUCT" } else { "one order" };
         return Err(line_error(line, format!("`{row}` is neither {wanted} nor a JSON object")));
     }
-    let id =
-        |field: &str, place: usize| parse_id(record.get(place).unwrap_or_default(), field, line);
-    let product_id = layout.product.map(|place| id("product_id", place)).transpose()?;
-    Ok(OrderFileEntry { line, order_id: id("order_id", layout.order)?, product_id })
+    let product_id = match layout.product {
+        Some(column) => Some(parse_id(record.get(column).unwrap_or_default(), "product_id", line)?),
+        None => None,
+    };
+    let order_id = parse_id(record.get(layout.order).unwrap_or_default(), "order_id", line)?;
+    Ok(OrderFileEntry { line, order_id, product_id })
 }
 
 fn parse_id(text: &str, field: &str, line: u64) -> Result<i32, OrderFileError> {

@@ -2,11 +2,11 @@
 
 use clap::ArgMatches;
 use proto::order_service as wire;
-use serde_json::json;
+use serde_json::{Value, json};
 use settings::ResolvedSettings;
 
 use super::{CommandFailure, grpc_client, output};
-use crate::orders::{OrderState, list_orphan_callbacks};
+use crate::orders::{OrderState, OrphanCallback, list_orphan_callbacks};
 use crate::serve::database::{self, DatabaseAccess};
 use crate::settings::DatabaseSettings;
 
@@ -74,11 +74,8 @@ pub(super) async fn print_orphan_callbacks(
     .await?;
     let orphans = list_orphan_callbacks(&database.pool).await.map_err(anyhow::Error::from)?;
     if output::is_json_output(args) {
-        let orphan = |orphan: &crate::orders::OrphanCallback| {
-            json!({"order_id": orphan.order_id, "storage_id": orphan.storage_id,
-                "pickup_point_id": orphan.pickup_point_id, "received_at": output::format_micros(orphan.received_at)})
-        };
-        output::print_json(json!({"orphans": orphans.iter().map(orphan).collect::<Vec<_>>()}));
+        let orphans: Vec<Value> = orphans.iter().map(orphan_json).collect();
+        output::print_json(json!({"orphans": orphans}));
     } else {
         let rows = orphans.iter().map(|orphan| {
             let numbers = [orphan.order_id, orphan.storage_id, orphan.pickup_point_id]
@@ -90,4 +87,9 @@ pub(super) async fn print_orphan_callbacks(
     }
     database.close().await;
     Ok(())
+}
+
+fn orphan_json(orphan: &OrphanCallback) -> Value {
+    json!({"order_id": orphan.order_id, "storage_id": orphan.storage_id,
+        "pickup_point_id": orphan.pickup_point_id, "received_at": output::format_micros(orphan.received_at)})
 }

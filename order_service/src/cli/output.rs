@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use chrono::{DateTime, SecondsFormat};
 use clap::ArgMatches;
 use indicatif::{ProgressBar, ProgressStyle};
-use proto::order_service::Order;
+use proto::order_service::{Order, StateChange};
 use serde_json::{Value, json};
 use terminal::{TableBorders, escape_control_chars, shorten_text};
 
@@ -155,7 +155,6 @@ pub(super) fn id_or_blank(id: i32) -> String {
 }
 
 pub(super) fn order_json(order: &Order) -> Value {
-    let change = |change: &proto::order_service::StateChange| json!({"state": state_name(change.state), "at": timestamp_text(change.at.as_ref())});
     json!({
         "order_id": order.order_id,
         "product_id": order.product_id,
@@ -164,9 +163,13 @@ pub(super) fn order_json(order: &Order) -> Value {
         "state": state_name(order.state),
         "attempts": order.attempts,
         "last_error": order.last_error,
-        "history": order.history.iter().map(change).collect::<Vec<_>>(),
+        "history": order.history.iter().map(state_change_json).collect::<Vec<Value>>(),
         "next_attempt_at": timestamp_text(order.next_attempt_at.as_ref()),
     })
+}
+
+fn state_change_json(change: &StateChange) -> Value {
+    json!({"state": state_name(change.state), "at": timestamp_text(change.at.as_ref())})
 }
 
 /// Prints a table of orders that fits on 80 columns: the next attempt and the last error are rows
@@ -183,24 +186,32 @@ pub(super) fn print_orders_table(orders: &[Order]) {
 }
 
 fn order_rows(order: &Order) -> Vec<Vec<String>> {
-    let row = [
+    let mut rows = vec![vec![
         order.order_id.to_string(),
         order.product_id.to_string(),
         id_or_blank(order.storage_id),
         id_or_blank(order.pickup_point_id),
         order.attempts.to_string(),
         state_name(order.state).to_owned(),
-    ];
-    let below = |text: String| {
-        let mut row = vec![String::new(); 5];
-        row.push(text);
-        row
-    };
-    let next = to_datetime(order.next_attempt_at.as_ref());
-    let next = next.map(|at| format!("next {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)));
-    let error = Some(shorten_text(&order.last_error, MAX_LISTED_ERROR_CHARS).into_owned())
-        .filter(|error| !error.is_empty());
-    [Vec::from(row)].into_iter().chain(next.into_iter().chain(error).map(below)).collect()
+    ]];
+    if let Some(at) = to_datetime(order.next_attempt_at.as_ref()) {
+        rows.push(row_below_state(format!(
+            "next {}",
+            at.to_rfc3339_opts(SecondsFormat::Secs, true)
+        )));
+    }
+    let error = shorten_text(&order.last_error, MAX_LISTED_ERROR_CHARS);
+    if !error.is_empty() {
+        rows.push(row_below_state(error.into_owned()));
+    }
+    rows
+}
+
+/// A row with only the last column.
+fn row_below_state(text: String) -> Vec<String> {
+    let mut row = vec![String::new(); 5];
+    row.push(text);
+    row
 }
 
 /// Prints all fields of one order, except its history.

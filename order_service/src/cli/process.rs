@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use proto::order_service::ProcessOrdersRequest;
 use proto::order_service::process_orders_request::OrderRequest;
 use proto::order_service::process_orders_response::OrderResponse;
-use serde_json::json;
+use serde_json::{Value, json};
 use settings::ResolvedSettings;
 use tonic::{Code, Request, Status};
 
@@ -64,31 +64,29 @@ pub(super) async fn run_process_command(
 
 fn print_processed_orders(args: &ArgMatches, processed: &[OrderResponse]) {
     if output::is_json_output(args) {
-        let order = |order: &OrderResponse| {
-            json!({"order_id": order.order_id, "product_id": order.product_id, "storage_id": order.storage_id,
-                "pickup_point_id": order.pickup_point_id, "is_processed": order.is_processed})
-        };
-        output::print_json(
-            json!({"processed_orders": processed.iter().map(order).collect::<Vec<_>>()}),
-        );
+        let orders: Vec<Value> = processed.iter().map(processed_order_json).collect();
+        output::print_json(json!({"processed_orders": orders}));
     } else {
-        let row = |order: &OrderResponse| {
-            let data = [order.storage_id, order.pickup_point_id].map(output::id_or_blank);
-            let [storage, pickup] = data;
-            let done = if order.is_processed { "yes" } else { "no" };
-            [
-                order.order_id.to_string(),
-                order.product_id.to_string(),
-                storage,
-                pickup,
-                done.to_owned(),
-            ]
-        };
         output::print_table(
             ["order", "product", "storage", "pickup point", "processed"],
-            processed.iter().map(row),
+            processed.iter().map(processed_order_row),
         );
     }
+}
+
+fn processed_order_json(order: &OrderResponse) -> Value {
+    json!({"order_id": order.order_id, "product_id": order.product_id, "storage_id": order.storage_id,
+        "pickup_point_id": order.pickup_point_id, "is_processed": order.is_processed})
+}
+
+fn processed_order_row(order: &OrderResponse) -> [String; 5] {
+    [
+        order.order_id.to_string(),
+        order.product_id.to_string(),
+        output::id_or_blank(order.storage_id),
+        output::id_or_blank(order.pickup_point_id),
+        if order.is_processed { "yes" } else { "no" }.to_owned(),
+    ]
 }
 
 async fn send_orders(
@@ -206,10 +204,9 @@ fn parse_order_args(args: &ArgMatches) -> Result<Vec<OrderRequest>, CommandFailu
                 "{file}:{line}: order_id: order {id} is given by --order, too"
             )));
         }
-        let order = |OrderFileEntry { order_id, product_id, .. }| {
-            product_id.map(|product_id| OrderRequest { order_id, product_id })
-        };
-        orders.extend(file_orders.into_iter().filter_map(order));
+        for OrderFileEntry { order_id, product_id, .. } in file_orders {
+            orders.extend(product_id.map(|product_id| OrderRequest { order_id, product_id }));
+        }
     }
     if orders.is_empty() {
         return Err(CommandFailure::Usage(

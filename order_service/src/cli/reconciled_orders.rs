@@ -2,7 +2,7 @@
 
 use clap::ArgMatches;
 use ledger::types::LedgerTypeRegistry;
-use serde_json::json;
+use serde_json::{Value, json};
 use settings::ResolvedSettings;
 
 use super::{CommandFailure, output};
@@ -71,13 +71,10 @@ pub(super) async fn reconcile_orders(
 
 fn print_comparison(args: &ArgMatches, apply: bool, outcome: &OrderComparisonTotals) {
     if output::is_json_output(args) {
-        let order = |found: &DifferingOrder| {
-            let (difference, detail) = describe_difference(&found.difference);
-            json!({"order_id": found.order_id, "state": found.state.name(), "difference": difference, "detail": detail})
-        };
+        let orders: Vec<Value> = outcome.listed.iter().map(differing_order_json).collect();
         output::print_line(json!({
             "dry_run": !apply, "compared": outcome.compared, "differ": outcome.differ, "put_right": outcome.put_right,
-            "orders": outcome.listed.iter().map(order).collect::<Vec<_>>(),
+            "orders": orders,
         }));
         return;
     }
@@ -100,6 +97,11 @@ fn print_comparison(args: &ArgMatches, apply: bool, outcome: &OrderComparisonTot
             format!("{compared} orders with data compared, {differ} differ from the ledger; {done}")
         }
     });
+}
+
+fn differing_order_json(found: &DifferingOrder) -> Value {
+    let (difference, detail) = describe_difference(&found.difference);
+    json!({"order_id": found.order_id, "state": found.state.name(), "difference": difference, "detail": detail})
 }
 
 fn describe_difference(difference: &PostingDifference) -> (&'static str, String) {

@@ -36,8 +36,9 @@ impl RetrySelection {
             return vec![wire::RetryOrdersRequest { order_ids: Vec::new(), state, dry_run }];
         }
         let chunks = self.ids.chunks(MAX_IDS_PER_REQUEST);
-        let of = |ids: &[i32]| wire::RetryOrdersRequest { order_ids: ids.to_vec(), state, dry_run };
-        chunks.map(of).collect()
+        chunks
+            .map(|ids| wire::RetryOrdersRequest { order_ids: ids.to_vec(), state, dry_run })
+            .collect()
     }
 }
 
@@ -47,29 +48,22 @@ pub(super) async fn retry_orders(
 ) -> Result<(), CommandFailure> {
     let selection = parse_selection(args)?;
     let (mut client, server) = grpc_client::connect_grpc_client(args, resolved)?;
-    let failed = |status: Status| match status.code() {
-        Code::Unimplemented => CommandFailure::Failed(format!(
-            "the service at {server} is too old for this: it only retries orders by their ids (as arguments, or by --file with --yes)"
-        )),
-        _ => grpc_client::status_failure(&server, &status),
-    };
     let is_bulk = args.get_many::<i32>("id").is_none();
     if is_bulk && !args.get_flag("yes") {
-        let count = send_retries(&mut client, &selection, true).await.map_err(failed)?.orders;
-        confirm_retry(count, &selection.description)?;
+        let counted = send_retries(&mut client, &selection, true).await;
+        let counted = counted.map_err(|status| retry_failure(&server, &status))?;
+        confirm_retry(counted.orders, &selection.description)?;
     }
-    let answer = send_retries(&mut client, &selection, false).await.map_err(failed)?;
-    match is_bulk {
-        true => print_retry_count(args, &answer),
-        false => {
-            let refused = |id: &i32| answer.errors.iter().any(|error| error.order_id == *id);
-            let retried = selection.ids.iter().copied().filter(|id| !refused(id)).collect();
-            print_retried_orders(
-                args,
-                &answer,
-                fetch_orders(&client, retried).await.map_err(failed)?,
-            );
-        }
+    let answer = send_retries(&mut client, &selection, false).await;
+    let answer = answer.map_err(|status| retry_failure(&server, &status))?;
+    if is_bulk {
+        print_retry_count(args, &answer);
+    } else {
+        let mut retried_ids = selection.ids;
+        retried_ids.retain(|id| !answer.errors.iter().any(|error| error.order_id == *id));
+        let orders = fetch_orders(&client, retried_ids).await;
+        let orders = orders.map_err(|status| retry_failure(&server, &status))?;
+        print_retried_orders(args, &answer, orders);
     }
     match answer.errors.as_slice() {
         [] => Ok(()),
@@ -78,6 +72,15 @@ pub(super) async fn retry_orders(
                 if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
             Err(CommandFailure::Failed(format!("{}{more}", first.message)))
         }
+    }
+}
+
+fn retry_failure(server: &str, status: &Status) -> CommandFailure {
+    match status.code() {
+        Code::Unimplemented => CommandFailure::Failed(format!(
+            "the service at {server} is too old for this: it only retries orders by their ids (as arguments, or by --file with --yes)"
+        )),
+        _ => grpc_client::status_failure(server, status),
     }
 }
 
@@ -185,9 +188,11 @@ async fn fetch_orders(
 }
 
 fn errors_json(answer: &wire::RetryOrdersResponse) -> Vec<serde_json::Value> {
-    let error =
-        |error: &wire::RetryError| json!({"order_id": error.order_id, "message": error.message});
-    answer.errors.iter().map(error).collect()
+    answer
+        .errors
+        .iter()
+        .map(|error| json!({"order_id": error.order_id, "message": error.message}))
+        .collect()
 }
 
 fn print_retry_count(args: &ArgMatches, answer: &wire::RetryOrdersResponse) {

@@ -51,20 +51,10 @@ fn find_type(
     name: &str,
     kind: Option<LedgerTypeKind>,
 ) -> Result<LedgerTypeDefinition, String> {
-    let of_kind = |kind: LedgerTypeKind| match kind {
-        LedgerTypeKind::Account => {
-            types.accounts.get(name).map(|found| LedgerTypeDefinition::Account((**found).clone()))
-        }
-        LedgerTypeKind::Lock => {
-            types.locks.get(name).map(|found| LedgerTypeDefinition::Lock((**found).clone()))
-        }
-        LedgerTypeKind::State => {
-            types.states.get(name).map(|found| LedgerTypeDefinition::State((**found).clone()))
-        }
-    };
     let wanted =
         LedgerTypeKind::ALL.into_iter().filter(|known| kind.is_none_or(|kind| kind == *known));
-    let mut found: Vec<LedgerTypeDefinition> = wanted.filter_map(of_kind).collect();
+    let mut found: Vec<LedgerTypeDefinition> =
+        wanted.filter_map(|kind| find_type_of_kind(types, name, kind)).collect();
     match (found.pop(), found.is_empty()) {
         (Some(only), true) => Ok(only),
         (Some(_), false) => Err(format!(
@@ -76,16 +66,30 @@ fn find_type(
     }
 }
 
-fn known_type_names(types: &LedgerTypeCatalogue, kind: Option<LedgerTypeKind>) -> String {
-    let names = |of: LedgerTypeKind| -> Vec<String> {
-        match of {
-            _ if kind.is_some_and(|kind| kind != of) => Vec::new(),
-            LedgerTypeKind::Account => types.accounts.keys().cloned().collect(),
-            LedgerTypeKind::Lock => types.locks.keys().cloned().collect(),
-            LedgerTypeKind::State => types.states.keys().cloned().collect(),
+fn find_type_of_kind(
+    types: &LedgerTypeCatalogue,
+    name: &str,
+    kind: LedgerTypeKind,
+) -> Option<LedgerTypeDefinition> {
+    Some(match kind {
+        LedgerTypeKind::Account => {
+            LedgerTypeDefinition::Account((**types.accounts.get(name)?).clone())
         }
-    };
-    let names: Vec<String> = LedgerTypeKind::ALL.into_iter().flat_map(names).collect();
+        LedgerTypeKind::Lock => LedgerTypeDefinition::Lock((**types.locks.get(name)?).clone()),
+        LedgerTypeKind::State => LedgerTypeDefinition::State((**types.states.get(name)?).clone()),
+    })
+}
+
+fn known_type_names(types: &LedgerTypeCatalogue, kind: Option<LedgerTypeKind>) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for known in LedgerTypeKind::ALL {
+        match known {
+            _ if kind.is_some_and(|kind| kind != known) => {}
+            LedgerTypeKind::Account => names.extend(types.accounts.keys().map(String::as_str)),
+            LedgerTypeKind::Lock => names.extend(types.locks.keys().map(String::as_str)),
+            LedgerTypeKind::State => names.extend(types.states.keys().map(String::as_str)),
+        }
+    }
     if names.is_empty() {
         "none (has a service been started on this database?)".to_owned()
     } else {

@@ -22,22 +22,7 @@ pub(super) async fn run_testproxy_command(
     let timeout = humantime::parse_duration(text).map_err(|error| {
         CommandFailure::Usage(format!("--timeout: `{text}`: {error} (such as 90s, 5m)"))
     })?;
-    let file = |name: &str| args.get_one::<String>(name).map(PathBuf::from);
-    let transcript = match (file("record"), file("replay")) {
-        (Some(file), _) => TranscriptMode::Record(file),
-        (_, Some(file)) => {
-            let shown = file.display().to_string();
-            let read = std::fs::read_to_string(file).map_err(|error| format!("{shown}: {error}"));
-            let entries = read.and_then(|text| {
-                configurator::transcript::parse_transcript(&text)
-                    .map_err(|error| format!("{shown}: {error}"))
-            });
-            TranscriptMode::Replay(
-                entries.map_err(|reason| CommandFailure::Failed(format!("--replay {reason}")))?,
-            )
-        }
-        (None, None) => TranscriptMode::None,
-    };
+    let transcript = parse_transcript_mode(args)?;
     let filter: String = resolved.get_required("log-filter")?;
     serving::logs::start_logging(&filter)
         .map_err(|reason| resolved.invalid_setting("log-filter", reason))?;
@@ -48,4 +33,16 @@ pub(super) async fn run_testproxy_command(
     let proxy =
         TestProxyOptions { port, timeout: timeout.max(Duration::from_millis(1)), transcript };
     log_serve_failure(run_test_proxy(settings, proxy, stop).await)
+}
+
+fn parse_transcript_mode(args: &ArgMatches) -> Result<TranscriptMode, CommandFailure> {
+    if let Some(file) = args.get_one::<String>("record") {
+        return Ok(TranscriptMode::Record(PathBuf::from(file)));
+    }
+    let Some(file) = args.get_one::<String>("replay") else { return Ok(TranscriptMode::None) };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| CommandFailure::Failed(format!("--replay {file}: {error}")))?;
+    let entries = configurator::transcript::parse_transcript(&text)
+        .map_err(|error| CommandFailure::Failed(format!("--replay {file}: {error}")))?;
+    Ok(TranscriptMode::Replay(entries))
 }

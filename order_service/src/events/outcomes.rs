@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use events::{EventCause, EventParams, EventStore, NewEvent, PLATFORM_AUTHOR};
+use events::{EventCause, EventStore, NewEvent, PLATFORM_AUTHOR};
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Lease, Result, run_tx};
+use store::{Error, Lease, Result};
 use tokio::time::sleep;
 
 /// Poll interval while there are no rows.
@@ -73,26 +73,32 @@ impl OrderEventWriter {
 
     /// Writes the events of the oldest rows. Returns the number of events.
     pub async fn write_batch(&self, lease: &Arc<Lease>) -> Result<usize> {
-        let (this, lease) = (self.clone(), lease.clone());
-        run_tx(&self.pool, "write_order_events", move |connection| {
-            let (this, lease) = (this.clone(), lease.clone());
-            Box::pin(async move {
-                lease.fence(connection).await?;
-                let mut outcomes: Vec<OrderOutcomeRow> = sqlx::query_as(TAKE_OUTCOMES_SQL)
-                    .bind(MAX_ORDERS_PER_TX)
-                    .fetch_all(&mut *connection)
-                    .await?;
-                // Keeps the order of events for an order that failed, was revived and finished.
-                outcomes.sort_unstable_by_key(|outcome| outcome.outcome_id);
-                let new_events = build_order_events(connection, &outcomes).await?;
-                let written = new_events.len();
-                this.events.write_in_tx(connection, new_events).await?;
-                store::fail_point("order_events_written");
-                Ok(written)
+        store::transaction("write_order_events", (self.events.clone(), lease.clone()))
+            .run(&self.pool, |connection, (events, lease)| {
+                Box::pin(write_events_in_tx(connection, events, lease))
             })
-        })
-        .await
+            .await
     }
+}
+
+async fn write_events_in_tx(
+    connection: &mut PgConnection,
+    events: &EventStore,
+    lease: &Lease,
+) -> Result<usize> {
+    lease.fence(connection).await?;
+    let mut outcomes: Vec<OrderOutcomeRow> =
+        store::statement("take_order_outcomes", TAKE_OUTCOMES_SQL)
+            .bind(MAX_ORDERS_PER_TX)
+            .fetch_all(&mut *connection)
+            .await?;
+    // Keeps the order of events for an order that failed, was revived and finished.
+    outcomes.sort_unstable_by_key(|outcome| outcome.outcome_id);
+    let new_events = build_order_events(connection, &outcomes).await?;
+    let written = new_events.len();
+    events.write_in_tx(connection, new_events).await?;
+    store::fail_point("order_events_written");
+    Ok(written)
 }
 
 async fn build_order_events(
@@ -109,8 +115,10 @@ async fn build_order_events(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let orders: Vec<EndedOrderRow> =
-        sqlx::query_as(EVENT_ORDERS_SQL).bind(ids).fetch_all(connection).await?;
+    let orders: Vec<EndedOrderRow> = store::statement("orders_of_events", EVENT_ORDERS_SQL)
+        .bind(ids)
+        .fetch_all(connection)
+        .await?;
     let orders: HashMap<i32, EndedOrderRow> =
         orders.into_iter().map(|order| (order.order_id, order)).collect();
     let mut new_events = Vec::new();
@@ -135,19 +143,19 @@ fn new_order_event(
     attempts: i32,
     reason: Option<&String>,
 ) -> NewEvent {
-    let mut params = EventParams::new();
-    let mut put = |name: &str, value: Json| drop(params.insert(name.to_owned(), value));
-    put("order_id", order.order_id.into());
-    put("product_id", order.product_id.into());
-    put("storage_id", order.storage_id.into());
-    put("pickup_point_id", order.pickup_point_id.into());
-    put("attempts", attempts.into());
-    put("reason", json!(reason));
+    let params: [(&str, Json); 6] = [
+        ("order_id", order.order_id.into()),
+        ("product_id", order.product_id.into()),
+        ("storage_id", order.storage_id.into()),
+        ("pickup_point_id", order.pickup_point_id.into()),
+        ("attempts", attempts.into()),
+        ("reason", json!(reason)),
+    ];
     let cause =
         order.task_id.zip(order.depth).map(|(task_id, depth)| EventCause::of_task(task_id, depth));
     NewEvent {
         name: name.to_owned(),
-        params,
+        params: params.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
         author: PLATFORM_AUTHOR.to_owned(),
         key: None,
         cause: cause.unwrap_or_default(),
@@ -155,8 +163,7 @@ fn new_order_event(
 }
 
 /// The oldest rows, together about `$1` orders; at least one row.
-const TAKE_OUTCOMES_SQL: &str = "-- take_order_outcomes
-WITH chosen AS MATERIALIZED (
+const TAKE_OUTCOMES_SQL: &str = "WITH chosen AS MATERIALIZED (
     SELECT outcome_id FROM (
         SELECT outcome_id, sum(cardinality(processed) + cardinality(failed)) OVER (ORDER BY outcome_id)
                            - cardinality(processed) - cardinality(failed) AS before
@@ -167,8 +174,7 @@ DELETE FROM order_outcomes o USING chosen c WHERE o.outcome_id = c.outcome_id
 RETURNING o.outcome_id, o.processed, o.failed, o.attempts, o.reasons";
 
 /// The cause of an order's event is the latest task that placed the order.
-const EVENT_ORDERS_SQL: &str = "-- orders_of_events
-SELECT o.order_id, o.product_id, o.storage_id, o.pickup_point_id, o.attempts, t.task_id, t.depth
+const EVENT_ORDERS_SQL: &str = "SELECT o.order_id, o.product_id, o.storage_id, o.pickup_point_id, o.attempts, t.task_id, t.depth
 FROM orders o LEFT JOIN LATERAL (
     SELECT t.task_id, t.depth FROM task_effects e JOIN tasks t USING (task_id)
     WHERE e.kind = 'order' AND e.effect = o.order_id::text ORDER BY t.task_id DESC LIMIT 1

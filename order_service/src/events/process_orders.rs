@@ -84,9 +84,16 @@ impl TaskHandler for ProcessOrdersHandler {
                 format_order_ids(&unprocessed_ids)
             )));
         }
-        let order = |order: &OrderResponse| json!({"order_id": order.order_id, "storage_id": order.storage_id, "pickup_point_id": order.pickup_point_id});
-        Ok(json!({"orders": responses.iter().map(order).collect::<Vec<_>>()}))
+        Ok(json!({"orders": responses.iter().map(order_json).collect::<Vec<Json>>()}))
     }
+}
+
+fn order_json(order: &OrderResponse) -> Json {
+    json!({
+        "order_id": order.order_id,
+        "storage_id": order.storage_id,
+        "pickup_point_id": order.pickup_point_id,
+    })
 }
 
 fn processing_task_error(error: ApiError) -> TaskAttemptError {

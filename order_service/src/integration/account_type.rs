@@ -62,18 +62,19 @@ impl IntegrationHandler for SetAccountType {
         &self,
         request: BlockRequest<Self::Params>,
     ) -> Result<PlatformObject, IntegrationError> {
-        let change = Arc::new(AccountTypeChange::from_params(request.action, request.params)?);
+        let change = AccountTypeChange::from_params(request.action, request.params)?;
         let stored_types = store::run_statement(&self.pool, "look_at_types", |connection| {
             Box::pin(read_all_types(connection))
         });
         self.needs_change(&stored_types.await.map_err(store_task_error)?, &change).await?;
-        let (handler, inner) = (self.clone(), change.clone());
-        let result = store::run_tx(&self.pool, "set_account_type", move |connection| {
-            let (handler, wish) = (handler.clone(), inner.clone());
-            Box::pin(async move { handler.apply_in_tx(connection, &wish).await })
-        });
-        result.await.map_err(store_task_error)??;
-        Ok(PlatformObject { name: change.name.clone() })
+        let name = change.name.clone();
+        let result = store::transaction("set_account_type", (self.clone(), change))
+            .run(&self.pool, |connection, (handler, change)| {
+                Box::pin(handler.apply_in_tx(connection, change))
+            })
+            .await;
+        result.map_err(store_task_error)??;
+        Ok(PlatformObject { name })
     }
 }
 
@@ -108,11 +109,11 @@ impl SetAccountType {
         let stored = stored_types.as_ref().map_err(|reason| {
             IntegrationError::permanent("CONSISTENCY_ERROR", json!({"reason": reason}))
         })?;
-        let is_it = |stored: &&LedgerTypeRow| {
+        let stored_type = stored.iter().find(|stored| {
             stored.definition.kind() == LedgerTypeKind::Account
                 && stored.definition.name() == change.name
-        };
-        let Some(stored_type) = stored.iter().find(is_it) else {
+        });
+        let Some(stored_type) = stored_type else {
             return Ok(change.definition.is_some());
         };
         if change.definition.as_ref() == Some(&stored_type.definition)
@@ -133,16 +134,12 @@ impl SetAccountType {
         change: &AccountTypeChange,
     ) -> Result<(), IntegrationError> {
         let objections = find_objections(&stored_type.definition, change.definition.as_ref());
-        let refused = |reason: String| {
-            Err(IntegrationError::permanent(
-                "CONFLICT",
-                json!({"name": change.name, "reason": reason}),
-            ))
-        };
         let mut while_used = Vec::new();
         for objection in objections {
             match objection {
-                LedgerTypeObjection::Always(reason) => return refused(reason),
+                LedgerTypeObjection::Always(reason) => {
+                    return Err(type_conflict_error(&change.name, &reason));
+                }
                 LedgerTypeObjection::WhileUsed(reason) => while_used.push(reason),
             }
         }
@@ -157,9 +154,16 @@ impl SetAccountType {
         };
         match self.usage.find_usage(&question).await {
             Ok(None) => Ok(()),
-            Ok(Some(used)) => refused(format!("it is in use ({used}): {}", while_used.join("; "))),
+            Ok(Some(used)) => {
+                let reason = format!("it is in use ({used}): {}", while_used.join("; "));
+                Err(type_conflict_error(&change.name, &reason))
+            }
             Err(ReconcileError::Store(error)) => Err(store_task_error(error)),
             Err(error) => Err(IntegrationError::Temporary(error.to_string())),
         }
     }
+}
+
+fn type_conflict_error(name: &str, reason: &str) -> IntegrationError {
+    IntegrationError::permanent("CONFLICT", json!({"name": name, "reason": reason}))
 }

@@ -35,17 +35,13 @@ pub struct PlatformObject {
 
 /// Handlers of all tasks of the integration.
 pub fn platform_handlers(pool: &PgPool, usage: Arc<dyn LedgerTypeUsage>) -> IntegrationHandlers {
-    let pool = || pool.clone();
+    let account_types = SetAccountType { pool: pool.clone(), usage };
+    let posting_rules = SetPostingRule { pool: pool.clone() };
+    let action_configs = SetActionConfig { pool: pool.clone() };
     IntegrationHandlers::default()
-        .with_handler(NamedObjectHandler {
-            pool: pool(),
-            handler: SetAccountType { pool: pool(), usage },
-        })
-        .with_handler(NamedObjectHandler { pool: pool(), handler: SetPostingRule { pool: pool() } })
-        .with_handler(NamedObjectHandler {
-            pool: pool(),
-            handler: SetActionConfig { pool: pool() },
-        })
+        .with_handler(NamedObjectHandler { pool: pool.clone(), handler: account_types })
+        .with_handler(NamedObjectHandler { pool: pool.clone(), handler: posting_rules })
+        .with_handler(NamedObjectHandler { pool: pool.clone(), handler: action_configs })
 }
 
 /// Transient errors are temporary, all others need an operator.

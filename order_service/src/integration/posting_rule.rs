@@ -1,8 +1,6 @@
 //! `platform.set_posting_rule`: params are a posting rule as in its document. The stored rules are
 //! one versioned set: a changed rule makes a new version of all, owned by the configurator.
 
-use std::sync::Arc;
-
 use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
 use ledger::types::LEDGER_TYPES_INTEGRATION;
 use reconcile::ObjectOwner;
@@ -48,12 +46,11 @@ impl IntegrationHandler for SetPostingRule {
                 Some(rule.map_err(|error| IntegrationError::invalid("params", error.to_string()))?)
             }
         };
-        let change = Arc::new(PostingRuleChange { name: name.clone(), rule: new });
-        let result = store::run_tx(&self.pool, "set_posting_rule", move |connection| {
-            let change = change.clone();
-            Box::pin(async move { apply_change_in_tx(connection, &change).await })
-        });
-        result.await.map_err(store_task_error)??;
+        let change = PostingRuleChange { name: name.clone(), rule: new };
+        let result = store::transaction("set_posting_rule", change)
+            .run(&self.pool, |connection, change| Box::pin(apply_change_in_tx(connection, change)))
+            .await;
+        result.map_err(store_task_error)??;
         Ok(PlatformObject { name })
     }
 }

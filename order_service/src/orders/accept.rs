@@ -14,7 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use queue::JobQueue;
 use sqlx::{FromRow, PgPool};
-use store::{Coalescer, Error, Lease, Result, open_single_connection_pool, run_statement};
+use store::{Coalescer, Error, Lease, Result, open_single_connection_pool};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -77,19 +77,12 @@ impl OrderAcceptor {
         pipeline_sender: PipelineSender,
     ) -> Self {
         let own_pool = open_single_connection_pool(&pool);
-        let new_writer = |pool| {
-            let (jobs, clock) = (jobs.clone(), clock.clone());
-            OrderAcceptWriter {
-                pool,
-                jobs,
-                clock,
-                doubtful_batches: doubtful_batches.clone(),
-                pipeline_sender: pipeline_sender.clone(),
-            }
-        };
+        let large_writer =
+            OrderAcceptWriter { pool, jobs, clock, doubtful_batches, pipeline_sender };
+        let small_writer = OrderAcceptWriter { pool: own_pool, ..large_writer.clone() };
         Self {
-            small_requests: new_writer(own_pool).start_coalescer(MAX_SMALL_REQUESTS),
-            large_requests: new_writer(pool).start_coalescer(MAX_LARGE_REQUESTS),
+            small_requests: small_writer.start_coalescer(MAX_SMALL_REQUESTS),
+            large_requests: large_writer.start_coalescer(MAX_LARGE_REQUESTS),
         }
     }
 
@@ -125,6 +118,7 @@ fn split_disjoint_requests(
     })
 }
 
+#[derive(Clone)]
 struct OrderAcceptWriter {
     pool: PgPool,
     jobs: JobQueue,
@@ -205,11 +199,7 @@ impl OrderAcceptWriter {
             rows.iter().filter_map(ExistingOrder::from_row).collect();
         let mut new_orders = Vec::new();
         for OrderAcceptRequest { orders, admission, reply } in requests {
-            let has_other_product = |(order, product): &&(i32, i32)| {
-                existing_orders.get(order).is_some_and(|existing| existing.product_id != *product)
-            };
-            let mismatched_ids: Vec<i32> =
-                orders.iter().filter(has_other_product).map(|(order, _)| *order).collect();
+            let mismatched_ids = find_mismatched_orders(&orders, &existing_orders);
             if !mismatched_ids.is_empty() {
                 let _ = reply.send(Err(AcceptError::OtherProduct(mismatched_ids)));
                 continue;
@@ -239,6 +229,22 @@ impl OrderAcceptWriter {
             ));
         }
     }
+}
+
+/// The orders that exist with another product.
+fn find_mismatched_orders(
+    orders: &[(i32, i32)],
+    existing_orders: &HashMap<i32, ExistingOrder>,
+) -> Vec<i32> {
+    let mut mismatched_ids = Vec::new();
+    for (order_id, product_id) in orders {
+        if let Some(existing) = existing_orders.get(order_id)
+            && existing.product_id != *product_id
+        {
+            mismatched_ids.push(*order_id);
+        }
+    }
+    mismatched_ids
 }
 
 struct ExistingOrder {
@@ -273,7 +279,7 @@ struct AcceptOrderRow {
 
 async fn write_accepted_orders(
     pool: &PgPool,
-    lane: &Arc<Lease>,
+    lane: &Lease,
     batch_id: Uuid,
     requests: &[OrderAcceptRequest],
 ) -> Result<Vec<AcceptOrderRow>> {
@@ -288,29 +294,19 @@ async fn write_accepted_orders(
         .collect();
     // Sorted by key: replicas that accept the same orders lock in the same order.
     rows.sort_unstable();
-    let orders: Arc<[i32]> = rows.iter().map(|row| row.0).collect();
-    let products: Arc<[i32]> = rows.iter().map(|row| row.1).collect();
-    let request_indexes: Arc<[i32]> = rows.iter().map(|row| row.2).collect();
-    let lane = lane.clone();
-    run_statement(pool, "accept_orders", move |connection| {
-        let (lane, orders, products, numbers) =
-            (lane.clone(), orders.clone(), products.clone(), request_indexes.clone());
-        Box::pin(async move {
-            let rows = sqlx::query_as(ACCEPT_ORDERS_SQL)
-                .bind(batch_id)
-                .bind(lane.id)
-                .bind(lane.epoch)
-                .bind(&orders[..])
-                .bind(&products[..])
-                .bind(&numbers[..])
-                .fetch_all(connection)
-                .await?;
-            Ok(rows)
-        })
-    })
-    .await
+    let orders: Vec<i32> = rows.iter().map(|row| row.0).collect();
+    let products: Vec<i32> = rows.iter().map(|row| row.1).collect();
+    let request_indexes: Vec<i32> = rows.iter().map(|row| row.2).collect();
+    store::statement("accept_orders", ACCEPT_ORDERS_SQL)
+        .bind(batch_id)
+        .bind(lane.id)
+        .bind(lane.epoch)
+        .bind(orders)
+        .bind(products)
+        .bind(request_indexes)
+        .fetch_all(pool)
+        .await
 }
 
 /// One row for each existing order, or a single row without an order.
-const ACCEPT_ORDERS_SQL: &str =
-    "SELECT * FROM accept_orders($1, $2, $3, $4, $5, $6) -- accept_orders";
+const ACCEPT_ORDERS_SQL: &str = "SELECT * FROM accept_orders($1, $2, $3, $4, $5, $6)";

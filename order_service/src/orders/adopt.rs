@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use queue::{AdoptionProgress, JobQueue, NewJob, enqueue_jobs_in_tx};
 use sqlx::{PgConnection, PgPool};
-use store::{LONG_OPERATION_TIMEOUT, Lease, PgOperation, Result, run_tx};
+use store::{LONG_OPERATION_TIMEOUT, Lease, PgOperation, Result};
 use uuid::Uuid;
 
 use super::ORDER_QUEUE;
@@ -22,10 +22,10 @@ pub async fn adopt_batches(
     connection: &mut PgConnection,
     lane: &Lease,
 ) -> Result<AdoptionProgress> {
-    let batches: Vec<Uuid> = sqlx::query_scalar(BATCHES_TO_ADOPT_SQL)
+    let batches: Vec<Uuid> = store::statement("batches_to_adopt", BATCHES_TO_ADOPT_SQL)
         .bind(lane.id)
         .bind(ADOPTED_ORDERS_PER_TX)
-        .fetch_all(&mut *connection)
+        .fetch_values(&mut *connection)
         .await?;
     if batches.is_empty() {
         return Ok(AdoptionProgress::Complete);
@@ -44,30 +44,15 @@ pub async fn adopt_batches(
 
 /// Recovers batches of this process whose commit outcome is unknown.
 pub(super) async fn recover_batches(pool: &PgPool, jobs: &JobQueue, batches: Vec<Uuid>) {
-    let batches: Arc<Vec<Uuid>> = Arc::new(batches);
+    let recover = PgOperation::named("recover_batches").with_timeout(LONG_OPERATION_TIMEOUT);
+    let batches: Arc<[Uuid]> = batches.into();
     loop {
-        let lane = jobs.own_lane();
-        let batches = batches.clone();
-        let recovered = run_tx(
-            pool,
-            PgOperation::named("recover_batches").with_timeout(LONG_OPERATION_TIMEOUT),
-            move |connection| {
-                let (lane, batches) = (lane.clone(), batches.clone());
-                Box::pin(async move {
-                    lane.fence(connection).await?;
-                    // The commit may still be in flight: this insert waits for it, or makes it fail
-                    // by the primary key.
-                    sqlx::query(BAR_BATCHES_SQL)
-                        .bind(lane.id)
-                        .bind(&*batches)
-                        .execute(&mut *connection)
-                        .await?;
-                    let orders = take_unended_orders(connection, &lane, &batches, false).await?;
-                    enqueue_orders(connection, &lane, orders).await
-                })
-            },
-        );
-        match recovered.await {
+        let recovered = store::transaction(recover, (jobs.own_lane(), batches.clone()))
+            .run(pool, |connection, (lane, batches)| {
+                Box::pin(recover_batches_in_tx(connection, lane, batches))
+            })
+            .await;
+        match recovered {
             Ok(()) => return jobs.wake_in(Duration::ZERO),
             // The lane is lost: its adopter finds the batches.
             Err(store::Error::Fenced { .. }) => return,
@@ -79,17 +64,35 @@ pub(super) async fn recover_batches(pool: &PgPool, jobs: &JobQueue, batches: Vec
     }
 }
 
+async fn recover_batches_in_tx(
+    connection: &mut PgConnection,
+    lane: &Lease,
+    batches: &[Uuid],
+) -> Result<()> {
+    lane.fence(connection).await?;
+    // The commit may still be in flight: this insert waits for it, or makes it fail by the primary
+    // key.
+    store::statement("bar_batches", BAR_BATCHES_SQL)
+        .bind(lane.id)
+        .bind(batches)
+        .execute(&mut *connection)
+        .await?;
+    let orders = take_unended_orders(connection, lane, batches, false).await?;
+    enqueue_orders(connection, lane, orders).await
+}
+
 async fn take_unended_orders(
     connection: &mut PgConnection,
     lane: &Lease,
     batches: &[Uuid],
     include_barred: bool,
 ) -> Result<Vec<i32>> {
-    let orders = sqlx::query_scalar(TAKE_UNENDED_ORDERS_SQL)
+    store::statement("unended_orders", TAKE_UNENDED_ORDERS_SQL)
         .bind(lane.id)
         .bind(batches)
-        .bind(include_barred);
-    Ok(orders.fetch_all(connection).await?)
+        .bind(include_barred)
+        .fetch_values(connection)
+        .await
 }
 
 async fn enqueue_orders(
@@ -97,8 +100,10 @@ async fn enqueue_orders(
     lane: &Lease,
     orders: Vec<i32>,
 ) -> Result<()> {
-    let job = |order_id: i32| NewJob { key: Some(order_id.to_string()), ..NewJob::default() };
-    let jobs: Vec<NewJob> = orders.into_iter().map(job).collect();
+    let jobs: Vec<NewJob> = orders
+        .into_iter()
+        .map(|order_id| NewJob { key: Some(order_id.to_string()), ..NewJob::default() })
+        .collect();
     if !jobs.is_empty() {
         // Existing jobs stay unchanged.
         enqueue_jobs_in_tx(connection, ORDER_QUEUE, Some(lane), &jobs).await?;
@@ -107,20 +112,17 @@ async fn enqueue_orders(
 }
 
 /// Inserts empty batches that bar the ids against a late commit; deleted when the lane is adopted.
-const BAR_BATCHES_SQL: &str = "-- bar_batches
-INSERT INTO accepted_batches (batch_id, lane, order_ids)
+const BAR_BATCHES_SQL: &str = "INSERT INTO accepted_batches (batch_id, lane, order_ids)
 SELECT batch_id, $1, '{}' FROM unnest($2::uuid[]) AS batch_id ON CONFLICT (batch_id) DO NOTHING";
 
 /// Batches of a lane with together about `$2` orders; at least one batch.
-const BATCHES_TO_ADOPT_SQL: &str = "-- batches_to_adopt
-SELECT batch_id FROM (
+const BATCHES_TO_ADOPT_SQL: &str = "SELECT batch_id FROM (
     SELECT batch_id, sum(cardinality(order_ids)) OVER (ORDER BY batch_id) - cardinality(order_ids) AS before
     FROM accepted_batches WHERE lane = $1
 ) b WHERE before < $2";
 
 /// Deletes batches of the lane (barring ones only if `$3`) and returns their unended orders.
-const TAKE_UNENDED_ORDERS_SQL: &str = "-- unended_orders
-WITH gone AS (
+const TAKE_UNENDED_ORDERS_SQL: &str = "WITH gone AS (
     DELETE FROM accepted_batches WHERE lane = $1 AND batch_id = ANY ($2) AND ($3 OR order_ids <> '{}') RETURNING order_ids
 )
 SELECT o.order_id FROM (SELECT DISTINCT unnest(order_ids) AS order_id FROM gone) AS ids

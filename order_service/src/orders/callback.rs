@@ -11,11 +11,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue::hurry_jobs_in_tx;
-use sqlx::PgPool;
-use store::{
-    Coalescer, Error, FairTurn, PgOperation, Result, open_single_connection_pool, run_statement,
-    run_tx,
-};
+use sqlx::{PgConnection, PgPool};
+use store::{Coalescer, Error, FairTurn, PgOperation, Result, open_single_connection_pool};
 use tokio::sync::oneshot;
 
 use super::{ORDER_QUEUE, orphan, paced_batches};
@@ -158,19 +155,12 @@ async fn store_callback_batch(
     for PendingCallback { callback, .. } in &batch {
         first_by_order.entry(callback.order_id).or_insert(callback.data);
     }
-    let mutant_results = || -> Vec<CallbackWriteResult> {
-        let outcome = CallbackOutcome::Stored;
-        first_by_order
-            .keys()
-            .map(|order_id| CallbackWriteResult { order_id: *order_id, order_data: None, outcome })
-            .collect()
-    };
     let written = match store::mutant("callback_answered_before_commit") {
-        true => Ok(mutant_results()),
+        true => Ok(unwritten_mutant_results(&first_by_order)),
         false => write_callbacks(pool, first_by_order).await,
     };
     let results = match written {
-        Ok(verdicts) => verdicts,
+        Ok(results) => results,
         Err(error) => {
             for pending in batch {
                 let _ = pending.reply.send(Err(error.clone()));
@@ -179,18 +169,31 @@ async fn store_callback_batch(
         }
     };
     store::fail_point("callbacks_stored");
-    let mut outcomes = HashMap::with_capacity(results.len());
-    for CallbackWriteResult { order_id, order_data: stored, outcome: answer } in results {
-        outcomes.insert(order_id, answer);
+    for CallbackWriteResult { order_id, order_data, .. } in &results {
         // Duplicates too: it may repeat a write whose commit answer was lost, and the order may
         // wait elsewhere.
-        if let Some(stored) = stored
-            && !deliver(order_id, stored)
+        if let Some(stored) = order_data
+            && !deliver(*order_id, *stored)
             && !store::mutant("callback_not_forwarded")
         {
-            forward.push((order_id, stored)).await;
+            forward.push((*order_id, *stored)).await;
         }
     }
+    answer_callbacks(batch, results);
+}
+
+/// Results of the mutant that writes nothing.
+fn unwritten_mutant_results(callbacks: &HashMap<i32, OrderData>) -> Vec<CallbackWriteResult> {
+    let outcome = CallbackOutcome::Stored;
+    callbacks
+        .keys()
+        .map(|order_id| CallbackWriteResult { order_id: *order_id, order_data: None, outcome })
+        .collect()
+}
+
+fn answer_callbacks(batch: Vec<PendingCallback>, results: Vec<CallbackWriteResult>) {
+    let mut outcomes: HashMap<i32, CallbackOutcome> =
+        results.into_iter().map(|result| (result.order_id, result.outcome)).collect();
     for PendingCallback { callback, reply } in batch {
         // Of several callbacks for one order in a batch, the first was stored.
         let outcome = outcomes.get_mut(&callback.order_id);
@@ -225,30 +228,17 @@ async fn write_callbacks(
 ) -> Result<Vec<CallbackWriteResult>> {
     let mut rows: Vec<(i32, OrderData)> = callbacks.into_iter().collect();
     rows.sort_unstable_by_key(|row| row.0);
-    let ids: Arc<[i32]> = rows.iter().map(|row| row.0).collect();
-    let storages: Arc<[i32]> = rows.iter().map(|row| row.1.storage_id).collect();
-    let pickups: Arc<[i32]> = rows.iter().map(|row| row.1.pickup_point_id).collect();
+    let ids: Vec<i32> = rows.iter().map(|row| row.0).collect();
+    let storages: Vec<i32> = rows.iter().map(|row| row.1.storage_id).collect();
+    let pickups: Vec<i32> = rows.iter().map(|row| row.1.pickup_point_id).collect();
     let stored_rows: Vec<StoredCallbackRow> =
-        run_statement(pool, "store_callbacks", move |connection| {
-            let (ids, storages, pickups) = (ids.clone(), storages.clone(), pickups.clone());
-            Box::pin(async move {
-                let rows = sqlx::query_as(STORE_CALLBACKS_SQL)
-                    .bind(&ids[..])
-                    .bind(&storages[..])
-                    .bind(&pickups[..]);
-                Ok(rows.fetch_all(connection).await?)
-            })
-        })
-        .await?;
-    let mut known_orders: HashMap<i32, (Option<StoredOrderData>, Option<PostingContext>)> =
-        HashMap::with_capacity(stored_rows.len());
-    for (order_id, storage_id, pickup_point_id, at, rules, stored_now) in stored_rows {
-        let entry = known_orders.entry(order_id).or_default();
-        entry.0 = entry.0.or(StoredOrderData::from_columns(storage_id, pickup_point_id, at, rules));
-        entry.1 = entry.1.or_else(|| {
-            Some(PostingContext { stored_at: at?, rules_version: rules? }).filter(|_| stored_now)
-        });
-    }
+        store::statement("store_callbacks", STORE_CALLBACKS_SQL)
+            .bind(ids)
+            .bind(storages)
+            .bind(pickups)
+            .fetch_all(pool)
+            .await?;
+    let known_orders = index_known_orders(stored_rows);
     let unknown: Vec<OrderCallback> = rows
         .iter()
         .filter(|(order_id, _)| !known_orders.contains_key(order_id))
@@ -258,21 +248,55 @@ async fn write_callbacks(
         // The callbacks of known orders are committed and must be answered as such.
         tracing::warn!(%error, code = "UNAVAILABLE", "callbacks of unknown orders could not be kept");
     }
-    let write_result = |(order_id, data): (i32, OrderData)| match known_orders.get(&order_id) {
-        None => {
-            CallbackWriteResult { order_id, order_data: None, outcome: CallbackOutcome::Unknown }
+    let results = rows.into_iter().map(|(order_id, data)| {
+        let (order_data, outcome) = callback_result(data, known_orders.get(&order_id));
+        CallbackWriteResult { order_id, order_data, outcome }
+    });
+    Ok(results.collect())
+}
+
+/// An order known to the database.
+#[derive(Default)]
+struct KnownOrder {
+    /// The data that was stored before.
+    stored_before: Option<StoredOrderData>,
+    /// Posting context of the callback, if it was stored now.
+    stored_now: Option<PostingContext>,
+}
+
+fn index_known_orders(rows: Vec<StoredCallbackRow>) -> HashMap<i32, KnownOrder> {
+    let mut known_orders: HashMap<i32, KnownOrder> = HashMap::with_capacity(rows.len());
+    for (order_id, storage_id, pickup_point_id, at, rules, is_stored_now) in rows {
+        let known = known_orders.entry(order_id).or_default();
+        if known.stored_before.is_none() {
+            known.stored_before =
+                StoredOrderData::from_columns(storage_id, pickup_point_id, at, rules);
         }
-        Some((_, Some(basis))) => {
-            let stored = Some(StoredOrderData { data, posting_context: *basis });
-            CallbackWriteResult { order_id, order_data: stored, outcome: CallbackOutcome::Stored }
+        if known.stored_now.is_none()
+            && is_stored_now
+            && let (Some(stored_at), Some(rules_version)) = (at, rules)
+        {
+            known.stored_now = Some(PostingContext { stored_at, rules_version });
         }
-        Some((stored, None)) => CallbackWriteResult {
-            order_id,
-            order_data: *stored,
-            outcome: CallbackOutcome::Duplicate,
-        },
-    };
-    Ok(rows.into_iter().map(write_result).collect())
+    }
+    known_orders
+}
+
+/// The data stored for the callback's order, and the outcome.
+fn callback_result(
+    data: OrderData,
+    known: Option<&KnownOrder>,
+) -> (Option<StoredOrderData>, CallbackOutcome) {
+    match known {
+        None => (None, CallbackOutcome::Unknown),
+        Some(KnownOrder { stored_now: Some(posting_context), .. }) => {
+            let stored = StoredOrderData { data, posting_context: *posting_context };
+            (Some(stored), CallbackOutcome::Stored)
+        }
+        Some(KnownOrder { stored_before, stored_now: None }) => {
+            (*stored_before, CallbackOutcome::Duplicate)
+        }
+    }
 }
 
 /// Allows a second try on another connection before the callback timeout of the order.
@@ -282,48 +306,50 @@ const CALLBACK_FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// notifies the other replicas. Skips ended orders, whose callbacks a data manager may repeat
 /// forever. Lost if the process dies here; then the order's next attempt reads the data.
 async fn forward_callbacks(pool: &PgPool, callbacks: Vec<(i32, StoredOrderData)>) {
-    let callbacks: Arc<[(i32, StoredOrderData)]> = callbacks.into();
     let forward = PgOperation::named("forward_callbacks").with_timeout(CALLBACK_FORWARD_TIMEOUT);
-    let forwarded = run_tx(pool, forward, move |connection| {
-        let callbacks = callbacks.clone();
-        Box::pin(async move {
-            let ids: Vec<i32> = callbacks.iter().map(|callback| callback.0).collect();
-            let unended_orders: HashSet<i32> = sqlx::query_scalar(UNENDED_ORDERS_SQL)
-                .bind(ids)
-                .fetch_all(&mut *connection)
-                .await?
-                .into_iter()
-                .collect();
-            if unended_orders.is_empty() {
-                return Ok(());
-            }
-            let keys: Vec<String> = unended_orders.iter().map(i32::to_string).collect();
-            hurry_jobs_in_tx(connection, ORDER_QUEUE, &keys).await?;
-            let encoded_callbacks: Vec<String> = callbacks
-                .iter()
-                .filter(|callback| unended_orders.contains(&callback.0))
-                .map(encode_callback)
-                .collect();
-            // A NOTIFY payload holds 8000 bytes, an encoded callback at most 66.
-            let payloads: Vec<String> =
-                encoded_callbacks.chunks(120).map(|words| words.join(",")).collect();
-            sqlx::query(
-                "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload -- notify_callbacks",
-            )
-            .bind(CALLBACK_CHANNEL)
-            .bind(payloads)
-            .execute(connection)
-            .await?;
-            Ok(())
-        })
-    });
-    if let Err(error) = forwarded.await {
+    let forwarded = store::transaction(forward, callbacks)
+        .run(pool, |connection, callbacks| Box::pin(forward_callbacks_in_tx(connection, callbacks)))
+        .await;
+    if let Err(error) = forwarded {
         tracing::warn!(%error, code = "UNAVAILABLE", "callbacks could not be forwarded; retries will find them");
     }
 }
 
+async fn forward_callbacks_in_tx(
+    connection: &mut PgConnection,
+    callbacks: &[(i32, StoredOrderData)],
+) -> Result<()> {
+    let ids: Vec<i32> = callbacks.iter().map(|callback| callback.0).collect();
+    let unended_orders: Vec<i32> = store::statement("orders_to_forward_to", UNENDED_ORDERS_SQL)
+        .bind(ids)
+        .fetch_values(&mut *connection)
+        .await?;
+    if unended_orders.is_empty() {
+        return Ok(());
+    }
+    let unended_orders: HashSet<i32> = unended_orders.into_iter().collect();
+    let keys: Vec<String> = unended_orders.iter().map(i32::to_string).collect();
+    hurry_jobs_in_tx(connection, ORDER_QUEUE, &keys).await?;
+    let encoded_callbacks: Vec<String> = callbacks
+        .iter()
+        .filter(|callback| unended_orders.contains(&callback.0))
+        .map(encode_callback)
+        .collect();
+    // A NOTIFY payload holds 8000 bytes, an encoded callback at most 66.
+    let payloads: Vec<String> =
+        encoded_callbacks.chunks(120).map(|words| words.join(",")).collect();
+    store::statement("notify_callbacks", NOTIFY_CALLBACKS_SQL)
+        .bind(CALLBACK_CHANNEL)
+        .bind(payloads)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 const UNENDED_ORDERS_SQL: &str =
-    "SELECT order_id FROM orders WHERE order_id = ANY ($1) AND state < 4 -- orders_to_forward_to";
+    "SELECT order_id FROM orders WHERE order_id = ANY ($1) AND state < 4";
+const NOTIFY_CALLBACKS_SQL: &str =
+    "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload";
 
 fn encode_callback(
     (order_id, StoredOrderData { data, posting_context }): &(i32, StoredOrderData),
@@ -338,16 +364,20 @@ fn encode_callback(
 
 /// Parses a [`CALLBACK_CHANNEL`] payload; skips malformed entries.
 pub fn parse_callback_notification(payload: &str) -> impl Iterator<Item = (i32, StoredOrderData)> {
-    payload.split(',').filter_map(|word| {
-        let mut words = word.split(':');
-        let mut number = || words.next()?.parse::<i64>().ok();
-        let (order_id, storage, pickup) = (number()?, number()?, number()?);
-        let (at, rules) = (DateTime::from_timestamp_micros(number()?)?, number()?);
-        let data = OrderData::from_columns(storage.try_into().ok()?, pickup.try_into().ok()?)?;
-        let posting_context =
-            PostingContext { stored_at: at, rules_version: rules.try_into().ok()? };
-        Some((order_id.try_into().ok()?, StoredOrderData { data, posting_context }))
-    })
+    payload.split(',').filter_map(decode_callback)
+}
+
+fn decode_callback(text: &str) -> Option<(i32, StoredOrderData)> {
+    let mut words = text.split(':');
+    let order_id = words.next()?.parse().ok()?;
+    let (storage, pickup) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let data = OrderData::from_columns(storage, pickup)?;
+    let stored_at = DateTime::from_timestamp_micros(words.next()?.parse().ok()?)?;
+    let rules_version = words.next()?.parse().ok()?;
+    Some((
+        order_id,
+        StoredOrderData { data, posting_context: PostingContext { stored_at, rules_version } },
+    ))
 }
 
 /// (order id, storage id, pickup point id, stored at, rules version, stored by this statement)
@@ -355,7 +385,7 @@ type StoredCallbackRow = (i32, i32, i32, Option<DateTime<Utc>>, Option<i32>, boo
 
 /// Returns each order whose data was stored now (with zero ids) and, if there are others, every
 /// known order with its stored data.
-const STORE_CALLBACKS_SQL: &str = "SELECT * FROM store_callbacks($1, $2, $3) -- store_callbacks";
+const STORE_CALLBACKS_SQL: &str = "SELECT * FROM store_callbacks($1, $2, $3)";
 
 #[cfg(test)]
 mod tests {

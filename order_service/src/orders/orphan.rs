@@ -1,10 +1,8 @@
 //! Orphans: callbacks for unknown orders, in a bounded inbox for the operator.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use store::{PgOperation, Result, run_statement};
+use store::{PgOperation, Result};
 
 use super::OrderCallback;
 
@@ -26,16 +24,9 @@ pub struct OrphanCallback {
 
 /// Orphans of the last day, newest first.
 pub async fn list_orphan_callbacks(pool: &PgPool) -> Result<Vec<OrphanCallback>> {
-    run_statement(pool, PgOperation::named("list_orphans").expensive(), |connection| {
-        Box::pin(async move {
-            let orphans = sqlx::query_as(
-                "SELECT * FROM orphan_callbacks WHERE received_at > now() - interval '1 day'
-                 ORDER BY received_at DESC, order_id -- list_orphans",
-            );
-            Ok(orphans.fetch_all(connection).await?)
-        })
-    })
-    .await
+    store::statement(PgOperation::named("list_orphans").expensive(), LIST_ORPHANS_SQL)
+        .fetch_all(pool)
+        .await
 }
 
 /// Stores the latest callback per order (each order once in `callbacks`); deletes orphans
@@ -47,31 +38,27 @@ pub(super) async fn store_orphan_callbacks(
     if callbacks.is_empty() {
         return Ok(());
     }
-    let callbacks: Arc<[OrderCallback]> = callbacks.into();
-    run_statement(pool, "keep_orphans", move |connection| {
-        let ids: Vec<i32> = callbacks.iter().map(|callback| callback.order_id).collect();
-        let storages: Vec<i32> =
-            callbacks.iter().map(|callback| callback.data.storage_id).collect();
-        let pickups: Vec<i32> =
-            callbacks.iter().map(|callback| callback.data.pickup_point_id).collect();
-        Box::pin(async move {
-            let result = sqlx::query(STORE_ORPHANS_SQL)
-                .bind(&ids)
-                .bind(&storages)
-                .bind(&pickups)
-                .bind(MAX_ORPHANS)
-                .execute(connection)
-                .await?;
-            let dropped = (ids.len() as u64).saturating_sub(result.rows_affected());
-            metrics::counter!("order_orphan_callbacks_dropped_total").increment(dropped);
-            Ok(())
-        })
-    })
-    .await
+    let ids: Vec<i32> = callbacks.iter().map(|callback| callback.order_id).collect();
+    let storages: Vec<i32> = callbacks.iter().map(|callback| callback.data.storage_id).collect();
+    let pickups: Vec<i32> =
+        callbacks.iter().map(|callback| callback.data.pickup_point_id).collect();
+    let kept = store::statement("keep_orphans", STORE_ORPHANS_SQL)
+        .bind(ids)
+        .bind(storages)
+        .bind(pickups)
+        .bind(MAX_ORPHANS)
+        .execute(pool)
+        .await?;
+    let dropped = (callbacks.len() as u64).saturating_sub(kept);
+    metrics::counter!("order_orphan_callbacks_dropped_total").increment(dropped);
+    Ok(())
 }
 
-const STORE_ORPHANS_SQL: &str = "-- keep_orphans
-WITH old AS (
+const LIST_ORPHANS_SQL: &str = "SELECT * FROM orphan_callbacks
+WHERE received_at > now() - interval '1 day'
+ORDER BY received_at DESC, order_id";
+
+const STORE_ORPHANS_SQL: &str = "WITH old AS (
     DELETE FROM orphan_callbacks WHERE received_at < now() - interval '1 day' AND order_id <> ALL ($1)
 ), room AS (
     SELECT greatest($4 - count(*), 0) AS room FROM orphan_callbacks

@@ -120,22 +120,16 @@ impl PipelineReceiver {
 
 impl PipelineQueueState {
     fn take_attempt(&mut self, max_slots: usize) -> Option<OrderAttempt> {
-        let slots_by_turn = &self.slots_by_turn;
-        let has_free_slot = |turn| slots_by_turn.get(&turn).is_none_or(|held| *held < max_slots);
         let retried_first = self.new_since_retried >= NEW_ORDERS_PER_RETRIED;
-        let mut taken = if retried_first {
-            self.retried_attempts.pop_where(has_free_slot)
-        } else {
-            self.new_attempts.pop_where(has_free_slot)
+        let (new_attempts, retried_attempts) = (&mut self.new_attempts, &mut self.retried_attempts);
+        let attempt_queues = match retried_first {
+            true => [retried_attempts, new_attempts],
+            false => [new_attempts, retried_attempts],
         };
-        if taken.is_none() {
-            taken = if retried_first {
-                self.new_attempts.pop_where(has_free_slot)
-            } else {
-                self.retried_attempts.pop_where(has_free_slot)
-            };
-        }
-        let (turn, attempt) = taken?;
+        let slots_by_turn = &self.slots_by_turn;
+        let (turn, attempt) = attempt_queues.into_iter().find_map(|attempts| {
+            attempts.pop_where(|turn| slots_by_turn.get(&turn).is_none_or(|held| *held < max_slots))
+        })?;
         self.new_since_retried = match attempt.origin {
             OrderAttemptOrigin::Accepted(_) => self.new_since_retried.saturating_add(1),
             OrderAttemptOrigin::Retried(_) => 0,

@@ -1,8 +1,8 @@
 //! Reads of orders: by id, and a page by keyset pagination.
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, PgPool};
-use store::{PgOperation, Result, run_statement};
+use sqlx::PgPool;
+use store::{PgOperation, Result};
 
 use super::{OrderData, OrderState, PostingContext, StoredOrderData};
 
@@ -125,16 +125,9 @@ pub async fn get_order(pool: &PgPool, order_id: i32) -> Result<Option<Order>> {
 
 /// The existing orders of `ids`.
 pub async fn load_orders(pool: &PgPool, ids: Vec<i32>) -> Result<Vec<Order>> {
-    let rows: Vec<OrderRow> = run_statement(pool, "load_orders", move |connection| {
-        let ids = ids.clone();
-        Box::pin(async move {
-            let sql = format!(
-                "SELECT {ORDER_COLUMNS_SQL} FROM orders o WHERE o.order_id = ANY ($1) -- load_orders"
-            );
-            Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(ids).fetch_all(connection).await?)
-        })
-    })
-    .await?;
+    let sql = format!("SELECT {ORDER_COLUMNS_SQL} FROM orders o WHERE o.order_id = ANY ($1)");
+    let rows: Vec<OrderRow> =
+        store::statement("load_orders", sql).bind(ids).fetch_all(pool).await?;
     Ok(rows.into_iter().filter_map(OrderRow::into_order).collect())
 }
 
@@ -160,24 +153,15 @@ pub async fn list_orders(pool: &PgPool, list_query: OrderListQuery) -> Result<Ve
         }
     };
     let sql = format!(
-        "-- list_orders
-        SELECT {ORDER_COLUMNS_SQL} FROM {source} o
+        "SELECT {ORDER_COLUMNS_SQL} FROM {source} o
         WHERE ($1::smallint IS NULL OR o.state = $1) AND o.order_id > coalesce($2::bigint, -2147483649)
         ORDER BY o.order_id LIMIT $3"
     );
-    let rows: Vec<OrderRow> =
-        run_statement(pool, PgOperation::named("list_orders").expensive(), move |connection| {
-            let sql = sql.clone();
-            Box::pin(async move {
-                let query = sqlx::query_as(AssertSqlSafe(sql))
-                    .bind(list_query.state.map(|state| state as i16));
-                Ok(query
-                    .bind(list_query.after.map(i64::from))
-                    .bind(list_query.limit)
-                    .fetch_all(connection)
-                    .await?)
-            })
-        })
+    let rows: Vec<OrderRow> = store::statement(PgOperation::named("list_orders").expensive(), sql)
+        .bind(list_query.state.map(|state| state as i16))
+        .bind(list_query.after.map(i64::from))
+        .bind(list_query.limit)
+        .fetch_all(pool)
         .await?;
     Ok(rows.into_iter().filter_map(OrderRow::into_order).collect())
 }

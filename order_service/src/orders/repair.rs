@@ -3,33 +3,36 @@
 
 use queue::{NewJob, enqueue_jobs_in_tx, hurry_jobs_in_tx};
 use sqlx::{PgConnection, PgPool};
-use store::{Result, run_tx};
+use store::Result;
 
 use super::retry::revive_orders_in_tx;
 use super::{ORDER_QUEUE, StoredOrderData};
 
 /// Repeats the last stage of a finished order: events already posted are duplicates.
 pub async fn repost_order(pool: &PgPool, order_id: i32) -> Result<()> {
-    run_tx(pool, "post_order_again", move |connection| {
-        Box::pin(async move {
-            let reopened = sqlx::query(
-                "UPDATE orders SET state = 3, finished_at = NULL WHERE order_id = $1 AND state = 4 -- reopen_order",
-            );
-            match reopened.bind(order_id).execute(&mut *connection).await?.rows_affected() {
-                0 => Ok(()),
-                _ => resume_order(connection, order_id).await,
-            }
-        })
-    })
-    .await
+    store::transaction("post_order_again", order_id)
+        .run(pool, |connection, order_id| Box::pin(reopen_order_in_tx(connection, *order_id)))
+        .await
+}
+
+async fn reopen_order_in_tx(connection: &mut PgConnection, order_id: i32) -> Result<()> {
+    let reopened = store::statement("reopen_order", REOPEN_ORDER_SQL)
+        .bind(order_id)
+        .execute(&mut *connection)
+        .await?;
+    match reopened {
+        0 => Ok(()),
+        _ => resume_order(connection, order_id).await,
+    }
 }
 
 /// Revives a failed order in the state it had reached.
 pub async fn revive_order(pool: &PgPool, order_id: i32) -> Result<()> {
-    run_tx(pool, "revive_order", move |connection| {
-        Box::pin(async move { revive_orders_in_tx(connection, &[order_id], None).await })
-    })
-    .await
+    store::transaction("revive_order", [order_id])
+        .run(pool, |connection, order_ids| {
+            Box::pin(revive_orders_in_tx(connection, order_ids, None))
+        })
+        .await
 }
 
 /// Sets the data with which the ledger has the order; an unended or failed
@@ -39,26 +42,30 @@ pub async fn apply_ledger_data(
     order_id: i32,
     stored: StoredOrderData,
 ) -> Result<()> {
-    run_tx(pool, "believe_ledger", move |connection| {
-        Box::pin(async move {
-            let state: Option<i16> = sqlx::query_scalar(
-                "UPDATE orders SET storage_id = $2, pickup_point_id = $3, data_at = $4 WHERE order_id = $1
-                 RETURNING state -- believe_ledger",
-            )
-            .bind(order_id)
-            .bind(stored.data.storage_id)
-            .bind(stored.data.pickup_point_id)
-            .bind(stored.posting_context.stored_at)
-            .fetch_optional(&mut *connection)
-            .await?;
-            match state {
-                Some(5) => revive_orders_in_tx(connection, &[order_id], None).await,
-                Some(1..=3) => resume_order(connection, order_id).await,
-                _ => Ok(()),
-            }
+    store::transaction("believe_ledger", (order_id, stored))
+        .run(pool, |connection, (order_id, stored)| {
+            Box::pin(set_order_data_in_tx(connection, *order_id, stored))
         })
-    })
-    .await
+        .await
+}
+
+async fn set_order_data_in_tx(
+    connection: &mut PgConnection,
+    order_id: i32,
+    stored: &StoredOrderData,
+) -> Result<()> {
+    let state: Option<i16> = store::statement("believe_ledger", SET_ORDER_DATA_SQL)
+        .bind(order_id)
+        .bind(stored.data.storage_id)
+        .bind(stored.data.pickup_point_id)
+        .bind(stored.posting_context.stored_at)
+        .fetch_optional_value(&mut *connection)
+        .await?;
+    match state {
+        Some(5) => revive_orders_in_tx(connection, &[order_id], None).await,
+        Some(1..=3) => resume_order(connection, order_id).await,
+        _ => Ok(()),
+    }
 }
 
 async fn resume_order(connection: &mut PgConnection, order_id: i32) -> Result<()> {
@@ -68,3 +75,10 @@ async fn resume_order(connection: &mut PgConnection, order_id: i32) -> Result<()
     hurry_jobs_in_tx(connection, ORDER_QUEUE, &[key]).await?;
     Ok(())
 }
+
+const REOPEN_ORDER_SQL: &str =
+    "UPDATE orders SET state = 3, finished_at = NULL WHERE order_id = $1 AND state = 4";
+
+const SET_ORDER_DATA_SQL: &str =
+    "UPDATE orders SET storage_id = $2, pickup_point_id = $3, data_at = $4 WHERE order_id = $1
+RETURNING state";

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use queue::{JobQueue, NewJob, delete_dead_jobs_in_tx, enqueue_jobs_in_tx, hurry_jobs_in_tx};
 use sqlx::{PgConnection, PgPool};
-use store::{Error, LONG_OPERATION_TIMEOUT, Lease, PgOperation, run_refusable_tx, run_statement};
+use store::{Error, LONG_OPERATION_TIMEOUT, Lease, PgOperation};
 
 use super::{ORDER_QUEUE, OrderListQuery, OrderState, list_orders};
 
@@ -51,13 +51,14 @@ pub async fn retry_orders(
 ) -> Result<Vec<(i32, OrderRetryError)>, Error> {
     let mut refused = Vec::new();
     for ids in order_ids.chunks(MAX_RETRIES_PER_TX) {
-        let (lane, ids) = (jobs.own_lane(), ids.to_vec());
-        let denies = |refused: &Vec<(i32, OrderRetryError)>| !refused.is_empty();
-        let retried = run_refusable_tx(pool, "retry_orders", denies, move |connection| {
-            let (lane, ids) = (lane.clone(), ids.clone());
-            Box::pin(async move { revive_or_hurry_orders(connection, &lane, &ids).await })
-        });
-        refused.extend(retried.await?);
+        let retried = store::transaction("retry_orders", (jobs.own_lane(), ids.to_vec()))
+            .run_refusable(
+                pool,
+                |refused: &Vec<(i32, OrderRetryError)>| !refused.is_empty(),
+                |connection, (lane, ids)| Box::pin(revive_or_hurry_orders(connection, lane, ids)),
+            )
+            .await?;
+        refused.extend(retried);
         jobs.wake_in(Duration::ZERO);
     }
     Ok(refused)
@@ -91,36 +92,22 @@ pub async fn count_retryable(
     order_ids: Vec<i32>,
     state: Option<OrderState>,
 ) -> Result<i64, Error> {
-    run_statement(
-        pool,
-        PgOperation::named("count_retryable").expensive().with_timeout(LONG_OPERATION_TIMEOUT),
-        move |connection| {
-            let order_ids = order_ids.clone();
-            Box::pin(async move {
-                let counted = match state {
-                    Some(state) => sqlx::query_scalar(COUNT_RETRYABLE_STATE_SQL)
-                        .bind(state as i16)
-                        .bind(ORDER_QUEUE),
-                    None => sqlx::query_scalar(COUNT_RETRYABLE_IDS_SQL)
-                        .bind(order_ids)
-                        .bind(ORDER_QUEUE),
-                };
-                Ok(counted.fetch_one(connection).await?)
-            })
-        },
-    )
-    .await
+    let count =
+        PgOperation::named("count_retryable").expensive().with_timeout(LONG_OPERATION_TIMEOUT);
+    let counted = match state {
+        Some(state) => store::statement(count, COUNT_RETRYABLE_STATE_SQL).bind(state as i16),
+        None => store::statement(count, COUNT_RETRYABLE_IDS_SQL).bind(order_ids),
+    };
+    counted.bind(ORDER_QUEUE).fetch_value(pool).await
 }
 
 /// By jobs and dead letters: both are few, orders are many.
-const COUNT_RETRYABLE_STATE_SQL: &str = "-- count_retryable
-SELECT count(*) FROM (
+const COUNT_RETRYABLE_STATE_SQL: &str = "SELECT count(*) FROM (
     SELECT job_key FROM dead_jobs WHERE queue = $2 AND $1 = 5
     UNION ALL SELECT job_key FROM jobs WHERE queue = $2 AND $1 < 4
 ) j JOIN orders o ON o.order_id = j.job_key::int WHERE o.state = $1";
 
-const COUNT_RETRYABLE_IDS_SQL: &str = "-- count_retryable
-SELECT count(*) FROM orders o WHERE o.order_id = ANY ($1) AND (o.state = 5 OR o.state < 4 AND EXISTS (
+const COUNT_RETRYABLE_IDS_SQL: &str = "SELECT count(*) FROM orders o WHERE o.order_id = ANY ($1) AND (o.state = 5 OR o.state < 4 AND EXISTS (
     SELECT FROM jobs j WHERE j.queue = $2 AND j.job_key = o.order_id::text))";
 
 /// Returns the refused orders, in the order of `order_ids`.
@@ -130,32 +117,32 @@ async fn revive_or_hurry_orders(
     order_ids: &[i32],
 ) -> Result<Vec<(i32, OrderRetryError)>, Error> {
     lane.fence(connection).await?;
-    let locked: Vec<(i32, i16)> = sqlx::query_as(
-        "SELECT order_id, state FROM orders WHERE order_id = ANY ($1) ORDER BY order_id FOR UPDATE -- lock_orders",
-    )
-    .bind(order_ids)
-    .fetch_all(&mut *connection)
-    .await?;
-    let states: HashMap<i32, OrderState> = locked
-        .into_iter()
-        .filter_map(|(id, state)| Some((id, OrderState::from_number(state.into())?)))
-        .collect();
-    let ids_where = |is_failed: bool| {
-        let chosen =
-            states.iter().filter(move |(_, state)| (**state == OrderState::Failed) == is_failed);
-        chosen.map(|(id, _)| *id).collect::<Vec<i32>>()
-    };
-    let keys: Vec<String> = ids_where(false).iter().map(i32::to_string).collect();
-    let hurried: HashSet<String> =
-        hurry_jobs_in_tx(connection, ORDER_QUEUE, &keys).await?.into_iter().collect();
-    revive_orders_in_tx(connection, &ids_where(true), Some(lane)).await?;
-    let refusal = |id: &i32| match states.get(id) {
-        None => Some((*id, OrderRetryError::Unknown)),
-        Some(OrderState::Failed) => None,
-        Some(state) if !state.is_final() && hurried.contains(&id.to_string()) => None,
-        Some(state) => Some((*id, OrderRetryError::NotWaiting(*state))),
-    };
-    Ok(order_ids.iter().filter_map(refusal).collect())
+    let locked: Vec<(i32, i16)> = store::statement("lock_orders", LOCK_ORDERS_SQL)
+        .bind(order_ids)
+        .fetch_all(&mut *connection)
+        .await?;
+    let (mut states, mut failed_ids, mut other_keys) = (HashMap::new(), Vec::new(), Vec::new());
+    for (order_id, state) in locked {
+        let Some(state) = OrderState::from_number(state.into()) else { continue };
+        states.insert(order_id, state);
+        match state {
+            OrderState::Failed => failed_ids.push(order_id),
+            _ => other_keys.push(order_id.to_string()),
+        }
+    }
+    let hurried = hurry_jobs_in_tx(connection, ORDER_QUEUE, &other_keys).await?;
+    let hurried: HashSet<String> = hurried.into_iter().collect();
+    revive_orders_in_tx(connection, &failed_ids, Some(lane)).await?;
+    let mut refused = Vec::new();
+    for order_id in order_ids {
+        match states.get(order_id) {
+            None => refused.push((*order_id, OrderRetryError::Unknown)),
+            Some(OrderState::Failed) => {}
+            Some(state) if !state.is_final() && hurried.contains(&order_id.to_string()) => {}
+            Some(state) => refused.push((*order_id, OrderRetryError::NotWaiting(*state))),
+        }
+    }
+    Ok(refused)
 }
 
 /// Revives failed orders in the state they had reached, with a new job without failures; their
@@ -165,14 +152,10 @@ pub(super) async fn revive_orders_in_tx(
     order_ids: &[i32],
     lane: Option<&Lease>,
 ) -> Result<(), Error> {
-    let revived: Vec<i32> = sqlx::query_scalar(
-        "-- revive_orders
-        UPDATE orders SET state = CASE WHEN external_at IS NOT NULL THEN 3 WHEN started_at IS NOT NULL THEN 2 ELSE 1 END
-        WHERE order_id = ANY ($1) AND state = 5 RETURNING order_id",
-    )
-    .bind(order_ids)
-    .fetch_all(&mut *connection)
-    .await?;
+    let revived: Vec<i32> = store::statement("revive_orders", REVIVE_ORDERS_SQL)
+        .bind(order_ids)
+        .fetch_values(&mut *connection)
+        .await?;
     if revived.is_empty() {
         return Ok(());
     }
@@ -183,3 +166,10 @@ pub(super) async fn revive_orders_in_tx(
     enqueue_jobs_in_tx(connection, ORDER_QUEUE, lane, &jobs).await?;
     Ok(())
 }
+
+const LOCK_ORDERS_SQL: &str =
+    "SELECT order_id, state FROM orders WHERE order_id = ANY ($1) ORDER BY order_id FOR UPDATE";
+
+const REVIVE_ORDERS_SQL: &str = "UPDATE orders SET state = CASE
+    WHEN external_at IS NOT NULL THEN 3 WHEN started_at IS NOT NULL THEN 2 ELSE 1 END
+WHERE order_id = ANY ($1) AND state = 5 RETURNING order_id";

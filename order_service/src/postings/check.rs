@@ -56,13 +56,16 @@ pub fn check_posting_rules(bundle: &Bundle) -> Vec<BundleDiagnostic> {
 }
 
 fn bundle_account_types(bundle: &Bundle) -> KnownAccountTypes {
-    let known = |document: &reconcile::BundleDocument| {
-        let known = document
-            .parse()
-            .map_or(KnownAccountType::Broken, |parsed| KnownAccountType::Type(Box::new(parsed)));
-        Some((document.name()?.to_owned(), known))
-    };
-    bundle.documents_of_schema(LedgerTypeKind::Account.schema()).filter_map(known).collect()
+    let mut types = KnownAccountTypes::new();
+    for document in bundle.documents_of_schema(LedgerTypeKind::Account.schema()) {
+        let Some(name) = document.name() else { continue };
+        let known = match document.parse() {
+            Ok(account) => KnownAccountType::Type(Box::new(account)),
+            Err(_) => KnownAccountType::Broken,
+        };
+        types.insert(name.to_owned(), known);
+    }
+    types
 }
 
 /// The problems of a rule with these account types.
@@ -77,8 +80,9 @@ pub fn find_rule_problems(rule: &PostingRule, types: &KnownAccountTypes) -> Vec<
             }
             Some(KnownAccountType::Broken) => {}
             None => {
-                let names = || types.keys().map(String::as_str);
-                let (near, known) = (suggest_name(&event.event_type, names()), list_names(names()));
+                let names = types.keys().map(String::as_str);
+                let near = suggest_name(&event.event_type, names.clone());
+                let known = list_names(names);
                 let reason = format!(
                     "there is no account type `{}`{near} (known: {known})",
                     event.event_type
@@ -117,16 +121,16 @@ fn check_attributes(
     problems: &mut Vec<FieldProblem>,
 ) {
     let path = path.clone().with_key("attributes");
-    let all = || account.key_attributes.iter().chain(&account.attributes);
+    let known_attributes = account.key_attributes.iter().chain(&account.attributes);
     for (name, source) in &event.attributes {
         let field = path.clone().with_key(name.clone());
-        let known = || all().map(|attribute| attribute.name.as_str());
-        match all().find(|attribute| attribute.name == *name) {
+        match known_attributes.clone().find(|attribute| attribute.name == *name) {
             Some(attribute) => problems.extend(
                 source_mismatch(source, attribute).map(|reason| FieldProblem { field, reason }),
             ),
             None => {
-                let (near, known) = (suggest_name(name, known()), list_names(known()));
+                let names = known_attributes.clone().map(|attribute| attribute.name.as_str());
+                let (near, known) = (suggest_name(name, names.clone()), list_names(names));
                 let reason =
                     format!("{} has no attribute `{name}`{near} (known: {known})", account.name);
                 problems.push(FieldProblem { field, reason });

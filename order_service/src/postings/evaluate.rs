@@ -12,22 +12,24 @@ pub fn build_posting_events(
     order: (i32, i32),
     stored: StoredOrderData,
 ) -> Vec<NewLedgerEvent> {
-    let of_rule = |rule: &PostingRule| {
-        let event = |(index, event): (usize, &super::PostingRuleEvent)| NewLedgerEvent {
-            type_name: event.event_type.clone(),
-            event_id: posting_event_id(order.0, rule, index),
-            dt: stored.posting_context.stored_at,
-            attributes: event
+    let mut new_events = Vec::new();
+    for rule in rules {
+        for (index, event) in rule.events.iter().enumerate() {
+            let attributes = event
                 .attributes
                 .iter()
-                .map(|(name, source)| (name.clone(), attribute_value(source, order, stored)))
-                .collect(),
-            debit: event.debit.clone(),
-            credit: event.credit.clone(),
-        };
-        rule.events.iter().enumerate().map(event).collect::<Vec<_>>()
-    };
-    rules.iter().flat_map(of_rule).collect()
+                .map(|(name, source)| (name.clone(), attribute_value(source, order, stored)));
+            new_events.push(NewLedgerEvent {
+                type_name: event.event_type.clone(),
+                event_id: posting_event_id(order.0, rule, index),
+                dt: stored.posting_context.stored_at,
+                attributes: attributes.collect(),
+                debit: event.debit.clone(),
+                credit: event.credit.clone(),
+            });
+        }
+    }
+    new_events
 }
 
 /// Event id of the event at `index` of the rule.

@@ -136,16 +136,17 @@ pub(crate) async fn read_known_types(
     connection: &mut PgConnection,
     planned_types: &[AccountType],
 ) -> store::Result<KnownAccountTypes> {
-    let known =
-        |account: AccountType| (account.name.clone(), KnownAccountType::Type(Box::new(account)));
-    let stored =
-        ledger::types::read_types(connection).await?.into_iter().filter_map(|stored| match stored
-            .definition
-        {
-            LedgerTypeDefinition::Account(account) => Some(known(account)),
-            LedgerTypeDefinition::Lock(_) | LedgerTypeDefinition::State(_) => None,
-        });
-    Ok(stored.chain(planned_types.iter().cloned().map(known)).collect())
+    let mut accounts = Vec::new();
+    for stored in ledger::types::read_types(connection).await? {
+        if let LedgerTypeDefinition::Account(account) = stored.definition {
+            accounts.push(account);
+        }
+    }
+    accounts.extend_from_slice(planned_types);
+    let known_types = accounts
+        .into_iter()
+        .map(|account| (account.name.clone(), KnownAccountType::Type(Box::new(account))));
+    Ok(known_types.collect())
 }
 
 /// Applies the plan: writes the desired rules if anything changes, and

@@ -67,11 +67,7 @@ impl LedgerOrderPoster {
         &self,
         new_events: Vec<NewLedgerEvent>,
     ) -> Result<Vec<LedgerEvent>, StageError> {
-        let check = |new: &[NewLedgerEvent]| -> Result<Vec<LedgerEvent>, ApiError> {
-            let types = self.ledger.types.current();
-            new.iter().map(|event| event.to_checked_event(&types)).collect()
-        };
-        if let Ok(events) = check(&new_events) {
+        if let Ok(events) = self.check_with_current_types(&new_events) {
             return Ok(events);
         }
         // The cached types may be stale, as a type may be new with the rule: reload them.
@@ -83,9 +79,17 @@ impl LedgerOrderPoster {
                 )));
             }
         }
-        check(&new_events).map_err(|error| {
+        self.check_with_current_types(&new_events).map_err(|error| {
             StageError::Permanent(format!("the ledger refuses its posting: {error}"))
         })
+    }
+
+    fn check_with_current_types(
+        &self,
+        new_events: &[NewLedgerEvent],
+    ) -> Result<Vec<LedgerEvent>, ApiError> {
+        let types = self.ledger.types.current();
+        new_events.iter().map(|event| event.to_checked_event(&types)).collect()
     }
 
     /// Writes the events until all are stored. An event stored at another time counts as posted,

@@ -76,38 +76,8 @@ pub async fn compare_order_postings(
         .last()
         .map(|order| order.order_id)
         .filter(|_| orders.len() as i64 == MAX_ORDERS_PER_PAGE);
-    let mut rules: HashMap<i32, Vec<PostingRule>> = HashMap::new();
-    let (mut expected_postings, mut differing_orders): (
-        Vec<(Order, Vec<LedgerEvent>)>,
-        Vec<DifferingOrder>,
-    ) = (Vec::new(), Vec::new());
-    for order in orders {
-        let (Some(data), Some(basis)) = (order.data, order.posting_context) else { continue };
-        if basis.rules_version == 0 {
-            continue;
-        }
-        let version = match rules.entry(basis.rules_version) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                entry.insert(load_rules_version(pool, basis.rules_version).await?)
-            }
-        };
-        let new_events = build_posting_events(
-            version,
-            (order.order_id, order.product_id),
-            StoredOrderData { data, posting_context: basis },
-        );
-        let catalogue = types.current();
-        match new_events
-            .iter()
-            .map(|event| event.to_checked_event(&catalogue))
-            .collect::<Result<Vec<_>, _>>()
-        {
-            Ok(checked) => expected_postings.push((order, checked)),
-            Err(_) => differing_orders
-                .push(DifferingOrder::from_order(&order, PostingDifference::Unexplained)),
-        }
-    }
+    let rules = load_rules_of_orders(pool, &orders).await?;
+    let (expected_postings, mut differing_orders) = expect_postings(orders, &rules, types);
     let compared_count = expected_postings.len() + differing_orders.len();
     let all_events: Vec<LedgerEvent> =
         expected_postings.iter().flat_map(|(_, events)| events.clone()).collect();
@@ -124,6 +94,51 @@ pub async fn compare_order_postings(
     differing_orders.extend(explain_mismatched_orders(shards, &rules, mismatched_orders).await?);
     differing_orders.sort_unstable_by_key(|found| found.order_id);
     Ok(PostingComparison { compared_count, differing_orders, next_after })
+}
+
+/// The posting rules of these orders, by version.
+async fn load_rules_of_orders(
+    pool: &PgPool,
+    orders: &[Order],
+) -> Result<HashMap<i32, Vec<PostingRule>>, Error> {
+    let mut rules = HashMap::new();
+    for order in orders {
+        let (Some(_), Some(basis)) = (order.data, order.posting_context) else { continue };
+        if basis.rules_version != 0
+            && let Entry::Vacant(entry) = rules.entry(basis.rules_version)
+        {
+            entry.insert(load_rules_version(pool, basis.rules_version).await?);
+        }
+    }
+    Ok(rules)
+}
+
+/// The events that the ledger should have of each order, and the orders whose events it would
+/// refuse. Skips orders that post nothing.
+fn expect_postings(
+    orders: Vec<Order>,
+    rules: &HashMap<i32, Vec<PostingRule>>,
+    types: &LedgerTypeRegistry,
+) -> (Vec<(Order, Vec<LedgerEvent>)>, Vec<DifferingOrder>) {
+    let (mut expected_postings, mut differing_orders) = (Vec::new(), Vec::new());
+    for order in orders {
+        let (Some(data), Some(basis)) = (order.data, order.posting_context) else { continue };
+        let Some(rules) = rules.get(&basis.rules_version) else { continue };
+        let new_events = build_posting_events(
+            rules,
+            (order.order_id, order.product_id),
+            StoredOrderData { data, posting_context: basis },
+        );
+        let catalogue = types.current();
+        let checked_events: Result<Vec<LedgerEvent>, _> =
+            new_events.iter().map(|event| event.to_checked_event(&catalogue)).collect();
+        match checked_events {
+            Ok(events) => expected_postings.push((order, events)),
+            Err(_) => differing_orders
+                .push(DifferingOrder::from_order(&order, PostingDifference::Unexplained)),
+        }
+    }
+    (expected_postings, differing_orders)
 }
 
 impl DifferingOrder {
@@ -155,30 +170,40 @@ async fn explain_mismatched_orders(
     if orders.is_empty() {
         return Ok(Vec::new());
     }
-    let rules_of =
-        |order: &Order| order.posting_context.and_then(|basis| rules.get(&basis.rules_version));
-    let ids = orders.iter().flat_map(|order| {
-        let event_ids = |rule: &PostingRule| {
-            (0..rule.events.len())
-                .map(|index| posting_event_id(order.order_id, rule, index))
-                .collect::<Vec<_>>()
-        };
-        rules_of(order).into_iter().flatten().flat_map(event_ids).collect::<Vec<_>>()
-    });
-    let posted = find_stored_events(shards, ids.collect()).await?;
-    let explained = orders.iter().map(|order| {
-        let version = order.posting_context.map_or(0, |basis| basis.rules_version);
-        let data =
-            rules_of(order).and_then(|rules| find_posted_data(order.order_id, rules, &posted));
-        let difference = data.map_or(PostingDifference::Unexplained, |(data, at)| {
-            PostingDifference::PostedWithOtherData(StoredOrderData {
-                data,
-                posting_context: PostingContext { stored_at: at, rules_version: version },
-            })
-        });
-        DifferingOrder::from_order(order, difference)
-    });
-    Ok(explained.collect())
+    let mut event_ids = Vec::new();
+    for order in &orders {
+        for rule in rules_of_order(rules, order) {
+            for index in 0..rule.events.len() {
+                event_ids.push(posting_event_id(order.order_id, rule, index));
+            }
+        }
+    }
+    let posted = find_stored_events(shards, event_ids).await?;
+    let mut explained_orders = Vec::new();
+    for order in &orders {
+        let rules_version = order.posting_context.map_or(0, |basis| basis.rules_version);
+        let difference =
+            match find_posted_data(order.order_id, rules_of_order(rules, order), &posted) {
+                None => PostingDifference::Unexplained,
+                Some((data, stored_at)) => {
+                    PostingDifference::PostedWithOtherData(StoredOrderData {
+                        data,
+                        posting_context: PostingContext { stored_at, rules_version },
+                    })
+                }
+            };
+        explained_orders.push(DifferingOrder::from_order(order, difference));
+    }
+    Ok(explained_orders)
+}
+
+/// The rules that post the order; none before its data is stored.
+fn rules_of_order<'r>(
+    rules: &'r HashMap<i32, Vec<PostingRule>>,
+    order: &Order,
+) -> &'r [PostingRule] {
+    let version = order.posting_context.map(|basis| basis.rules_version);
+    version.and_then(|version| rules.get(&version)).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The data and time in the posted events of an order, if they agree.

@@ -3,7 +3,7 @@
 use reconcile::ObjectOwner;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
-use store::Result;
+use store::{Result, StatementTarget};
 
 use super::PostingRule;
 
@@ -23,18 +23,20 @@ pub struct PostingRuleSet {
 
 /// The latest version; `None` if no rules were ever stored.
 pub async fn load_posting_rules(pool: &PgPool) -> Result<Option<PostingRuleSet>> {
-    store::run_statement(pool, "load_posting_rules", |connection| {
-        Box::pin(read_posting_rules(connection))
-    })
-    .await
+    fetch_posting_rules(pool).await
 }
 
 /// The latest version; `None` if no rules were ever stored.
 pub async fn read_posting_rules(connection: &mut PgConnection) -> Result<Option<PostingRuleSet>> {
-    let row: Option<(i32, Json<Vec<PostingRule>>, String)> = sqlx::query_as(
-        "SELECT version, rules, owner FROM posting_rules ORDER BY version DESC LIMIT 1 -- load_posting_rules",
+    fetch_posting_rules(connection).await
+}
+
+async fn fetch_posting_rules(target: impl StatementTarget) -> Result<Option<PostingRuleSet>> {
+    let row: Option<(i32, Json<Vec<PostingRule>>, String)> = store::statement(
+        "load_posting_rules",
+        "SELECT version, rules, owner FROM posting_rules ORDER BY version DESC LIMIT 1",
     )
-    .fetch_optional(connection)
+    .fetch_optional(target)
     .await?;
     Ok(row.map(|(version, Json(rules), owner)| PostingRuleSet {
         version,
@@ -50,15 +52,12 @@ pub async fn put_posting_rules_in_tx(
     rules: &[PostingRule],
     owner: ObjectOwner,
 ) -> Result<i32> {
-    let version = sqlx::query_scalar(
-        "INSERT INTO posting_rules (version, rules, owner) OVERRIDING SYSTEM VALUE
-         SELECT coalesce(max(version), 0) + 1, $1::jsonb, $2::text FROM posting_rules RETURNING version -- put_posting_rules",
-    )
-    .bind(Json(rules))
-    .bind(owner.name())
-    .fetch_one(&mut *connection)
-    .await?;
-    sqlx::query("SELECT pg_notify($1, '') -- tell_posting_rules")
+    let version = store::statement("put_posting_rules", PUT_POSTING_RULES_SQL)
+        .bind(Json(rules))
+        .bind(owner.name())
+        .fetch_value(&mut *connection)
+        .await?;
+    store::statement("tell_posting_rules", "SELECT pg_notify($1, '')")
         .bind(POSTING_RULES_CHANNEL)
         .execute(connection)
         .await?;
@@ -67,16 +66,16 @@ pub async fn put_posting_rules_in_tx(
 
 /// The rules of one version; an unknown version is an error.
 pub async fn load_rules_version(pool: &PgPool, version: i32) -> Result<Vec<PostingRule>> {
-    store::run_statement(pool, "load_posting_rules_version", move |connection| {
-        Box::pin(async move {
-            let Json(rules): Json<Vec<PostingRule>> = sqlx::query_scalar(
-                "SELECT rules FROM posting_rules WHERE version = $1 -- load_posting_rules_version",
-            )
-            .bind(version)
-            .fetch_one(connection)
-            .await?;
-            Ok(rules)
-        })
-    })
-    .await
+    let Json(rules): Json<Vec<PostingRule>> = store::statement(
+        "load_posting_rules_version",
+        "SELECT rules FROM posting_rules WHERE version = $1",
+    )
+    .bind(version)
+    .fetch_value(pool)
+    .await?;
+    Ok(rules)
 }
+
+const PUT_POSTING_RULES_SQL: &str = "INSERT INTO posting_rules (version, rules, owner)
+OVERRIDING SYSTEM VALUE
+SELECT coalesce(max(version), 0) + 1, $1::jsonb, $2::text FROM posting_rules RETURNING version";

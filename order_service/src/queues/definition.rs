@@ -45,9 +45,9 @@ pub(super) fn queues_of_env(files: &[QueueFile], env: &str) -> Vec<(String, Fifo
     for file in files.iter().filter(|file| file.envs.iter().any(|own| own == env)) {
         let visibility = Duration::from_secs(file.visibility_seconds.into());
         let dead_letter_name = format!("{}-{env}-dead.fifo", file.name);
-        let to_dead =
-            |max_receives| DeadLetterPolicy { queue: dead_letter_name.clone(), max_receives };
-        let dead_letters = file.max_receives.map(to_dead);
+        let dead_letters = file
+            .max_receives
+            .map(|max_receives| DeadLetterPolicy { queue: dead_letter_name.clone(), max_receives });
         queues.push((
             format!("{}-{env}.fifo", file.name),
             FifoQueueOptions { visibility_timeout: visibility, dead_letters },

@@ -122,17 +122,20 @@ async fn reconcile_queues(
     desired_queues: Vec<(String, FifoQueueOptions)>,
     approval: Option<PlanApproval>,
 ) -> Result<ReconcilePlan, ReconcileError> {
-    let failed = |error: FifoError| ReconcileError::Failed(error.to_string());
     let names: Vec<String> = desired_queues.iter().map(|(name, _)| name.clone()).collect();
-    let stored_queues = queues.find_queues(&names).await.map_err(failed)?;
+    let stored_queues = queues.find_queues(&names).await.map_err(fifo_reconcile_error)?;
     let (plan, ensure) = plan_queues(&env, &stored_queues, &desired_queues);
     if let Some(approval) = approval {
         approval.check(&plan)?;
         for (name, terms) in ensure {
             store::fail_point("reconcile_planned");
-            queues.ensure_queue(&name, terms).await.map_err(failed)?;
+            queues.ensure_queue(&name, terms).await.map_err(fifo_reconcile_error)?;
             store::fail_point("reconcile_applied");
         }
     }
     Ok(plan)
+}
+
+fn fifo_reconcile_error(error: FifoError) -> ReconcileError {
+    ReconcileError::Failed(error.to_string())
 }

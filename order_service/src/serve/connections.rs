@@ -6,6 +6,7 @@
 use anyhow::Context as _;
 use ledger::sharding::LedgerShards;
 use sqlx::PgPool;
+use store::PgConnectOptions;
 
 use crate::settings::DatabaseSettings;
 
@@ -45,15 +46,12 @@ pub(super) async fn check_connection_limits(
     control: &PgPool,
     shards: &LedgerShards,
 ) -> anyhow::Result<()> {
-    let server = |pool: &PgPool| {
-        let options = pool.connect_options();
-        (options.get_host().to_owned(), options.get_port(), options.get_socket().cloned())
-    };
-    let same_server_pools: Vec<_> = shards
+    let control_options = control.connect_options();
+    let same_server_pools: Vec<&PgPool> = shards
         .all()
         .iter()
         .map(|shard| &shard.pool)
-        .filter(|pool| server(pool) == server(control))
+        .filter(|pool| is_same_server(&pool.connect_options(), &control_options))
         .collect();
     let open = control.size() + same_server_pools.iter().map(|pool| pool.size()).sum::<u32>();
     let beside = same_server_pools.len();
@@ -81,18 +79,19 @@ pub(super) async fn check_connection_limits(
     Ok(())
 }
 
-/// Limit of the server, role and database, and the number of open connections.
-async fn read_connection_limit(pool: &PgPool) -> store::Result<(i64, i64)> {
-    store::run_statement(pool, "room_for_connections", |connection| {
-        Box::pin(
-            async move { Ok(sqlx::query_as(CONNECTION_LIMIT_SQL).fetch_one(connection).await?) },
-        )
-    })
-    .await
+/// Whether both options name one database server, by the same address.
+pub(super) fn is_same_server(one: &PgConnectOptions, other: &PgConnectOptions) -> bool {
+    one.get_host() == other.get_host()
+        && one.get_port() == other.get_port()
+        && one.get_socket() == other.get_socket()
 }
 
-const CONNECTION_LIMIT_SQL: &str = "-- room_for_connections
-SELECT least(
+/// Limit of the server, role and database, and the number of open connections.
+async fn read_connection_limit(pool: &PgPool) -> store::Result<(i64, i64)> {
+    store::statement("room_for_connections", CONNECTION_LIMIT_SQL).fetch_one(pool).await
+}
+
+const CONNECTION_LIMIT_SQL: &str = "SELECT least(
            current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
                - coalesce(current_setting('reserved_connections', true), '0')::bigint,
            (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use store::embedded::{CLUSTER_USER, EmbeddedCluster};
 use store::{DedicatedConnection, MigrationSet, PoolSettings};
 use tokio::time::timeout;
@@ -171,11 +171,13 @@ async fn try_find_or_create_database(
     let create = access == DatabaseAccess::CreateMissing && !is_present;
     if create {
         // Postgres refuses concurrent copies of one template.
-        sqlx::query("SELECT pg_advisory_lock(1) -- create_database").execute(&mut admin).await?;
+        store::statement("lock_database_creation", "SELECT pg_advisory_lock(1)")
+            .execute(&mut admin)
+            .await?;
         // The previous lock holder may have created it.
         if !has_database(&mut admin, name).await? {
             tracing::info!(user = CLUSTER_USER, data_dir = %embedded.data_dir().display(), name, "creating a database");
-            sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            store::statement("create_database", format!("CREATE DATABASE {name}"))
                 .execute(&mut admin)
                 .await?;
         }
@@ -185,8 +187,11 @@ async fn try_find_or_create_database(
 }
 
 async fn has_database(admin: &mut PgConnection, name: &str) -> store::Result<bool> {
-    let exists = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1) -- database_exists",
-    );
-    Ok(exists.bind(name).fetch_one(admin).await?)
+    store::statement(
+        "database_exists",
+        "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)",
+    )
+    .bind(name)
+    .fetch_value(admin)
+    .await
 }

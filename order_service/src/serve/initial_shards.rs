@@ -3,7 +3,7 @@
 use ::settings::SettingError;
 use futures::future::BoxFuture;
 use ledger::sharding::ShardMap;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 
 use super::database::ControlDatabase;
 use crate::settings::InitialShardSettings;
@@ -22,17 +22,11 @@ pub(super) async fn load_or_create_shards(
     may_create: bool,
 ) -> anyhow::Result<ShardMap> {
     let count = requested.map_or(DEFAULT_SHARD_COUNT, |wanted| wanted.count);
-    let schemas = store::run_tx(&database.pool, "initial_shards", move |connection| {
-        Box::pin(async move {
-            let stored_schemas = load_shard_schemas(connection).await?;
-            match stored_schemas.is_empty() {
-                false => Ok(stored_schemas),
-                true if may_create => create_shard_schemas(connection, count).await,
-                true => Ok(new_schema_names(count)),
-            }
+    let schemas = store::transaction("initial_shards", (count, may_create))
+        .run(&database.pool, |connection, (count, may_create)| {
+            Box::pin(load_or_create_schemas_in_tx(connection, *count, *may_create))
         })
-    })
-    .await?;
+        .await?;
     let there = schemas.len();
     if let Some(wanted) = requested.filter(|wanted| wanted.count != there) {
         return Err(shard_count_error(wanted, there).into());
@@ -49,18 +43,31 @@ fn shard_count_error(requested: &InitialShardSettings, there: usize) -> SettingE
     SettingError::Invalid { name: "initial-shards", from: requested.source.clone(), reason }
 }
 
+async fn load_or_create_schemas_in_tx(
+    connection: &mut PgConnection,
+    count: usize,
+    may_create: bool,
+) -> store::Result<Vec<String>> {
+    let stored_schemas = load_shard_schemas(connection).await?;
+    match stored_schemas.is_empty() {
+        false => Ok(stored_schemas),
+        true if may_create => create_shard_schemas(connection, count).await,
+        true => Ok(new_schema_names(count)),
+    }
+}
+
 /// Each shard's schema, by range; empty if no shards were created yet.
 async fn load_shard_schemas(connection: &mut PgConnection) -> store::Result<Vec<String>> {
-    let known = sqlx::query_scalar(
-        "SELECT to_regclass('initial_shards') IS NOT NULL -- initial_shards_known",
+    let is_table_known = store::statement(
+        "initial_shards_known",
+        "SELECT to_regclass('initial_shards') IS NOT NULL",
     );
-    if !known.fetch_one(&mut *connection).await? {
+    if !is_table_known.fetch_value(&mut *connection).await? {
         return Ok(Vec::new());
     }
-    let stored = sqlx::query_scalar(
-        "SELECT schema FROM initial_shards ORDER BY ordinal -- read_initial_shards",
-    );
-    Ok(stored.fetch_all(connection).await?)
+    store::statement("read_initial_shards", "SELECT schema FROM initial_shards ORDER BY ordinal")
+        .fetch_values(connection)
+        .await
 }
 
 fn new_schema_names(count: usize) -> Vec<String> {
@@ -74,9 +81,12 @@ fn create_shard_schemas(
     count: usize,
 ) -> BoxFuture<'_, store::Result<Vec<String>>> {
     Box::pin(async move {
-        sqlx::query("LOCK TABLE initial_shards IN SHARE ROW EXCLUSIVE MODE -- lock_initial_shards")
-            .execute(&mut *connection)
-            .await?;
+        store::statement(
+            "lock_initial_shards",
+            "LOCK TABLE initial_shards IN SHARE ROW EXCLUSIVE MODE",
+        )
+        .execute(&mut *connection)
+        .await?;
         let stored_schemas = load_shard_schemas(connection).await?;
         if !stored_schemas.is_empty() {
             return Ok(stored_schemas);
@@ -86,22 +96,26 @@ fn create_shard_schemas(
             // An operator may have created an empty schema. CREATE SCHEMA fails for one with
             // content, which belongs to another owner.
             if !is_empty_schema(connection, schema).await? {
-                let create = format!("CREATE SCHEMA \"{schema}\" -- create_shard_schema");
-                sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await?;
+                let create = format!("CREATE SCHEMA \"{schema}\"");
+                store::statement("create_shard_schema", create).execute(&mut *connection).await?;
             }
         }
-        let write = "INSERT INTO initial_shards (ordinal, schema)
-             SELECT place - 1, schema FROM unnest($1::text[]) WITH ORDINALITY AS made (schema, place)
-             -- write_initial_shards";
-        sqlx::query(write).bind(&schemas).execute(connection).await?;
+        store::statement("write_initial_shards", WRITE_INITIAL_SHARDS_SQL)
+            .bind(&schemas)
+            .execute(connection)
+            .await?;
         Ok(schemas)
     })
 }
 
 /// Whether a schema exists and has no relations and no functions.
 async fn is_empty_schema(connection: &mut PgConnection, schema: &str) -> store::Result<bool> {
-    let empty = "SELECT to_regnamespace($1) IS NOT NULL
-            AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace($1))
-            AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace($1)) -- empty_schema";
-    Ok(sqlx::query_scalar(empty).bind(schema).fetch_one(connection).await?)
+    store::statement("empty_schema", IS_EMPTY_SCHEMA_SQL).bind(schema).fetch_value(connection).await
 }
+
+const WRITE_INITIAL_SHARDS_SQL: &str = "INSERT INTO initial_shards (ordinal, schema)
+SELECT place - 1, schema FROM unnest($1::text[]) WITH ORDINALITY AS made (schema, place)";
+
+const IS_EMPTY_SCHEMA_SQL: &str = "SELECT to_regnamespace($1) IS NOT NULL
+    AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace($1))
+    AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace($1))";

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use ledger::sharding::{LedgerShards, Shard, ShardDefinition, ShardMap};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use store::{MigrationSet, PendingChange, PgConnectOptions, PoolSettings, parse_database_url};
 
 use super::database::{self, ControlDatabase, DatabaseAccess};
@@ -104,10 +104,10 @@ pub async fn connect_shard(
         application_name: "order_service".to_owned(),
         session: schema.map(|schema| ("search_path", schema)).into_iter().collect(),
     };
-    let shard = || format!("shard {}", definition.name);
-    let pool = store::connect_pool(options, &pool).await.with_context(shard)?;
+    let shard = format!("shard {}", definition.name);
+    let pool = store::connect_pool(options, &pool).await.with_context(|| shard.clone())?;
     if definition.url.is_some() && database.access == DatabaseAccess::CreateMissing {
-        store::wait_until_writable(&pool, settings.startup_timeout).await.with_context(shard)?;
+        store::wait_until_writable(&pool, settings.startup_timeout).await.context(shard)?;
     }
     Ok(pool)
 }
@@ -144,8 +144,9 @@ pub async fn migrate_shard(
     if let Some(schema) = definition.schema.as_ref().filter(|_| !dry_run)
         && !has_schema(&mut connection, schema).await?
     {
-        let create = format!("CREATE SCHEMA \"{schema}\" -- provide_shard_schema");
-        let created = sqlx::query(AssertSqlSafe(create)).execute(&mut *connection).await;
+        let create = format!("CREATE SCHEMA \"{schema}\"");
+        let created =
+            store::statement("provide_shard_schema", create).execute(&mut *connection).await;
         // A concurrent `migrate` may have created it.
         if created.is_err() && !has_schema(&mut connection, schema).await? {
             created.context("creating a schema")?;
@@ -160,7 +161,9 @@ pub async fn migrate_shard(
 
 /// Checked before CREATE SCHEMA: a role without the CREATE privilege may still migrate an existing
 /// schema.
-async fn has_schema(connection: &mut PgConnection, schema: &str) -> sqlx::Result<bool> {
-    let query = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL -- has_shard_schema");
-    query.bind(schema).fetch_one(connection).await
+async fn has_schema(connection: &mut PgConnection, schema: &str) -> store::Result<bool> {
+    store::statement("has_shard_schema", "SELECT to_regnamespace($1) IS NOT NULL")
+        .bind(schema)
+        .fetch_value(connection)
+        .await
 }

@@ -8,6 +8,7 @@ use ledger::sharding::LedgerShards;
 use ledger::types::{LedgerTypeRegistry, TYPES_CHANNEL};
 use queue::{Backoff, JOB_WAKE_CHANNEL, JobQueue};
 use serving::peer::GrpcPeer;
+use sqlx::PgPool;
 use store::{LeaseManager, LeaseOptions, PgNotification, PgNotificationHub};
 use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio::task::JoinHandle;
@@ -46,12 +47,27 @@ pub(super) struct RunningProcess {
     pub(super) notifications: PgNotificationHub,
     /// Leases of this process on lanes of the order queue.
     pub(super) leases: LeaseManager,
-    pipeline_entrance: PipelineSender,
+    pipeline: RunningPipeline,
+    order_writer: OrderAttemptWriter,
+    jobs: JobQueue,
+}
+
+/// The running pipeline of orders.
+struct RunningPipeline {
+    entrance: PipelineSender,
     claimer_stop: CancellationToken,
     claimer: std::sync::Mutex<Option<JoinHandle<()>>>,
     workers: std::sync::Mutex<Vec<JoinHandle<()>>>,
-    order_writer: OrderAttemptWriter,
+}
+
+/// Parts that the pipeline and the API share.
+struct OrderParts {
+    pool: PgPool,
+    clock: Arc<DatabaseClock>,
     jobs: JobQueue,
+    exchange: Arc<DataManagerExchange>,
+    outcome_hub: OutcomeHub,
+    order_writer: OrderAttemptWriter,
 }
 
 /// Starts all parts except the listeners.
@@ -61,14 +77,21 @@ pub(super) async fn start_process(
     shards: LedgerShards,
     stopping: CancellationToken,
 ) -> anyhow::Result<RunningProcess> {
-    let pool = database.pool.clone();
+    let pool = &database.pool;
     let clock = Arc::new(DatabaseClock::default());
-    let now = store::run_statement(&pool, "clock", |connection| {
-        Box::pin(async move {
-            Ok(sqlx::query_scalar("SELECT now() -- clock").fetch_one(connection).await?)
-        })
-    });
-    clock.observe(now.await?);
+    clock.observe(store::statement("clock", "SELECT now()").fetch_value(pool).await?);
+    let notifications = listen_for_notifications(pool);
+    let ledger = start_ledger(settings, pool, shards, &notifications).await?;
+    let (jobs, leases) = start_jobs(settings, database, &notifications).await?;
+    let exchange = start_exchange(settings, &clock)?;
+    let parts = OrderParts::start(settings, pool, clock, jobs, exchange);
+    let pipeline = parts.start_pipeline(settings, &ledger);
+    let api_state = parts.start_api(settings, &pipeline.entrance, &notifications, stopping);
+    let OrderParts { jobs, order_writer, .. } = parts;
+    Ok(RunningProcess { api_state, ledger, notifications, leases, pipeline, order_writer, jobs })
+}
+
+fn listen_for_notifications(pool: &PgPool) -> PgNotificationHub {
     let channels = vec![
         JOB_WAKE_CHANNEL,
         CALLBACK_CHANNEL,
@@ -81,94 +104,130 @@ pub(super) async fn start_process(
         configurator::run::RUNS_CHANNEL,
     ];
     let (notifications, _) = PgNotificationHub::start(pool.clone(), channels);
+    notifications
+}
+
+/// Starts the ledger with the stored types, which are kept current.
+async fn start_ledger(
+    settings: &ServiceSettings,
+    pool: &PgPool,
+    shards: LedgerShards,
+    notifications: &PgNotificationHub,
+) -> store::Result<Arc<Ledger>> {
     let types = LedgerTypeRegistry::default();
-    types.set(ledger::types::load_types(&pool).await?);
+    types.set(ledger::types::load_types(pool).await?);
     tokio::spawn(ledger::types::keep_types_current(
         pool.clone(),
         notifications.clone(),
         types.clone(),
     ));
-    let ledger = Ledger::start_with_max_info(shards, types, settings.max_info_bytes);
-    let (jobs, leases) = start_jobs(settings, database, &notifications).await?;
-    let exchange = start_exchange(settings, &clock)?;
-    let watch = OutcomeHub::start(pool.clone());
-    let backoff = Backoff {
-        first_delay: Duration::from_millis(200),
-        max_delay: MAX_ORDER_BACKOFF,
-        jitter: 0.2,
-    };
-    // One request uses at most `max_attempts`; the others are background attempts.
-    let attempts = MIN_BACKGROUND_ATTEMPTS.saturating_add(settings.max_attempts);
-    let terms = GiveUpPolicy { backoff, after: settings.give_up_after, min_attempts: attempts };
-    let order_writer =
-        OrderAttemptWriter::start(pool.clone(), jobs.clone(), terms, Arc::new(watch.clone()));
+    Ok(Ledger::start_with_max_info(shards, types, settings.max_info_bytes))
+}
 
-    tokio::spawn(follow_after_lane_loss(jobs.clone(), watch.clone()));
-    let (size, max_retried) = compute_pipeline_size(settings);
-    let (pipeline_entrance, exits) = orders::open_pipeline_queue(size.max_in_flight());
-    let stages = StageActions {
-        start: Arc::new(PassThrough),
-        external: Arc::new(AskDataManager(exchange.clone())),
-        finish: Arc::new(PostEvents(Arc::new(LedgerOrderPoster::new(
+impl OrderParts {
+    fn start(
+        settings: &ServiceSettings,
+        pool: &PgPool,
+        clock: Arc<DatabaseClock>,
+        jobs: JobQueue,
+        exchange: Arc<DataManagerExchange>,
+    ) -> Self {
+        let pool = pool.clone();
+        let outcome_hub = OutcomeHub::start(pool.clone());
+        let order_writer = OrderAttemptWriter::start(
             pool.clone(),
-            ledger.clone(),
-        )))),
-    };
-    let workers = pipeline::start_workers(exits, size, stages, clock.clone(), order_writer.clone());
+            jobs.clone(),
+            give_up_policy(settings),
+            Arc::new(outcome_hub.clone()),
+        );
+        tokio::spawn(follow_after_lane_loss(jobs.clone(), outcome_hub.clone()));
+        Self { pool, clock, jobs, exchange, outcome_hub, order_writer }
+    }
 
-    let claimer_stop = CancellationToken::new();
-    let claimer = RetryClaimer {
-        pool: pool.clone(),
-        jobs: jobs.clone(),
-        breaker: exchange.breaker().clone(),
-        pipeline_sender: pipeline_entrance.clone(),
-        attempt_writer: order_writer.clone(),
-        max_in_flight: max_retried,
-    };
-    let claimer = tokio::spawn(claimer.run(claimer_stop.clone()));
+    /// Starts the workers and the claimer of retries.
+    fn start_pipeline(&self, settings: &ServiceSettings, ledger: &Arc<Ledger>) -> RunningPipeline {
+        let (size, max_retried) = compute_pipeline_size(settings);
+        let (entrance, exits) = orders::open_pipeline_queue(size.max_in_flight());
+        let poster = LedgerOrderPoster::new(self.pool.clone(), ledger.clone());
+        let stages = StageActions {
+            start: Arc::new(PassThrough),
+            external: Arc::new(AskDataManager(self.exchange.clone())),
+            finish: Arc::new(PostEvents(Arc::new(poster))),
+        };
+        let writer = self.order_writer.clone();
+        let workers = pipeline::start_workers(exits, size, stages, self.clock.clone(), writer);
+        let claimer_stop = CancellationToken::new();
+        let claimer = RetryClaimer {
+            pool: self.pool.clone(),
+            jobs: self.jobs.clone(),
+            breaker: self.exchange.breaker().clone(),
+            pipeline_sender: entrance.clone(),
+            attempt_writer: self.order_writer.clone(),
+            max_in_flight: max_retried,
+        };
+        let claimer = tokio::spawn(claimer.run(claimer_stop.clone()));
+        let (claimer, workers) = (Some(claimer).into(), workers.into());
+        RunningPipeline { entrance, claimer_stop, claimer, workers }
+    }
 
-    let delivering = exchange.clone();
-    let deliver = move |order_id, stored| delivering.deliver(order_id, stored);
-    let callbacks = CallbackWriter::start(pool.clone(), Arc::new(deliver));
-    tokio::spawn(deliver_callback_notifications(notifications.subscribe(), exchange.clone()));
-    let acceptor = OrderAcceptor::start(
-        pool.clone(),
-        jobs.clone(),
-        clock,
-        order_writer.doubtful_batches(),
-        pipeline_entrance.clone(),
-    );
-    let api_state = OrderApiState::new(OrderApiParts {
-        pool,
-        acceptor,
-        callbacks,
-        exchange,
-        jobs: jobs.clone(),
-        outcome_hub: watch,
-        limits: OrderApiLimits {
-            max_orders_per_request: settings.max_orders_per_request,
-            max_in_flight: settings.max_in_flight_orders,
-            max_attempts: settings.max_attempts,
-            default_timeout: Duration::from_secs(10),
+    /// Starts the writers of callbacks and accepted orders; returns the state of the API.
+    fn start_api(
+        &self,
+        settings: &ServiceSettings,
+        entrance: &PipelineSender,
+        notifications: &PgNotificationHub,
+        stopping: CancellationToken,
+    ) -> OrderApiState {
+        let exchange = self.exchange.clone();
+        let callbacks = CallbackWriter::start(
+            self.pool.clone(),
+            Arc::new(move |order_id, stored| exchange.deliver(order_id, stored)),
+        );
+        let (received, exchange) = (notifications.subscribe(), self.exchange.clone());
+        tokio::spawn(deliver_callback_notifications(received, exchange));
+        let acceptor = OrderAcceptor::start(
+            self.pool.clone(),
+            self.jobs.clone(),
+            self.clock.clone(),
+            self.order_writer.doubtful_batches(),
+            entrance.clone(),
+        );
+        OrderApiState::new(OrderApiParts {
+            pool: self.pool.clone(),
+            acceptor,
+            callbacks,
+            exchange: self.exchange.clone(),
+            jobs: self.jobs.clone(),
+            outcome_hub: self.outcome_hub.clone(),
+            limits: order_api_limits(settings),
+            stopping,
+            closing: CancellationToken::new(),
+            admission: Arc::new(Semaphore::new(settings.max_in_flight_orders)),
+            open_requests: Arc::new(OpenRequests::default()),
+        })
+    }
+}
+
+fn give_up_policy(settings: &ServiceSettings) -> GiveUpPolicy {
+    GiveUpPolicy {
+        backoff: Backoff {
+            first_delay: Duration::from_millis(200),
+            max_delay: MAX_ORDER_BACKOFF,
+            jitter: 0.2,
         },
-        stopping,
-        closing: CancellationToken::new(),
-        admission: Arc::new(Semaphore::new(settings.max_in_flight_orders)),
-        open_requests: Arc::new(OpenRequests::default()),
-    });
-    let (claimer, workers) = (Some(claimer).into(), workers.into());
-    Ok(RunningProcess {
-        api_state,
-        ledger,
-        notifications,
-        leases,
-        pipeline_entrance,
-        claimer_stop,
-        claimer,
-        workers,
-        order_writer,
-        jobs,
-    })
+        after: settings.give_up_after,
+        // One request uses at most `max_attempts`; the others are background attempts.
+        min_attempts: MIN_BACKGROUND_ATTEMPTS.saturating_add(settings.max_attempts),
+    }
+}
+
+fn order_api_limits(settings: &ServiceSettings) -> OrderApiLimits {
+    OrderApiLimits {
+        max_orders_per_request: settings.max_orders_per_request,
+        max_in_flight: settings.max_in_flight_orders,
+        max_attempts: settings.max_attempts,
+        default_timeout: Duration::from_secs(10),
+    }
 }
 
 /// The pipeline's size (no more workers than orders can need), and the maximum number of orders
@@ -253,6 +312,25 @@ async fn deliver_callback_notifications(
     }
 }
 
+impl RunningPipeline {
+    /// Stops the claimer, then waits until the workers have ended the orders in the queue.
+    async fn wait_until_empty(&self) {
+        self.claimer_stop.cancel();
+        let claimer = self.claimer.lock().ok().and_then(|mut claimer| claimer.take());
+        if let Some(claimer) = claimer {
+            let _ = claimer.await;
+        }
+        // Workers end once the queue is empty.
+        self.entrance.close();
+        let workers = self
+            .workers
+            .lock()
+            .map(|mut workers| std::mem::take(&mut *workers))
+            .unwrap_or_default();
+        futures::future::join_all(workers).await;
+    }
+}
+
 impl RunningProcess {
     /// Drains open requests, then the pipeline. Orders unfinished after `within` stay in the
     /// database for another process or the next start.
@@ -267,24 +345,12 @@ impl RunningProcess {
         });
         let finished = timeout_at(deadline, async {
             self.api_state.open_requests.wait_until_idle().await;
-            self.claimer_stop.cancel();
-            let claimer = self.claimer.lock().ok().and_then(|mut claimer| claimer.take());
-            if let Some(claimer) = claimer {
-                let _ = claimer.await;
-            }
-            // Workers end once the queue is empty.
-            self.pipeline_entrance.close();
-            let workers = self
-                .workers
-                .lock()
-                .map(|mut workers| std::mem::take(&mut *workers))
-                .unwrap_or_default();
-            futures::future::join_all(workers).await;
+            self.pipeline.wait_until_empty().await;
             self.order_writer.wait_until_drained().await;
         });
         let finished = finished.await;
-        self.claimer_stop.cancel();
-        self.pipeline_entrance.close();
+        self.pipeline.claimer_stop.cancel();
+        self.pipeline.entrance.close();
         if finished.is_err() {
             tracing::warn!(within = ?within, "stopping with orders in flight: they go on after the next start");
         }

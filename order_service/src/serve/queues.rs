@@ -48,14 +48,11 @@ pub async fn open_fifo_queues(
         QueueEngine::Postgres => open_postgres_queues(pool, notifications),
         QueueEngine::Sqs(accounts) => {
             let tasks: Arc<dyn FifoEngine> = accounts.open(&accounts.default).await;
-            let sender = |place: &str| {
-                Arc::new(FifoOutbox { engine_name: place.to_owned() }) as Arc<dyn FifoTxSender>
-            };
             let mut queues = FifoQueueSet {
                 engines: HashMap::new(),
                 senders: HashMap::new(),
                 task_engine: tasks.clone(),
-                task_sender: sender(DEFAULT_QUEUE_PLACE),
+                task_sender: new_outbox_sender(DEFAULT_QUEUE_PLACE),
                 creates_queues: false,
                 outbox_engines: HashMap::from([(DEFAULT_QUEUE_PLACE.to_owned(), tasks)]),
             };
@@ -63,25 +60,32 @@ pub async fn open_fifo_queues(
                 let engine: Arc<dyn FifoEngine> = accounts.open(account).await;
                 queues.outbox_engines.insert(env.name().to_owned(), engine.clone());
                 queues.engines.insert(*env, engine);
-                queues.senders.insert(*env, sender(env.name()));
+                queues.senders.insert(*env, new_outbox_sender(env.name()));
             }
             queues
         }
     }
 }
 
+fn new_outbox_sender(place: &str) -> Arc<dyn FifoTxSender> {
+    Arc::new(FifoOutbox { engine_name: place.to_owned() })
+}
+
 fn open_postgres_queues(pool: &PgPool, notifications: &PgNotificationHub) -> FifoQueueSet {
     let engine = Arc::new(PgFifo::new(pool.clone(), notifications.clone()));
-    let of = |env: Env| (env, engine.clone() as Arc<dyn FifoEngine>);
-    let sender = |env: Env| (env, engine.clone() as Arc<dyn FifoTxSender>);
-    FifoQueueSet {
-        engines: Env::ALL.into_iter().map(of).collect(),
-        senders: Env::ALL.into_iter().map(sender).collect(),
+    let mut queues = FifoQueueSet {
+        engines: HashMap::new(),
+        senders: HashMap::new(),
         task_engine: engine.clone(),
         task_sender: engine.clone(),
         creates_queues: true,
         outbox_engines: HashMap::new(),
+    };
+    for env in Env::ALL {
+        queues.engines.insert(env, engine.clone());
+        queues.senders.insert(env, engine.clone());
     }
+    queues
 }
 
 /// Tells the owner of a message (block or task) that the queue refused it.

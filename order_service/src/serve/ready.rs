@@ -8,8 +8,9 @@ use futures::future::join_all;
 use ledger::sharding::{LedgerShards, Shard};
 use serving::ops::DependencyProbe;
 use sqlx::PgPool;
-use store::{LeaseManager, PgConnectOptions, PgOperation, is_disk_full, read_only_reason};
+use store::{LeaseManager, PgOperation, is_disk_full, read_only_reason};
 
+use super::connections::is_same_server;
 use super::database::ControlDatabase;
 
 /// Timeout of the control database's answer.
@@ -79,11 +80,7 @@ impl ReadinessProbe {
 
 fn is_same_database(one: &PgPool, other: &PgPool) -> bool {
     let (one, other) = (one.connect_options(), other.connect_options());
-    let place = |options: &PgConnectOptions| {
-        let database = options.get_database().map(str::to_owned);
-        (options.get_host().to_owned(), options.get_port(), options.get_socket().cloned(), database)
-    };
-    place(&one) == place(&other)
+    is_same_server(&one, &other) && one.get_database() == other.get_database()
 }
 
 async fn probe_database(pool: &PgPool, within: Duration) -> store::Result<Option<&'static str>> {

@@ -63,12 +63,11 @@ impl ShutdownParts {
         database: &database::ControlDatabase,
     ) {
         let deadline = signal.deadline(shutdown_timeout).await;
-        let time_left = || deadline.saturating_duration_since(Instant::now()).max(MIN_STOP_TIMEOUT);
         // Clients in a lock's wait queue retry at another process.
         running.ledger.locks.stop();
         running.release_lanes().await;
-        self.background.join_within(time_left()).await;
-        join_tasks_within(self.configurator_tasks, time_left()).await;
+        self.background.join_within(stop_time_left(deadline)).await;
+        join_tasks_within(self.configurator_tasks, stop_time_left(deadline)).await;
         self.heartbeat_stop.cancel();
         let _ = timeout(MIN_STOP_TIMEOUT, self.heartbeat).await;
         self.api.stop(LAST_REQUESTS_TIMEOUT).await;
@@ -78,4 +77,9 @@ impl ShutdownParts {
         .await;
         database.close().await;
     }
+}
+
+/// Time until `deadline`; at least [`MIN_STOP_TIMEOUT`].
+fn stop_time_left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(MIN_STOP_TIMEOUT)
 }

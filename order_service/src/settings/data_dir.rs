@@ -46,9 +46,11 @@ pub fn with_default_data_dir(mut resolved: ResolvedSettings) -> ResolvedSettings
 
 /// Ignores relative paths: they would depend on the working directory.
 fn default_data_dir(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    let absolute = |name| variable(name).filter(|path| path.is_absolute());
-    let home = || Some(absolute("HOME")?.join(".local/share"));
-    Some(absolute("XDG_DATA_HOME").or_else(home)?.join("order_service"))
+    if let Some(data) = variable("XDG_DATA_HOME").filter(|path| path.is_absolute()) {
+        return Some(data.join("order_service"));
+    }
+    let home = variable("HOME").filter(|path| path.is_absolute())?;
+    Some(home.join(".local/share").join("order_service"))
 }
 
 #[cfg(test)]

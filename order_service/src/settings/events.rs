@@ -24,17 +24,9 @@ pub struct EventServiceSettings {
 impl EventServiceSettings {
     /// Checks and types resolved settings.
     pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
-        let required_word = |name: &'static str| {
-            let word: String = resolved.get_required(name)?;
-            let plain =
-                !word.is_empty() && word.len() <= 256 && !word.chars().any(char::is_control);
-            plain.then_some(word).ok_or_else(|| {
-                resolved.invalid_setting(name, "must have 1 to 256 bytes".to_owned())
-            })
-        };
         let events = EventSettings {
-            status_event: required_word("status-event")?,
-            environment: required_word("environment")?,
+            status_event: read_required_word(resolved, "status-event")?,
+            environment: read_required_word(resolved, "environment")?,
             max_chain_depth: resolved.get_in_range("event-chain-limit", 1..=1000)?,
             join_window: super::read_positive_duration(resolved, "join-window")?,
         };
@@ -52,6 +44,17 @@ impl EventServiceSettings {
             webhook_authorities: read_webhook_authorities(resolved)?,
         })
     }
+}
+
+fn read_required_word(
+    resolved: &ResolvedSettings,
+    name: &'static str,
+) -> Result<String, SettingError> {
+    let word: String = resolved.get_required(name)?;
+    if word.is_empty() || word.len() > 256 || word.chars().any(char::is_control) {
+        return Err(resolved.invalid_setting(name, "must have 1 to 256 bytes".to_owned()));
+    }
+    Ok(word)
 }
 
 fn is_host_port(text: &str) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use configurator::template::Env;
 use queue::fifo::{SqsAccount, SqsCredentials, SqsEngine};
 use serde::Deserialize;
-use settings::{ResolvedSettings, SettingError, SettingSource};
+use settings::{ResolvedSettings, SettingError};
 
 #[cfg(feature = "sqs")]
 use super::queue_keys::SqsFileKeys;
@@ -153,10 +153,8 @@ impl QueueSettings {
 }
 
 fn read_queue_engine(resolved: &ResolvedSettings) -> Result<QueueEngine, SettingError> {
-    let is_given = |name: &str| {
-        resolved.get_value(name).is_some_and(|value| value.source != SettingSource::Default)
-    };
-    let implied = is_given("sqs-endpoint-url") || is_given("queues");
+    let implied = super::is_setting_given(resolved, "sqs-endpoint-url")
+        || super::is_setting_given(resolved, "queues");
     match resolved.get_optional::<String>("queue-engine")?.as_deref() {
         Some("postgres") => Ok(QueueEngine::Postgres),
         None if !implied => Ok(QueueEngine::Postgres),

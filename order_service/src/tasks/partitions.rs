@@ -101,12 +101,15 @@ impl TaskHandler for PartitionMaintenanceHandler {
 }
 
 fn partition_report_json(report: &PartitionReport) -> Json {
-    let month = |month: &DateTime<Utc>| month.format("%Y-%m").to_string();
-    let months = |all: &[DateTime<Utc>]| all.iter().map(month).collect::<Vec<_>>();
-    let kept =
-        report.retained.iter().map(|kept| (month(&kept.month), Json::from(kept.reason.clone())));
-    json!({
-        "created": months(&report.created), "dropped": months(&report.dropped),
-        "kept": kept.collect::<Map<_, _>>(),
-    })
+    let created: Vec<String> = report.created.iter().map(format_month).collect();
+    let dropped: Vec<String> = report.dropped.iter().map(format_month).collect();
+    let mut kept = Map::new();
+    for retained in &report.retained {
+        kept.insert(format_month(&retained.month), Json::from(retained.reason.clone()));
+    }
+    json!({"created": created, "dropped": dropped, "kept": kept})
+}
+
+fn format_month(month: &DateTime<Utc>) -> String {
+    month.format("%Y-%m").to_string()
 }

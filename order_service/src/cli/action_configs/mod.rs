@@ -91,20 +91,17 @@ pub(super) async fn run_action_configs_command(
 
 /// Name, action and changed fields of each config, by name.
 fn change_lines(steps: &ActionConfigSteps) -> Vec<(&str, &'static str, &[FieldChange])> {
-    let word = |action| match action {
-        PlanAction::Create => "created",
-        PlanAction::Update => "updated",
-        PlanAction::Delete => "deleted",
-    };
-    let changed = steps.plan.changes.iter().filter(|change| change.kind == ACTION_CONFIG_KIND);
-    let changed = changed.map(|change| {
-        let fields =
-            if change.action == PlanAction::Update { change.fields.as_slice() } else { &[] };
-        (change.name.as_str(), word(change.action), fields)
-    });
-    let unchanged =
-        steps.unchanged.iter().map(|name| (name.as_str(), "unchanged", &[] as &[FieldChange]));
-    let mut lines: Vec<_> = changed.chain(unchanged).collect();
+    let mut lines: Vec<(&str, &'static str, &[FieldChange])> = Vec::new();
+    for change in steps.plan.changes.iter().filter(|change| change.kind == ACTION_CONFIG_KIND) {
+        lines.push(match change.action {
+            PlanAction::Create => (&change.name, "created", &[]),
+            PlanAction::Update => (&change.name, "updated", &change.fields),
+            PlanAction::Delete => (&change.name, "deleted", &[]),
+        });
+    }
+    for name in &steps.unchanged {
+        lines.push((name, "unchanged", &[]));
+    }
     lines.sort_by_key(|(name, ..)| *name);
     lines
 }
@@ -113,10 +110,8 @@ fn print_changes(steps: &ActionConfigSteps) {
     for (name, word, fields) in change_lines(steps) {
         output::print_line(format!("{word} {name}"));
         for FieldChange { field, before, after } in fields {
-            let shown = |value: &Option<Value>| {
-                value.as_ref().map_or("(nothing)".to_owned(), Value::to_string)
-            };
-            output::print_line(format!("    {field}: {} -> {}", shown(before), shown(after)));
+            let (before, after) = (field_value_text(before), field_value_text(after));
+            output::print_line(format!("    {field}: {before} -> {after}"));
         }
     }
     for refusal in &steps.plan.refused {
@@ -124,15 +119,22 @@ fn print_changes(steps: &ActionConfigSteps) {
     }
 }
 
+fn field_value_text(value: &Option<Value>) -> String {
+    value.as_ref().map_or("(nothing)".to_owned(), Value::to_string)
+}
+
 fn changes_json(
     steps: &ActionConfigSteps,
     history: Option<&EventHistoryComparison>,
     dry_run: bool,
 ) -> Value {
-    let config = |(name, word, fields): (&str, &str, &[FieldChange])| json!({"name": name, "action": word, "fields": fields});
+    let mut configs: Vec<Value> = Vec::new();
+    for (name, action, fields) in change_lines(steps) {
+        configs.push(json!({"name": name, "action": action, "fields": fields}));
+    }
     let mut shown = json!({
         "dry_run": dry_run,
-        "configs": change_lines(steps).into_iter().map(config).collect::<Vec<_>>(),
+        "configs": configs,
         "refused": steps.plan.refused,
     });
     if let Some(history) = history {
@@ -189,11 +191,13 @@ impl EventHistoryComparison {
     }
 
     fn to_json(&self) -> Value {
-        let difference = |difference: &EventDifference| {
-            json!({"_id": difference.id.to_string(), "name": difference.name, "would_start": difference.would_start,
-                   "would_not_start": difference.would_not_start})
-        };
-        let differences: Vec<Value> = self.differences.iter().map(difference).collect();
+        let mut differences: Vec<Value> = Vec::new();
+        for EventDifference { id, name, would_start, would_not_start } in &self.differences {
+            differences.push(json!({
+                "_id": id.to_string(), "name": name,
+                "would_start": would_start, "would_not_start": would_not_start,
+            }));
+        }
         json!({"events": self.event_count, "differences": differences})
     }
 }

@@ -72,24 +72,27 @@ impl RemoteLedgerType {
         key: &[RemoteLedgerAttribute],
         auxiliary: &[RemoteLedgerAttribute],
     ) -> [String; 8] {
-        let listed = |attributes: &[RemoteLedgerAttribute]| {
-            let attributes =
-                attributes.iter().map(|attribute| format!("{} {}", attribute.name, attribute.kind));
-            attributes.collect::<Vec<_>>().join(", ")
-        };
         let groupings: Vec<_> =
             self.groupings.iter().map(|names| format!("[{}]", names.join(", "))).collect();
         [
             kind.to_owned(),
             self.name.clone(),
-            listed(key),
-            listed(auxiliary),
+            list_attributes(key),
+            list_attributes(auxiliary),
             groupings.join(" "),
             self.shard_key.join(", "),
             self.aggregate.clone(),
             self.description.clone(),
         ]
     }
+}
+
+fn list_attributes(attributes: &[RemoteLedgerAttribute]) -> String {
+    let texts: Vec<String> = attributes
+        .iter()
+        .map(|attribute| format!("{} {}", attribute.name, attribute.kind))
+        .collect();
+    texts.join(", ")
 }
 
 pub(super) async fn print_ledger_shards(
@@ -116,17 +119,23 @@ fn build_shard_table(shards: &[Map<String, Value>]) -> (Vec<String>, Vec<Vec<Str
             names.push(name);
         }
     }
-    let cell = |value: Option<&Value>| match value {
+    let header = names.iter().map(|name| name.replace('_', " ")).collect();
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for shard in shards {
+        rows.push(names.iter().map(|name| shard_field_text(shard.get(*name))).collect());
+    }
+    (header, rows)
+}
+
+fn shard_field_text(value: Option<&Value>) -> String {
+    match value {
         None => String::new(),
         Some(Value::Array(items)) => {
             items.iter().map(output::value_text).collect::<Vec<_>>().join("-")
         }
         Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
         Some(value) => output::value_text(value),
-    };
-    let row =
-        |shard: &Map<String, Value>| names.iter().map(|name| cell(shard.get(*name))).collect();
-    (names.iter().map(|name| name.replace('_', " ")).collect(), shards.iter().map(row).collect())
+    }
 }
 
 #[cfg(test)]

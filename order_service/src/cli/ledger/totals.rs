@@ -130,14 +130,18 @@ fn totals_title<'a>(
 }
 
 fn totals_table(totals: &RemoteTotals) -> (Vec<String>, Vec<Vec<String>>) {
-    let by =
-        totals.groups.first().map(|group| group.attributes.keys().cloned()).into_iter().flatten();
-    let header = by.chain(["debit", "credit", "balance"].map(str::to_owned)).collect();
-    let row = |group: &RemoteTotalsGroup| {
-        let sums = [&group.debit, &group.credit, &group.balance].map(String::clone);
-        group.attributes.values().map(output::value_text).chain(sums).collect()
-    };
-    (header, totals.groups.iter().map(row).collect())
+    let mut header: Vec<String> = Vec::new();
+    if let Some(group) = totals.groups.first() {
+        header.extend(group.attributes.keys().cloned());
+    }
+    header.extend(["debit", "credit", "balance"].map(str::to_owned));
+    (header, totals.groups.iter().map(totals_row).collect())
+}
+
+fn totals_row(group: &RemoteTotalsGroup) -> Vec<String> {
+    let mut row: Vec<String> = group.attributes.values().map(output::value_text).collect();
+    row.extend([&group.debit, &group.credit, &group.balance].map(String::clone));
+    row
 }
 
 #[cfg(test)]

@@ -31,9 +31,8 @@ pub(super) enum PlanFileMode {
 
 impl ReconcileCommand {
     pub(super) fn new(args: &ArgMatches) -> Result<Self, CommandFailure> {
-        let one = |name: &str| args.get_one::<String>(name).cloned();
         let drift_only = args.get_flag("drift");
-        let plan_file = match (one("plan-out"), one("apply")) {
+        let plan_file = match (get_text_arg(args, "plan-out"), get_text_arg(args, "apply")) {
             (Some(file), _) => PlanFileMode::PlanOut(file),
             (None, Some(file)) => PlanFileMode::Apply(file),
             (None, None) => PlanFileMode::Nothing,
@@ -43,32 +42,41 @@ impl ReconcileCommand {
             args.get_flag("dry-run") || drift_only || matches!(plan_file, PlanFileMode::PlanOut(_));
         Ok(Self {
             request: parse_request(args, dry_run)?,
-            compare_to: one("early-exit-compare"),
-            changed_since: one("changed-since"),
+            compare_to: get_text_arg(args, "early-exit-compare"),
+            changed_since: get_text_arg(args, "changed-since"),
             only_affected_shards: args.get_flag("check-only-affected-shards"),
-            shard: one("shard"),
-            sample_ratio: one("sample-skipped").map_or(Ok(0.0), |text| parse_percent(&text))?,
+            shard: get_text_arg(args, "shard"),
+            sample_ratio: args
+                .get_one::<String>("sample-skipped")
+                .map_or(Ok(0.0), |text| parse_percent(text))?,
             pool_size: args
                 .get_one::<u16>("pool-size")
                 .map_or(reconcile::DEFAULT_POOL_SIZE, |size| (*size).into()),
             drift_only,
             plan_file,
-            url: one("url"),
+            url: get_text_arg(args, "url"),
         })
     }
 }
 
+fn get_text_arg(args: &ArgMatches, name: &str) -> Option<String> {
+    args.get_one::<String>(name).cloned()
+}
+
 fn parse_request(args: &ArgMatches, dry_run: bool) -> Result<ReconcileRequest, CommandFailure> {
-    let arg_values = |name| args.get_many::<String>(name).into_iter().flatten();
-    let pair = |text: &String| {
-        let (key, value) = text.split_once('=').ok_or_else(|| {
-            CommandFailure::Usage(format!("--arg: `{text}` is not KEY=VALUE (such as shard=s0)"))
-        })?;
-        Ok((key.to_owned(), value.to_owned()))
-    };
+    let reconcilers = args.get_many::<String>("integration").into_iter().flatten();
+    let mut arguments = Vec::new();
+    for text in args.get_many::<String>("arg").into_iter().flatten() {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(CommandFailure::Usage(format!(
+                "--arg: `{text}` is not KEY=VALUE (such as shard=s0)"
+            )));
+        };
+        arguments.push((key.to_owned(), value.to_owned()));
+    }
     Ok(ReconcileRequest {
-        reconcilers: arg_values("integration").cloned().collect(),
-        arguments: arg_values("arg").map(pair).collect::<Result<_, CommandFailure>>()?,
+        reconcilers: reconcilers.cloned().collect(),
+        arguments,
         dry_run,
         take_over: args.get_flag("take-over"),
         allow_delete_all: args.get_flag("allow-delete-all"),

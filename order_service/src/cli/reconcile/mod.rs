@@ -151,9 +151,10 @@ async fn apply_plan_file(
     file: &str,
     pace: &ReconcileOptions,
 ) -> ReconcileRunResult {
-    let to_failure = |reason: String| CommandFailure::Failed(format!("--apply {file}: {reason}"));
-    let text = std::fs::read_to_string(file).map_err(|error| to_failure(error.to_string()))?;
-    let saved = SavedPlan::parse(&text).map_err(to_failure)?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| CommandFailure::Failed(format!("--apply {file}: {error}")))?;
+    let saved = SavedPlan::parse(&text)
+        .map_err(|reason| CommandFailure::Failed(format!("--apply {file}: {reason}")))?;
     if let Some(url) = &command.url {
         return ReconcileHttpClient::from_url(url)?.apply(bundle, &saved, pace.pool_size).await;
     }
@@ -194,10 +195,13 @@ fn save_plan_file(
         return Ok(());
     }
     let saved = SavedPlan::from_report(bundle, &command.request, decided, report);
-    let to_failure =
-        |error: std::io::Error| CommandFailure::Failed(format!("--plan-out {file}: {error}"));
-    let text = serde_json::to_string_pretty(&saved).map_err(|error| to_failure(error.into()))?;
+    write_plan(&saved, file)
+        .map_err(|error| CommandFailure::Failed(format!("--plan-out {file}: {error}")))
+}
+
+fn write_plan(saved: &SavedPlan, file: &str) -> std::io::Result<()> {
+    let text = serde_json::to_string_pretty(saved)?;
     let temporary_file = format!("{file}.{}.new", std::process::id());
-    std::fs::write(&temporary_file, text + "\n").map_err(to_failure)?;
-    std::fs::rename(&temporary_file, file).map_err(to_failure)
+    std::fs::write(&temporary_file, text + "\n")?;
+    std::fs::rename(&temporary_file, file)
 }

@@ -30,19 +30,12 @@ pub(super) struct ReconcileHttpClient {
 impl ReconcileHttpClient {
     /// Client for `http://HOST:PORT` or `https://HOST:PORT`.
     pub(super) fn from_url(url: &str) -> Result<Self, CommandFailure> {
-        let refused = || {
-            CommandFailure::Usage(format!(
+        match build_reconcile_uri(url) {
+            Some(uri) => Ok(Self { uri }),
+            None => Err(CommandFailure::Usage(format!(
                 "--url: `{url}` is not http://HOST:PORT or https://HOST:PORT"
-            ))
-        };
-        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
-            return Err(refused());
+            ))),
         }
-        let uri: Uri = format!("{}/api/v1/reconcile", url.trim_end_matches('/'))
-            .parse()
-            .map_err(|_| refused())?;
-        uri.host().filter(|host| !host.is_empty()).ok_or_else(refused)?;
-        Ok(Self { uri })
     }
 
     pub(super) async fn run(
@@ -117,6 +110,15 @@ impl ReconcileHttpClient {
             status => anyhow::bail!("{} answered {status}: {message}", self.uri),
         }
     }
+}
+
+/// Address of the reconcile route below `url`; `None` if that is no base URL.
+fn build_reconcile_uri(url: &str) -> Option<Uri> {
+    if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return None;
+    }
+    let uri: Uri = format!("{}/api/v1/reconcile", url.trim_end_matches('/')).parse().ok()?;
+    uri.host().is_some_and(|host| !host.is_empty()).then_some(uri)
 }
 
 fn build_request_body(

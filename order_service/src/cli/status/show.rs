@@ -112,38 +112,38 @@ fn shard_row(shard: &ShardStatusEntry) -> [String; 6] {
 
 /// Most urgent first: shards, then failed and given-up work, then pending retries.
 fn error_rows(status: &PlatformStatus) -> Vec<[String; 4]> {
-    let row = |count: i64, what: String, seconds_ago: Option<f64>, error: &str| {
-        [
-            count.to_string(),
-            what,
-            seconds_ago.map(format_age).unwrap_or_default(),
-            shorten_text(error, MAX_ERROR_CHARS).into_owned(),
-        ]
-    };
     let mut rows = Vec::new();
     for shard in &status.shards {
         match &shard.figures {
-            Err(reason) => rows.push(row(1, format!("{} away", shard.name), None, reason)),
+            Err(reason) => rows.push(error_row(1, format!("{} away", shard.name), None, reason)),
             Ok(figures) => {
-                let alarm = figures.export_alarm.as_deref();
-                rows.extend(
-                    alarm.map(|alarm| row(1, format!("{} export", shard.name), None, alarm)),
-                );
+                if let Some(alarm) = &figures.export_alarm {
+                    rows.push(error_row(1, format!("{} export", shard.name), None, alarm));
+                }
             }
         }
     }
     for failure in &status.task_failures {
         let what = format!("{} failed", failure.task_type);
-        rows.push(row(failure.tasks, what, Some(failure.seconds_ago), &failure.error));
+        rows.push(error_row(failure.tasks, what, Some(failure.seconds_ago), &failure.error));
     }
     // Given-up jobs before those that are retried.
     for dead in [true, false] {
         for complaint in status.complaints.iter().filter(|complaint| complaint.dead == dead) {
             let what = format!("{} {}", complaint.queue, if dead { "given up" } else { "waiting" });
-            rows.push(row(complaint.jobs, what, complaint.seconds_ago, &complaint.error));
+            rows.push(error_row(complaint.jobs, what, complaint.seconds_ago, &complaint.error));
         }
     }
     rows
+}
+
+fn error_row(count: i64, what: String, seconds_ago: Option<f64>, error: &str) -> [String; 4] {
+    [
+        count.to_string(),
+        what,
+        seconds_ago.map(format_age).unwrap_or_default(),
+        shorten_text(error, MAX_ERROR_CHARS).into_owned(),
+    ]
 }
 
 /// Age in seconds as short text for a table.

@@ -15,9 +15,7 @@ use std::time::Duration;
 
 use queue::{Backoff, JobQueue};
 use sqlx::PgPool;
-use store::{
-    Coalescer, Error, open_single_connection_pool, run_statement, run_tx, to_storable_text,
-};
+use store::{Coalescer, Error, open_single_connection_pool, to_storable_text};
 use uuid::Uuid;
 
 use super::{
@@ -111,30 +109,16 @@ impl OrderAttemptWriter {
 
 impl OrderAttemptBatchWriter {
     async fn write_batch(&self, batch: Vec<(OrderAttempt, OrderAttemptOutcome)>) {
-        let emptied_batch = |(work, _): &(OrderAttempt, OrderAttemptOutcome)| match &work.origin {
-            OrderAttemptOrigin::Accepted(batch) if batch.count_out_order() => Some(batch.clone()),
-            _ => None,
-        };
-        let emptied_batches: Vec<Arc<AcceptedBatch>> =
-            batch.iter().filter_map(emptied_batch).collect();
-        let is_plain_finish = |(work, end): &(OrderAttempt, OrderAttemptOutcome)| {
-            matches!(
-                (&work.origin, end),
-                (OrderAttemptOrigin::Accepted(_), OrderAttemptOutcome::Finished)
-            )
-        };
+        let emptied_batches = count_out_orders(&batch);
         let decided = batch.into_iter().map(|(work, end)| self.decide_outcome(work, end));
-        let (plain_finishes, mut others): (Vec<_>, Vec<_>) = decided.partition(is_plain_finish);
+        let (plain_finishes, mut others): (Vec<_>, Vec<_>) =
+            decided.partition(|(work, end)| is_plain_finish(work, end));
         // A batch's row is deleted in the write of its last order: the later of the two writes.
         if !plain_finishes.is_empty() {
-            let plain = Arc::new(plain_finishes);
-            let removable_ids = if others.is_empty() {
-                removable_batch_ids(&emptied_batches)
-            } else {
-                Arc::new([])
-            };
-            if !self.write_finished_attempts(&plain, removable_ids).await {
-                others.extend(plain.iter().cloned());
+            let removable_ids =
+                if others.is_empty() { removable_batch_ids(&emptied_batches) } else { Vec::new() };
+            if !self.write_finished_attempts(&plain_finishes, &removable_ids).await {
+                others.extend(plain_finishes);
             }
         }
         if !others.is_empty() {
@@ -183,17 +167,12 @@ impl OrderAttemptBatchWriter {
     /// database refuses the batch.
     async fn write_finished_attempts(
         &self,
-        attempts: &Arc<Vec<(OrderAttempt, OrderAttemptOutcome)>>,
-        removable_ids: Arc<[Uuid]>,
+        attempts: &[(OrderAttempt, OrderAttemptOutcome)],
+        removable_ids: &[Uuid],
     ) -> bool {
         store::fail_point("finishing");
         loop {
-            let (work, done) = (attempts.clone(), removable_ids.clone());
-            let finished = run_statement(&self.pool, "finish_orders", move |connection| {
-                let (work, done) = (work.clone(), done.clone());
-                Box::pin(async move { rows::finish_orders(connection, &work, &done).await })
-            });
-            match finished.await {
+            match rows::finish_orders(&self.pool, attempts, removable_ids).await {
                 Ok(()) => {
                     store::fail_point("finished");
                     self.publish_written_outcomes(attempts);
@@ -214,20 +193,18 @@ impl OrderAttemptBatchWriter {
         attempts: Vec<(OrderAttempt, OrderAttemptOutcome)>,
         emptied_batches: &[Arc<AcceptedBatch>],
     ) {
-        let backoff = self.give_up.backoff;
         let mut parts = vec![attempts];
         while let Some(mut part) = parts.pop() {
             part.retain(|(work, _)| !self.leave_if_lane_lost(work));
             let removable_ids =
-                if parts.is_empty() { removable_batch_ids(emptied_batches) } else { Arc::new([]) };
-            let written = Arc::new(part.clone());
-            let result = run_tx(&self.pool, "settle_orders", move |connection| {
-                let (work, done) = (written.clone(), removable_ids.clone());
-                Box::pin(
-                    async move { rows::write_attempts(connection, &work, &done, backoff).await },
-                )
-            });
-            match result.await {
+                if parts.is_empty() { removable_batch_ids(emptied_batches) } else { Vec::new() };
+            let arguments = (part.clone(), removable_ids, self.give_up.backoff);
+            let result = store::transaction("settle_orders", arguments)
+                .run(&self.pool, |connection, (attempts, removable_ids, backoff)| {
+                    Box::pin(rows::write_attempts(connection, attempts, removable_ids, *backoff))
+                })
+                .await;
+            match result {
                 Ok(settled) => {
                     settled.correct_outcomes(&mut part);
                     self.publish_written_outcomes(&part);
@@ -342,8 +319,30 @@ impl OrderAttemptBatchWriter {
     }
 }
 
+/// Counts the attempted orders out of their accepted batches; returns the batches without orders
+/// left.
+fn count_out_orders(attempts: &[(OrderAttempt, OrderAttemptOutcome)]) -> Vec<Arc<AcceptedBatch>> {
+    let mut emptied_batches = Vec::new();
+    for (work, _) in attempts {
+        if let OrderAttemptOrigin::Accepted(batch) = &work.origin
+            && batch.count_out_order()
+        {
+            emptied_batches.push(batch.clone());
+        }
+    }
+    emptied_batches
+}
+
+/// Whether the first attempt finished the order: there is no job to settle.
+fn is_plain_finish(attempt: &OrderAttempt, outcome: &OrderAttemptOutcome) -> bool {
+    matches!(
+        (&attempt.origin, outcome),
+        (OrderAttemptOrigin::Accepted(_), OrderAttemptOutcome::Finished)
+    )
+}
+
 /// The batches whose rows can be deleted.
-fn removable_batch_ids(emptied_batches: &[Arc<AcceptedBatch>]) -> Arc<[Uuid]> {
+fn removable_batch_ids(emptied_batches: &[Arc<AcceptedBatch>]) -> Vec<Uuid> {
     emptied_batches
         .iter()
         .filter(|batch| !batch.has_left_orders.load(Ordering::Acquire))

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue::{
-    Backoff, JobSettlement, NewJob, bury_new_jobs_in_tx, enqueue_jobs_in_tx, fence_lanes,
+    Backoff, Job, JobSettlement, NewJob, bury_new_jobs_in_tx, enqueue_jobs_in_tx, fence_lanes,
     settle_jobs_in_tx,
 };
 use sqlx::PgConnection;
-use store::{Result, mutant, to_storable_text};
+use store::{Lease, Result, StatementTarget, mutant, to_storable_text};
 use uuid::Uuid;
 
 use crate::orders::{ORDER_QUEUE, OrderAttempt, OrderAttemptOrigin, OrderAttemptOutcome};
@@ -27,42 +27,47 @@ struct OrderAttemptColumns {
 impl OrderAttemptColumns {
     fn from_attempts(mut attempts: Vec<&(OrderAttempt, OrderAttemptOutcome)>) -> Self {
         attempts.sort_unstable_by_key(|(work, _)| work.order_id);
-        let attempt = |(work, end): &&(OrderAttempt, OrderAttemptOutcome)| {
-            let counted = !matches!(end, OrderAttemptOutcome::Waiting { counted: false, .. });
-            (work.attempts + u32::from(counted)).cast_signed()
-        };
-        let reason = |(_, end): &&(OrderAttempt, OrderAttemptOutcome)| match end {
-            OrderAttemptOutcome::Finished => None,
-            OrderAttemptOutcome::Waiting { reason, .. }
-            | OrderAttemptOutcome::Failed { reason }
-            | OrderAttemptOutcome::GivenUp { reason, .. } => Some(reason.clone()),
-        };
         Self {
             ids: attempts.iter().map(|(work, _)| work.order_id).collect(),
             states: attempts.iter().map(|(work, _)| work.state as i16).collect(),
-            attempts: attempts.iter().map(attempt).collect(),
+            attempts: attempts.iter().map(|(work, end)| counted_attempts(work, end)).collect(),
             started: attempts.iter().map(|(work, _)| work.started_at).collect(),
             external: attempts.iter().map(|(work, _)| work.external_at).collect(),
-            reasons: attempts.iter().map(reason).collect(),
+            reasons: attempts.iter().map(|(_, end)| outcome_reason(end)).collect(),
         }
     }
 }
 
+/// The number of the order's counted attempts, including this one.
+fn counted_attempts(attempt: &OrderAttempt, outcome: &OrderAttemptOutcome) -> i32 {
+    let is_counted = !matches!(outcome, OrderAttemptOutcome::Waiting { counted: false, .. });
+    (attempt.attempts + u32::from(is_counted)).cast_signed()
+}
+
+fn outcome_reason(outcome: &OrderAttemptOutcome) -> Option<String> {
+    match outcome {
+        OrderAttemptOutcome::Finished => None,
+        OrderAttemptOutcome::Waiting { reason, .. }
+        | OrderAttemptOutcome::Failed { reason }
+        | OrderAttemptOutcome::GivenUp { reason, .. } => Some(reason.clone()),
+    }
+}
+
 pub(super) async fn finish_orders(
-    connection: &mut PgConnection,
+    target: impl StatementTarget,
     attempts: &[(OrderAttempt, OrderAttemptOutcome)],
     removable_batches: &[Uuid],
 ) -> Result<()> {
     let columns = OrderAttemptColumns::from_attempts(
         attempts.iter().filter(|(_, end)| *end == OrderAttemptOutcome::Finished).collect(),
     );
-    sqlx::query(FINISH_ORDERS_SQL)
+    store::statement("finish_orders", FINISH_ORDERS_SQL)
         .bind(&columns.ids)
         .bind(&columns.attempts)
         .bind(&columns.started)
         .bind(&columns.external)
         .bind(removable_batches)
-        .execute(connection)
+        .execute(target)
         .await?;
     Ok(())
 }
@@ -115,52 +120,100 @@ pub(super) async fn write_attempts(
     backoff: Backoff,
 ) -> Result<OrderAttemptWriteResult> {
     fence_lanes(connection, attempts.iter().map(|(work, _)| &**work.origin.lane())).await?;
-    finish_orders(connection, attempts, removable_batches).await?;
+    finish_orders(&mut *connection, attempts, removable_batches).await?;
     let with_data = wait_orders(connection, attempts).await?;
-    let given_up_attempts =
-        attempts.iter().filter(|(_, end)| matches!(end, OrderAttemptOutcome::GivenUp { .. }));
-    let spares = |id: &i32| with_data.contains(id) && !mutant("given_up_with_data");
-    let spared_orders = given_up_attempts.map(|(work, _)| work.order_id).filter(spares).collect();
+    let spared_orders = find_spared_orders(attempts, &with_data);
     let attempts: Vec<(OrderAttempt, OrderAttemptOutcome)> = attempts
         .iter()
         .map(|(work, end)| (work.clone(), written_outcome(work, end, &spared_orders)))
         .collect();
     fail_orders(connection, &attempts).await?;
-    let (mut job_outcomes, mut new_jobs, mut dead_jobs) = (Vec::new(), BTreeMap::new(), Vec::new());
-    for (work, end) in &attempts {
-        match (
-            &work.origin,
-            decide_job_outcome(work, end, with_data.contains(&work.order_id), backoff),
-        ) {
-            (OrderAttemptOrigin::Retried(job), fate) => job_outcomes.push(((**job).clone(), fate)),
+    let jobs = OrderJobChanges::from_attempts(&attempts, &with_data, backoff);
+    let next_due_in = write_job_changes(connection, jobs).await?;
+    Ok(OrderAttemptWriteResult { next_due_in, spared_orders })
+}
+
+/// The given-up orders that are retried, as their data is stored.
+fn find_spared_orders(
+    attempts: &[(OrderAttempt, OrderAttemptOutcome)],
+    with_data: &HashSet<i32>,
+) -> HashSet<i32> {
+    let mut spared_orders = HashSet::new();
+    for (work, end) in attempts {
+        if matches!(end, OrderAttemptOutcome::GivenUp { .. })
+            && with_data.contains(&work.order_id)
+            && !mutant("given_up_with_data")
+        {
+            spared_orders.insert(work.order_id);
+        }
+    }
+    spared_orders
+}
+
+/// What becomes of the jobs of attempted orders.
+#[derive(Default)]
+struct OrderJobChanges<'a> {
+    settlements: Vec<(Job, JobSettlement)>,
+    /// New jobs by the id of their lane: that of acceptance, so that this process claims them, or
+    /// its adopter does.
+    new_jobs: BTreeMap<i64, (&'a Lease, Vec<NewJob>)>,
+    /// New dead letters with their reasons.
+    dead_jobs: Vec<(NewJob, String)>,
+}
+
+impl<'a> OrderJobChanges<'a> {
+    fn from_attempts(
+        attempts: &'a [(OrderAttempt, OrderAttemptOutcome)],
+        with_data: &HashSet<i32>,
+        backoff: Backoff,
+    ) -> Self {
+        let mut changes = Self::default();
+        for (work, end) in attempts {
+            let has_data = with_data.contains(&work.order_id);
+            changes.add_settlement(work, decide_job_outcome(work, end, has_data, backoff));
+        }
+        changes
+    }
+
+    fn add_settlement(&mut self, attempt: &'a OrderAttempt, settlement: JobSettlement) {
+        match (&attempt.origin, settlement) {
+            (OrderAttemptOrigin::Retried(job), settlement) => {
+                self.settlements.push(((**job).clone(), settlement))
+            }
             (
                 OrderAttemptOrigin::Accepted(batch),
-                JobSettlement::Retry { delay, reason, counts_attempt: counted, .. },
+                JobSettlement::Retry { delay, reason, counts_attempt, .. },
             ) => {
                 let job = NewJob {
                     delay,
-                    attempts: u32::from(counted),
+                    attempts: u32::from(counts_attempt),
                     last_error: Some(reason),
-                    ..build_order_job(work)
+                    ..build_order_job(attempt)
                 };
-                let lane =
-                    new_jobs.entry(batch.lane.id).or_insert_with(|| (&batch.lane, Vec::new()));
-                lane.1.push(job);
+                let lane_jobs = self.new_jobs.entry(batch.lane.id);
+                lane_jobs.or_insert_with(|| (&*batch.lane, Vec::new())).1.push(job);
             }
             (OrderAttemptOrigin::Accepted(_), JobSettlement::Bury { reason }) => {
-                dead_jobs.push((build_order_job(work), reason))
+                self.dead_jobs.push((build_order_job(attempt), reason))
             }
             (OrderAttemptOrigin::Accepted(_), JobSettlement::Complete) => {}
         }
     }
-    let mut next_due_in = settle_jobs_in_tx(connection, ORDER_QUEUE, &job_outcomes).await?;
+}
+
+/// Returns the time until the first retry is due.
+async fn write_job_changes(
+    connection: &mut PgConnection,
+    changes: OrderJobChanges<'_>,
+) -> Result<Option<Duration>> {
+    let OrderJobChanges { settlements, new_jobs, dead_jobs } = changes;
+    let mut next_due_in = settle_jobs_in_tx(connection, ORDER_QUEUE, &settlements).await?;
     bury_new_jobs_in_tx(connection, ORDER_QUEUE, &dead_jobs).await?;
-    // Into the lane of acceptance: this process claims the jobs, or its adopter does.
     for (lane, jobs) in new_jobs.into_values() {
         next_due_in = next_due_in.into_iter().chain(jobs.iter().map(|job| job.delay)).min();
         enqueue_jobs_in_tx(connection, ORDER_QUEUE, Some(lane), &jobs).await?;
     }
-    Ok(OrderAttemptWriteResult { next_due_in, spared_orders })
+    Ok(next_due_in)
 }
 
 /// The settlement of an order's job. `has_data`: the stored row has the data, perhaps
@@ -217,7 +270,7 @@ async fn fail_orders(
     if columns.ids.is_empty() {
         return Ok(());
     }
-    sqlx::query(FAIL_ORDERS_SQL)
+    store::statement("fail_orders", FAIL_ORDERS_SQL)
         .bind(&columns.ids)
         .bind(&columns.attempts)
         .bind(&columns.started)
@@ -234,25 +287,25 @@ async fn wait_orders(
     connection: &mut PgConnection,
     attempts: &[(OrderAttempt, OrderAttemptOutcome)],
 ) -> Result<HashSet<i32>> {
-    let is_waiting = |(_, end): &&(OrderAttempt, OrderAttemptOutcome)| {
+    let waiting_attempts = attempts.iter().filter(|(_, end)| {
         matches!(end, OrderAttemptOutcome::Waiting { .. } | OrderAttemptOutcome::GivenUp { .. })
-    };
-    let columns = OrderAttemptColumns::from_attempts(attempts.iter().filter(is_waiting).collect());
+    });
+    let columns = OrderAttemptColumns::from_attempts(waiting_attempts.collect());
     if columns.ids.is_empty() {
         return Ok(HashSet::new());
     }
-    let with_data: Vec<i32> = sqlx::query_scalar(WAIT_ORDERS_SQL)
+    let with_data: Vec<i32> = store::statement("wait_orders", WAIT_ORDERS_SQL)
         .bind(&columns.ids)
         .bind(&columns.attempts)
         .bind(&columns.started)
         .bind(&columns.external)
         .bind(&columns.reasons)
         .bind(&columns.states)
-        .fetch_all(connection)
+        .fetch_values(connection)
         .await?;
     Ok(with_data.into_iter().collect())
 }
 
-const FINISH_ORDERS_SQL: &str = "SELECT finish_orders($1, $2, $3, $4, $5) -- finish_orders";
-const FAIL_ORDERS_SQL: &str = "SELECT fail_orders($1, $2, $3, $4, $5) -- fail_orders";
-const WAIT_ORDERS_SQL: &str = "SELECT * FROM wait_orders($1, $2, $3, $4, $5, $6) -- wait_orders";
+const FINISH_ORDERS_SQL: &str = "SELECT finish_orders($1, $2, $3, $4, $5)";
+const FAIL_ORDERS_SQL: &str = "SELECT fail_orders($1, $2, $3, $4, $5)";
+const WAIT_ORDERS_SQL: &str = "SELECT * FROM wait_orders($1, $2, $3, $4, $5, $6)";
