@@ -6,7 +6,7 @@ use serde_json::json;
 use settings::ResolvedSettings;
 
 use super::{CommandFailure, output};
-use crate::bundle::find_bundle_problems;
+use crate::reconcilers::bundle::find_bundle_problems;
 use crate::settings::read_bundle_setting;
 
 pub(super) fn validate_bundle(

@@ -8,7 +8,7 @@ mod reconcile;
 
 use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 
-use crate::orders::OrderState;
+use crate::orders::db::OrderState;
 use crate::settings::PROGRAM_SETTINGS;
 
 /// Settings in the help of `serve`; the others are for special cases.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use settings::ResolvedSettings;
 
 use super::{CommandFailure, grpc_client, output};
-use crate::orders::{OrderState, OrphanCallback, list_orphan_callbacks};
+use crate::orders::db::{OrderState, OrphanCallback, list_orphan_callbacks};
 use crate::serve::database::{self, DatabaseAccess};
 use crate::settings::DatabaseSettings;
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use terminal::{TableBorders, escape_control_chars, shorten_text};
 
 use super::CommandFailure;
-use crate::orders::OrderState;
+use crate::orders::db::OrderState;
 
 /// Width in columns of one-screen output without a terminal.
 const DEFAULT_SCREEN_WIDTH: usize = 80;

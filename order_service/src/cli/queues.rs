@@ -8,7 +8,7 @@ use settings::ResolvedSettings;
 
 use super::configurator::{open_queue_place, parse_env_arg};
 use super::{CommandFailure, output};
-use crate::integration::PLATFORM_QUEUE;
+use crate::platform_integration::PLATFORM_QUEUE;
 use crate::serve::database::DatabaseAccess;
 use crate::settings::QueueSettings;
 

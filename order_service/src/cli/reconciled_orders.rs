@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use settings::ResolvedSettings;
 
 use super::{CommandFailure, output};
-use crate::postings::{
+use crate::orders::postings::{
     DifferingOrder, PostingComparison, PostingDifference, compare_order_postings, repair_order,
 };
 use crate::serve::database::{self, DatabaseAccess};

@@ -12,7 +12,7 @@ use tonic::{Code, Request, Status};
 
 use super::order_file::{self, OrderFileColumns};
 use super::{CommandFailure, grpc_client, output};
-use crate::orders::OrderState;
+use crate::orders::db::OrderState;
 
 /// Maximum order ids in one request.
 const MAX_IDS_PER_REQUEST: usize = 10_000;

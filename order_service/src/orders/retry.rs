@@ -1,175 +1,159 @@
-//! Retry requests: revives failed orders and makes waiting ones due now.
+//! Retry claimer: claims due jobs from the retry queue, loads their orders and sends them into the
+//! pipeline.
 //!
-//! - Lock order: lane, orders by id, jobs.
-//! - Cost: at most 1000 orders per transaction.
+//! - Shape: at most `max_in_flight` retried orders; of a backlog three quarters latest first, a
+//!   quarter oldest first.
+//! - Cost: two round trips per claim; the next claim waits until half of the permits are free.
+//! - Outage: while the breaker is open, one probe at a time is claimed; the other orders wait in
+//!   the queue, unclaimed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use queue::{JobQueue, NewJob, delete_dead_jobs_in_tx, enqueue_jobs_in_tx, hurry_jobs_in_tx};
-use sqlx::{PgConnection, PgPool};
-use store::{Error, LONG_OPERATION_TIMEOUT, Lease, PgOperation};
+use queue::{Job, JobQueue};
+use sqlx::PgPool;
+use store::{FairTurn, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
-use super::{ORDER_QUEUE, OrderListQuery, OrderState, list_orders};
+use crate::orders::db::{
+    self, Order, OrderAdmission, OrderAttempt, OrderAttemptOrigin, OrderAttemptOutcome,
+    OrderAttemptWriter, OrderState, PipelineSender,
+};
+use crate::orders::exchange::CircuitBreaker;
 
-/// Why an order was not retried.
-#[derive(Debug, Clone)]
-pub enum OrderRetryError {
-    /// No order has this id.
-    Unknown,
-    /// It has finished, or is in the pipeline.
-    NotWaiting(OrderState),
-    /// The database failed or timed out.
-    Database(Error),
+/// The claimer and its dependencies.
+pub struct RetryClaimer {
+    /// Connection pool of the control database.
+    pub pool: PgPool,
+    /// Retry queue of orders.
+    pub jobs: JobQueue,
+    /// Breaker of the data manager's connection; while it is open only probes are claimed.
+    pub breaker: CircuitBreaker,
+    /// Sender of the pipeline's queue.
+    pub pipeline_sender: PipelineSender,
+    /// Settles the jobs of orders that have already ended.
+    pub attempt_writer: OrderAttemptWriter,
+    /// Maximum number of retried orders in the pipeline.
+    pub max_in_flight: usize,
 }
 
-impl From<Error> for OrderRetryError {
-    fn from(error: Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-/// Maximum number of orders per transaction.
-const MAX_RETRIES_PER_TX: usize = 1000;
-
-/// Revives a failed order with its job's failure count reset, or makes a waiting one due now.
-pub async fn retry_order(
-    pool: &PgPool,
-    jobs: &JobQueue,
-    order_id: i32,
-) -> Result<(), OrderRetryError> {
-    let refused = retry_orders(pool, jobs, &[order_id]).await?;
-    refused.into_iter().next().map_or(Ok(()), |(_, refusal)| Err(refusal))
-}
-
-/// Retries many orders, 1000 per transaction; returns the refused ones, which do
-/// not affect the others.
-pub async fn retry_orders(
-    pool: &PgPool,
-    jobs: &JobQueue,
-    order_ids: &[i32],
-) -> Result<Vec<(i32, OrderRetryError)>, Error> {
-    let mut refused = Vec::new();
-    for ids in order_ids.chunks(MAX_RETRIES_PER_TX) {
-        let retried = store::transaction("retry_orders", (jobs.own_lane(), ids.to_vec()))
-            .run_refusable(
-                pool,
-                |refused: &Vec<(i32, OrderRetryError)>| !refused.is_empty(),
-                |connection, (lane, ids)| Box::pin(revive_or_hurry_orders(connection, lane, ids)),
-            )
-            .await?;
-        refused.extend(retried);
-        jobs.wake_in(Duration::ZERO);
-    }
-    Ok(refused)
-}
-
-/// Retries all retryable orders in `state`; returns their number.
-pub async fn retry_orders_in_state(
-    pool: &PgPool,
-    jobs: &JobQueue,
-    state: OrderState,
-) -> Result<i64, Error> {
-    let (mut after, mut retried) = (None, 0);
-    loop {
-        let page = list_orders(
-            pool,
-            OrderListQuery { state: Some(state), after, limit: MAX_RETRIES_PER_TX as i64 },
-        )
-        .await?;
-        let ids: Vec<i32> = page.iter().map(|order| order.order_id).collect();
-        let Some(last) = ids.last().copied() else { return Ok(retried) };
-        // Orders in the pipeline are refused.
-        let refused = retry_orders(pool, jobs, &ids).await?;
-        retried += (ids.len() - refused.len()) as i64;
-        after = Some(last);
-    }
-}
-
-/// Number of orders that would be retried now: of those in `state`, or else of `order_ids`.
-pub async fn count_retryable(
-    pool: &PgPool,
-    order_ids: Vec<i32>,
-    state: Option<OrderState>,
-) -> Result<i64, Error> {
-    let count =
-        PgOperation::named("count_retryable").expensive().with_timeout(LONG_OPERATION_TIMEOUT);
-    let counted = match state {
-        Some(state) => store::statement(count, COUNT_RETRYABLE_STATE_SQL).bind(state as i16),
-        None => store::statement(count, COUNT_RETRYABLE_IDS_SQL).bind(order_ids),
-    };
-    counted.bind(ORDER_QUEUE).fetch_value(pool).await
-}
-
-/// By jobs and dead letters: both are few, orders are many.
-const COUNT_RETRYABLE_STATE_SQL: &str = "SELECT count(*) FROM (
-    SELECT job_key FROM dead_jobs WHERE queue = $2 AND $1 = 5
-    UNION ALL SELECT job_key FROM jobs WHERE queue = $2 AND $1 < 4
-) j JOIN orders o ON o.order_id = j.job_key::int WHERE o.state = $1";
-
-const COUNT_RETRYABLE_IDS_SQL: &str = "SELECT count(*) FROM orders o WHERE o.order_id = ANY ($1) AND (o.state = 5 OR o.state < 4 AND EXISTS (
-    SELECT FROM jobs j WHERE j.queue = $2 AND j.job_key = o.order_id::text))";
-
-/// Returns the refused orders, in the order of `order_ids`.
-async fn revive_or_hurry_orders(
-    connection: &mut PgConnection,
-    lane: &Lease,
-    order_ids: &[i32],
-) -> Result<Vec<(i32, OrderRetryError)>, Error> {
-    lane.fence(connection).await?;
-    let locked: Vec<(i32, i16)> = store::statement("lock_orders", LOCK_ORDERS_SQL)
-        .bind(order_ids)
-        .fetch_all(&mut *connection)
-        .await?;
-    let (mut states, mut failed_ids, mut other_keys) = (HashMap::new(), Vec::new(), Vec::new());
-    for (order_id, state) in locked {
-        let Some(state) = OrderState::from_number(state.into()) else { continue };
-        states.insert(order_id, state);
-        match state {
-            OrderState::Failed => failed_ids.push(order_id),
-            _ => other_keys.push(order_id.to_string()),
+impl RetryClaimer {
+    /// Claims jobs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let permits = Arc::new(Semaphore::new(self.max_in_flight));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.breaker.wait_until_callable() => {}
+            }
+            let limit = if self.breaker.is_open() { 1 } else { permits.available_permits() };
+            let claimed = match self.claim_jobs(&permits, limit).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    tracing::warn!(%error, code = "UNAVAILABLE", "claiming orders to retry failed");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    continue;
+                }
+            };
+            let wait = async {
+                if self.breaker.is_open() && claimed > 0 {
+                    // Wait for the probe's outcome or the next probe time.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                } else if claimed == limit && limit > 0 {
+                    self.wait_for_half_free(&permits).await;
+                } else {
+                    self.wait_for_half_free(&permits).await;
+                    self.jobs.wait_until_due().await;
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = wait => {}
+            }
         }
     }
-    let hurried = hurry_jobs_in_tx(connection, ORDER_QUEUE, &other_keys).await?;
-    let hurried: HashSet<String> = hurried.into_iter().collect();
-    revive_orders_in_tx(connection, &failed_ids, Some(lane)).await?;
-    let mut refused = Vec::new();
-    for order_id in order_ids {
-        match states.get(order_id) {
-            None => refused.push((*order_id, OrderRetryError::Unknown)),
-            Some(OrderState::Failed) => {}
-            Some(state) if !state.is_final() && hurried.contains(&order_id.to_string()) => {}
-            Some(state) => refused.push((*order_id, OrderRetryError::NotWaiting(*state))),
+
+    /// Batches claims: waits until half of the permits are free.
+    async fn wait_for_half_free(&self, permits: &Semaphore) {
+        let half = u32::try_from(self.max_in_flight.div_ceil(2)).unwrap_or(u32::MAX);
+        drop(permits.acquire_many(half).await);
+    }
+
+    async fn claim_jobs(&self, permits: &Arc<Semaphore>, limit: usize) -> Result<usize> {
+        // Latest first: a new order does not wait behind the backlog of an outage.
+        let jobs = self.jobs.claim_latest_first(limit).await?;
+        let ids: Vec<i32> = jobs.iter().filter_map(job_order_id).collect();
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let result = db::load_orders(&self.pool, ids).await;
+        let loaded = result
+            .inspect_err(|_| jobs.iter().for_each(|job| self.jobs.end_job(&job.lane, job.id)))?;
+        let mut loaded: HashMap<i32, Order> =
+            loaded.into_iter().map(|order| (order.order_id, order)).collect();
+        let claimed = jobs.len();
+        for job in jobs {
+            let Ok(permit) = permits.clone().acquire_owned().await else { break };
+            let order = job_order_id(&job).and_then(|id| loaded.remove(&id));
+            self.dispatch_job(job, order, permit).await;
+        }
+        Ok(claimed)
+    }
+
+    async fn dispatch_job(&self, job: Job, order: Option<Order>, permit: OwnedSemaphorePermit) {
+        let Some(order) = order else {
+            // Unreachable: a job is written together with its order. Left in the queue, marked as
+            // claimed, for an operator.
+            tracing::error!(job = job.id, key = ?job.key, code = "CONSISTENCY_ERROR", "a retry job without its order");
+            return;
+        };
+        let attempt = retried_attempt(order, job, permit);
+        match attempt.state {
+            OrderState::ProcessFinished => {
+                self.attempt_writer.write(attempt, OrderAttemptOutcome::Finished).await
+            }
+            OrderState::Failed => {
+                self.attempt_writer
+                    .write(
+                        attempt,
+                        OrderAttemptOutcome::Failed { reason: "failed before".to_owned() },
+                    )
+                    .await
+            }
+            _ => self.pipeline_sender.send(attempt),
         }
     }
-    Ok(refused)
 }
 
-/// Revives failed orders in the state they had reached, with a new job without failures; their
-/// history keeps the failure. Without a lane, any live process takes them up.
-pub(super) async fn revive_orders_in_tx(
-    connection: &mut PgConnection,
-    order_ids: &[i32],
-    lane: Option<&Lease>,
-) -> Result<(), Error> {
-    let revived: Vec<i32> = store::statement("revive_orders", REVIVE_ORDERS_SQL)
-        .bind(order_ids)
-        .fetch_values(&mut *connection)
-        .await?;
-    if revived.is_empty() {
-        return Ok(());
+fn job_order_id(job: &Job) -> Option<i32> {
+    job.key.as_deref()?.parse().ok()
+}
+
+/// Builds the attempt, starting at the stored state.
+fn retried_attempt(order: Order, job: Job, permit: OwnedSemaphorePermit) -> OrderAttempt {
+    let (mut started_at, mut external_at) = (None, None);
+    for change in &order.history {
+        match change.state {
+            OrderState::ProcessStarted => started_at = started_at.or(Some(change.at)),
+            OrderState::FinishedExternalInteraction => {
+                external_at = external_at.or(Some(change.at))
+            }
+            _ => {}
+        }
     }
-    let keys: Vec<String> = revived.iter().map(i32::to_string).collect();
-    delete_dead_jobs_in_tx(connection, ORDER_QUEUE, &keys).await?;
-    let jobs: Vec<NewJob> =
-        keys.into_iter().map(|key| NewJob { key: Some(key), ..NewJob::default() }).collect();
-    enqueue_jobs_in_tx(connection, ORDER_QUEUE, lane, &jobs).await?;
-    Ok(())
+    OrderAttempt {
+        order_id: order.order_id,
+        product_id: order.product_id,
+        state: order.state,
+        data: order.data,
+        posting_context: order.posting_context,
+        attempts: order.attempts,
+        started_at,
+        external_at,
+        origin: OrderAttemptOrigin::Retried(Box::new(job)),
+        turn: FairTurn::COMMON,
+        admission: Some(Arc::new(OrderAdmission::for_request(permit))),
+    }
 }
-
-const LOCK_ORDERS_SQL: &str =
-    "SELECT order_id, state FROM orders WHERE order_id = ANY ($1) ORDER BY order_id FOR UPDATE";
-
-const REVIVE_ORDERS_SQL: &str = "UPDATE orders SET state = CASE
-    WHEN external_at IS NOT NULL THEN 3 WHEN started_at IS NOT NULL THEN 2 ELSE 1 END
-WHERE order_id = ANY ($1) AND state = 5 RETURNING order_id";

@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::queues::FifoQueueSet;
-use crate::bundle::TypeUsageFinder;
-use crate::integration;
+use crate::platform_integration;
+use crate::reconcilers::bundle::TypeUsageFinder;
 use crate::settings::QueueSettings;
 
 /// Configurator with the engines of `queues`.
@@ -54,7 +54,7 @@ pub async fn start_configurator_role(
             .await?;
             configurator::queues::ensure_integration_queue(
                 engine.as_ref(),
-                integration::PLATFORM_QUEUE,
+                platform_integration::PLATFORM_QUEUE,
                 *env,
             )
             .await?;
@@ -62,7 +62,7 @@ pub async fn start_configurator_role(
     }
     let mut running = configurator.start(grace, stop);
     let pool = &configurator.pool;
-    let handlers = integration::platform_handlers(pool, Arc::new(usage));
+    let handlers = platform_integration::platform_handlers(pool, Arc::new(usage));
     let terms = IntegrationOptions {
         shutdown_timeout: grace,
         answer_queue: configurator.settings.answers.clone(),
@@ -79,7 +79,7 @@ pub async fn start_configurator_role(
                 () = stop.cancelled() => return,
                 () = configurator.wait_until_env_used(env) => {}
             }
-            host.run(handlers, integration::PLATFORM_QUEUE, env, stop).await;
+            host.run(handlers, platform_integration::PLATFORM_QUEUE, env, stop).await;
         });
     }
     Ok(running)

@@ -11,9 +11,9 @@ use events::{EventStore, EventWriter, retention};
 use sqlx::PgPool;
 use store::{DutyWork, PgNotificationHub};
 
-use crate::events::OrderEventWriter;
+use crate::background::events::OrderEventWriter;
+use crate::background::tasks::TASK_TYPES;
 use crate::settings::EventServiceSettings;
-use crate::tasks::TASK_TYPES;
 
 /// Duty that drops events beyond the retention.
 const EVENT_RETENTION_DUTY: &str = "event-retention";

@@ -11,6 +11,7 @@ mod http;
 mod initial_shards;
 pub mod ledger;
 mod process;
+pub mod processes;
 pub mod queues;
 mod ready;
 pub mod routes;
@@ -33,12 +34,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::api::OrderApi;
-use crate::bundle;
-use crate::processes::{self, ProcessDescription};
+use crate::orders::api::OrderApi;
+use crate::reconcilers::bundle;
+
 use crate::settings::{ProcessRole, ServiceSettings};
 use database::DatabaseAccess;
 use process::RunningProcess;
+use processes::ProcessDescription;
 use shutdown::{ShutdownParts, ShutdownSignal};
 
 /// Large enough to refuse too many orders by count: 10,000 orders are at most 250 KB.

@@ -16,16 +16,18 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::database::ControlDatabase;
-use crate::api::{OpenRequests, OrderApiLimits, OrderApiParts, OrderApiState};
-use crate::exchange::{DataManagerExchange, ExchangeClient, ExchangeClientOptions};
-use crate::orders::{
+use crate::orders::api::{OpenRequests, OrderApiLimits, OrderApiParts, OrderApiState};
+use crate::orders::db::{
     self, CALLBACK_CHANNEL, CallbackWriter, DatabaseClock, GiveUpPolicy, ORDER_QUEUE,
     OrderAcceptor, OrderAttemptWriter, PipelineSender,
 };
-use crate::outcome_hub::OutcomeHub;
-use crate::pipeline::{self, AskDataManager, PassThrough, PipelineSize, PostEvents, StageActions};
-use crate::postings::LedgerOrderPoster;
-use crate::retry::RetryClaimer;
+use crate::orders::exchange::{DataManagerExchange, ExchangeClient, ExchangeClientOptions};
+use crate::orders::outcome_hub::OutcomeHub;
+use crate::orders::pipeline::{
+    self, AskDataManager, PassThrough, PipelineSize, PostEvents, StageActions,
+};
+use crate::orders::postings::LedgerOrderPoster;
+use crate::orders::retry::RetryClaimer;
 use crate::settings::{ProcessRole, ServiceSettings};
 
 /// Capacity of the channel of adopted lanes.
@@ -147,7 +149,7 @@ impl OrderParts {
     /// Starts the workers and the claimer of retries.
     fn start_pipeline(&self, settings: &ServiceSettings, ledger: &Arc<Ledger>) -> RunningPipeline {
         let (size, max_retried) = compute_pipeline_size(settings);
-        let (entrance, exits) = orders::open_pipeline_queue(size.max_in_flight());
+        let (entrance, exits) = db::open_pipeline_queue(size.max_in_flight());
         let poster = LedgerOrderPoster::new(self.pool.clone(), ledger.clone());
         let stages = StageActions {
             start: Arc::new(PassThrough),
@@ -250,7 +252,7 @@ async fn start_jobs(
     let (leases, _) =
         LeaseManager::start(database.leases.clone(), LeaseOptions::default(), classes, lane_sender);
     let adopt: queue::LaneAdopter =
-        Arc::new(|connection, lane| Box::pin(orders::adopt_batches(connection, lane)));
+        Arc::new(|connection, lane| Box::pin(db::adopt_batches(connection, lane)));
     let pool = database.pool.clone();
     let jobs =
         JobQueue::start(pool, ORDER_QUEUE, leases.clone(), notifications, lane_receiver, adopt)
@@ -298,7 +300,7 @@ async fn deliver_callback_notifications(
     loop {
         match notifications.recv().await {
             Ok(PgNotification::Received { channel, payload }) if channel == CALLBACK_CHANNEL => {
-                orders::parse_callback_notification(&payload).for_each(|(order_id, stored)| {
+                db::parse_callback_notification(&payload).for_each(|(order_id, stored)| {
                     exchange.deliver(order_id, stored);
                 });
             }

@@ -15,8 +15,8 @@ use tasks::TaskStore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::background::tasks::TASK_TYPES;
 use crate::settings::QueueEngine;
-use crate::tasks::TASK_TYPES;
 
 /// Outbox engine name of messages without an environment.
 const DEFAULT_QUEUE_PLACE: &str = "default";

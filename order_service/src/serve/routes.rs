@@ -8,7 +8,7 @@ use events::http::EventApiState;
 use ledger::Ledger;
 use tasks::TaskStore;
 
-use crate::bundle::{self, ReconcileTargets};
+use crate::reconcilers::bundle::{self, ReconcileTargets};
 
 /// State of the routes.
 pub struct HttpApiServices {

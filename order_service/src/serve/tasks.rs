@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::database::ControlDatabase;
 use super::process::RunningProcess;
 use super::queues::FifoQueueSet;
+use crate::background::tasks::{TASK_TYPES, TaskHandlerDependencies, build_task_handlers};
 use crate::settings::{ProcessRole, ServiceSettings};
-use crate::tasks::{TASK_TYPES, TaskHandlerDependencies, build_task_handlers};
 
 /// Name of the scheduler's duty.
 const SCHEDULER_DUTY: &str = "scheduler";

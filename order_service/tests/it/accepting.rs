@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use futures::future::join_all;
-use order_service::orders::{AcceptError, OrderState};
+use order_service::orders::db::{AcceptError, OrderState};
 use store::testing::{create_control_database, run_test};
 
 use crate::harness::{Process, proceed};
@@ -18,7 +18,7 @@ fn a_request_with_an_order_of_another_product_is_refused_whole() {
         let refused = process.accept(&[(3, 3), (2, 9), (4, 4), (1, 8)]).await;
         assert!(matches!(refused, Err(AcceptError::OtherProduct(ids)) if ids == [2, 1]));
         for order_id in [3, 4] {
-            assert!(order_service::orders::get_order(&pool, order_id).await.unwrap().is_none());
+            assert!(order_service::orders::db::get_order(&pool, order_id).await.unwrap().is_none());
         }
     });
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use futures::future::join_all;
 use ledger::sharding::{Shard, ShardMap};
-use order_service::bundle::{
+use order_service::orders::postings::load_posting_rules;
+use order_service::reconcilers::bundle::{
     ReconcileTargets, ShardOpener, ShardSet, ensure_builtin_bundle, ensure_initial_bundle,
     find_bundle_problems, reconcile_runtime,
 };
-use order_service::postings::load_posting_rules;
 use reconcile::plan::PlanAction;
 use reconcile::{Bundle, BundleSource, ObjectOwner, ReconcileReport, ReconcileRequest};
 use sqlx::PgPool;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use faults::{Action, Fault, with_faults};
 use futures::future::join_all;
-use order_service::orders::{
+use order_service::orders::db::{
     CALLBACK_CHANNEL, CallbackOutcome, OrderCallback, OrderData, get_order, list_orphan_callbacks,
     parse_callback_notification,
 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use order_service::orders::{OrderState, get_order};
+use order_service::orders::db::{OrderState, get_order};
 use store::testing::{control_database_options, open_test_pool, run_test};
 
 use crate::harness::{Process, data, proceed};

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use order_service::orders::{OrderAttempt, OrderState};
-use order_service::pipeline::{PassThrough, StageAction, StageActions, StageError};
+use order_service::orders::db::{OrderAttempt, OrderState};
+use order_service::orders::pipeline::{PassThrough, StageAction, StageActions, StageError};
 use store::testing::{create_control_database, run_test};
 use tokio::sync::Semaphore;
 

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use order_service::orders::OrderState::{Failed, ProcessFinished};
-use order_service::orders::{GiveUpPolicy, OrderAttempt, OrderCallback};
-use order_service::pipeline::{PassThrough, StageAction, StageActions, StageError};
+use order_service::orders::db::OrderState::{Failed, ProcessFinished};
+use order_service::orders::db::{GiveUpPolicy, OrderAttempt, OrderCallback};
+use order_service::orders::pipeline::{PassThrough, StageAction, StageActions, StageError};
 use store::testing::{create_control_database, run_test};
 
 use crate::harness::{GIVE_UP, OwnData, Process, data, proceed};

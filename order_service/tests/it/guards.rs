@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use faults::{Action, Fault, with_faults};
-use order_service::orders::{
+use order_service::orders::db::{
     CallbackOutcome, OrderAttempt, OrderAttemptOutcome, OrderCallback, OrderState, get_order,
 };
 use store::PgPool;

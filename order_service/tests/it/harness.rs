@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use order_service::orders::{
+use order_service::orders::db::{
     self, AcceptError, AcceptedOrders, CallbackWriter, DatabaseClock, GiveUpPolicy, ORDER_QUEUE,
     Order, OrderAcceptor, OrderAdmission, OrderAttempt, OrderAttemptWriter, OrderCallback,
     OrderData, OrderState, PipelineReceiver,
 };
-use order_service::pipeline::{
+use order_service::orders::pipeline::{
     self, PassThrough, PipelineSize, StageAction, StageActions, StageError,
 };
-use order_service::retry::RetryClaimer;
+use order_service::orders::retry::RetryClaimer;
 use queue::{Backoff, JOB_WAKE_CHANNEL, JobQueue, lane_class};
 use store::{LeaseManager, LeaseOptions, PgNotificationHub, PgPool};
 use tokio::sync::{Semaphore, mpsc};
@@ -37,8 +37,8 @@ pub const GIVE_UP: GiveUpPolicy = GiveUpPolicy {
 
 struct Nobody;
 
-impl orders::OutcomeSink for Nobody {
-    fn publish_outcomes(&self, _: &[orders::OutcomeNotice]) {}
+impl db::OutcomeSink for Nobody {
+    fn publish_outcomes(&self, _: &[db::OutcomeNotice]) {}
     fn follow_order(&self, _: i32) {}
 }
 
@@ -86,14 +86,14 @@ impl Process {
         let (leases, _) = LeaseManager::start(pool.clone(), terms, adopts, adopted);
         let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![JOB_WAKE_CHANNEL]);
         let adopt: queue::LaneAdopter =
-            Arc::new(|connection, lane| Box::pin(orders::adopt_batches(connection, lane)));
+            Arc::new(|connection, lane| Box::pin(db::adopt_batches(connection, lane)));
         let jobs =
             JobQueue::start(pool.clone(), ORDER_QUEUE, leases, &notifications, arriving, adopt)
                 .await
                 .unwrap();
         let ender =
             OrderAttemptWriter::start(pool.clone(), jobs.clone(), give_up, Arc::new(Nobody));
-        let (line, exits) = orders::open_pipeline_queue(SIZE.max_in_flight());
+        let (line, exits) = db::open_pipeline_queue(SIZE.max_in_flight());
         let clock = Arc::new(DatabaseClock::default());
         let acceptor = OrderAcceptor::start(
             pool.clone(),
@@ -105,7 +105,7 @@ impl Process {
         let claimer = RetryClaimer {
             pool: pool.clone(),
             jobs: jobs.clone(),
-            breaker: order_service::exchange::CircuitBreaker::default(),
+            breaker: order_service::orders::exchange::CircuitBreaker::default(),
             pipeline_sender: line,
             attempt_writer: ender.clone(),
             max_in_flight: 100,
@@ -127,7 +127,7 @@ impl Process {
     /// Waits until the order satisfies the condition.
     pub async fn until(&self, order_id: i32, wanted: impl Fn(&Order) -> bool) -> Order {
         loop {
-            if let Some(order) = orders::get_order(&self.pool, order_id).await.ok().flatten()
+            if let Some(order) = db::get_order(&self.pool, order_id).await.ok().flatten()
                 && wanted(&order)
             {
                 return order;

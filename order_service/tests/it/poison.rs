@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use order_service::orders::OrderState::{Failed, ProcessFinished};
-use order_service::pipeline::{PassThrough, StageActions, StageError};
+use order_service::orders::db::OrderState::{Failed, ProcessFinished};
+use order_service::orders::pipeline::{PassThrough, StageActions, StageError};
 use store::testing::{create_control_database, run_test};
 
 use crate::harness::{OwnData, Process, Special};

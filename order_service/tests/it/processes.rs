@@ -1,6 +1,6 @@
 //! Hazard: `status` shows dead processes, omits live ones, or rows accumulate.
 
-use order_service::processes::{
+use order_service::serve::processes::{
     ProcessDescription, list_processes, refresh_process, run_heartbeat,
 };
 use order_service::settings::ProcessRole;

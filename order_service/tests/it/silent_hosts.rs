@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use faults::{Fault, Proxy, with_faults};
 use futures::future::BoxFuture;
-use order_service::orders::OrderState::ProcessFinished;
-use order_service::orders::{OrderAttempt, OrderAttemptOutcome};
-use order_service::pipeline::{StageAction, StageActions, StageError};
+use order_service::orders::db::OrderState::ProcessFinished;
+use order_service::orders::db::{OrderAttempt, OrderAttemptOutcome};
+use order_service::orders::pipeline::{StageAction, StageActions, StageError};
 use store::PgPool;
 use store::testing::{control_database_options, open_test_pool, open_test_pool_with, run_test};
 use tokio::time::timeout;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use order_service::orders::{OrderAttemptOutcome, OrderState};
+use order_service::orders::db::{OrderAttemptOutcome, OrderState};
 use store::testing::{create_control_database, run_test};
 
 use crate::harness::{Process, proceed};

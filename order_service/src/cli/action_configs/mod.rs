@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use settings::ResolvedSettings;
 
 use super::{CommandFailure, output};
-use crate::bundle::find_bundle_problems;
+use crate::reconcilers::bundle::find_bundle_problems;
 use crate::settings::read_bundle_setting;
 
 /// Options of the command.

@@ -17,7 +17,7 @@ use reconcile::{
 use settings::ResolvedSettings;
 
 use super::{CommandFailure, output};
-use crate::bundle::reconcile_runtime;
+use crate::reconcilers::bundle::reconcile_runtime;
 use crate::serve::database::DatabaseAccess;
 use crate::settings::{DatabaseSettings, QueueEngine, QueueSettings, read_bundle_setting};
 use command::{PlanFileMode, ReconcileCommand};

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use ledger::sharding::ShardMap;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::bundle::{ShardOpener, ShardSet};
+use crate::reconcilers::bundle::{ShardOpener, ShardSet};
 use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
 use crate::serve::ledger::{load_configured_shard_map, load_shard_map, open_existing_shard};
 use crate::settings::{DatabaseSettings, QueueEngine};
 
 /// Open targets and their database.
 pub(super) struct OpenReconcileTargets {
-    pub(super) targets: crate::bundle::ReconcileTargets,
+    pub(super) targets: crate::reconcilers::bundle::ReconcileTargets,
     database: Arc<ControlDatabase>,
 }
 
@@ -39,7 +39,8 @@ impl OpenReconcileTargets {
         });
         let shards = ShardSet::new(names, open);
         let targets =
-            crate::bundle::ReconcileTargets::new(database.pool.clone(), shards).with_queues(queues);
+            crate::reconcilers::bundle::ReconcileTargets::new(database.pool.clone(), shards)
+                .with_queues(queues);
         Ok(Self { targets, database })
     }
 
@@ -51,14 +52,14 @@ impl OpenReconcileTargets {
 /// Targets without connections, for deciding offline.
 pub(super) fn unreachable_targets(
     settings: &DatabaseSettings,
-) -> anyhow::Result<crate::bundle::ReconcileTargets> {
+) -> anyhow::Result<crate::reconcilers::bundle::ReconcileTargets> {
     let lazy_pool = PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new());
     let open: ShardOpener =
         Box::new(|name| Box::pin(async move { Err(format!("shard {name} is not open")) }));
     // Shards without a map are known only to the control database.
     let names =
         load_configured_shard_map(settings)?.map(|map| shard_names(&map)).unwrap_or_default();
-    Ok(crate::bundle::ReconcileTargets::new(lazy_pool, ShardSet::new(names, open)))
+    Ok(crate::reconcilers::bundle::ReconcileTargets::new(lazy_pool, ShardSet::new(names, open)))
 }
 
 fn shard_names(map: &ShardMap) -> Vec<String> {

@@ -15,9 +15,9 @@ use settings::ResolvedSettings;
 use tasks::{TaskFailureRow as TaskFailure, recent_task_failures};
 
 use super::{CommandFailure, output};
-use crate::processes::{self, ProcessRow};
 use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
 use crate::serve::ledger as shards;
+use crate::serve::processes::{self, ProcessRow};
 use crate::settings::DatabaseSettings;
 
 /// Maximum error rows read from each source.

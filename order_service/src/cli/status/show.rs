@@ -6,7 +6,7 @@ use terminal::shorten_text;
 
 use super::{PlatformStatus, ShardStatusEntry};
 use crate::cli::output;
-use crate::processes::ProcessRow;
+use crate::serve::processes::ProcessRow;
 use crate::settings::ProcessRole;
 
 /// Maximum rows of a table; the rest is counted.

@@ -28,7 +28,7 @@ use super::connections::NESTED_CONNECTION_COUNT;
 use super::database::{self, DatabaseAccess};
 use super::queues::FifoQueueSet;
 use super::{configurator as room, join_tasks_within, ledger, queues};
-use crate::bundle;
+use crate::reconcilers::bundle;
 use crate::settings::ServiceSettings;
 
 /// File descriptors reserved for everything except clients.

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use order_service::bundle::{ReconcileTargets, ShardSet, http::build_reconcile_routes};
+use order_service::reconcilers::bundle::{
+    ReconcileTargets, ShardSet, http::build_reconcile_routes,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

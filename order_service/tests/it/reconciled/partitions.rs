@@ -2,7 +2,9 @@
 
 use futures::future::join_all;
 use ledger::sharding::{Shard, ShardMap};
-use order_service::bundle::{ReconcileTargets, ShardOpener, ShardSet, reconcile_runtime};
+use order_service::reconcilers::bundle::{
+    ReconcileTargets, ShardOpener, ShardSet, reconcile_runtime,
+};
 use reconcile::{
     Bundle, BundleSource, ObjectOwner, ReconcileDecision, ReconcileNarrowing, ReconcileOptions,
     ReconcileRequest,

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use configurator::template::Env;
-use order_service::bundle::{ReconcileTargets, ShardSet, apply_initial_bundle, reconcile_runtime};
+use order_service::reconcilers::bundle::{
+    ReconcileTargets, ShardSet, apply_initial_bundle, reconcile_runtime,
+};
 use order_service::settings::{QueueEngine, SqsAccounts, SqsCompiled};
 use queue::fifo::{DeadLetterPolicy, FifoCatalogue as _, FifoQueueOptions, SqsAccount};
 use queue_testing::emulator::SqsEmulator;

@@ -1,0 +1,6 @@
+//! Reconcilers of the service: what brings a bundle's objects into the databases, beside those of
+//! the crates `ledger`, `events` and `tasks`.
+
+pub mod bundle;
+pub mod partitions;
+pub mod queues;
