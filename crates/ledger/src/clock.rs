@@ -7,5 +7,5 @@ use store::Result;
 
 /// Current time of the shard database, in microseconds. One round trip.
 pub(crate) async fn read_clock(pool: &PgPool) -> Result<DateTime<Utc>> {
-    store::statement("clock", "SELECT clock_timestamp()").fetch_value(pool).await
+    store::statement("read_shard_clock", "SELECT clock_timestamp()").fetch_value(pool).await
 }

@@ -84,11 +84,11 @@ impl Reconciler for BannerReconciler {
             desired.retain(|known, _| page.as_ref().is_none_or(|page| page == known));
             // A dry run has nothing that somebody could approve.
             let approval = (!dry_run).then(|| context.approval());
-            store::run_tx(&self.pool, "reconcile_banners", move |connection| {
-                let (desired, page, approval) = (desired.clone(), page.clone(), approval.clone());
-                Box::pin(async move { reconcile_in_tx(connection, &desired, page, approval).await })
-            })
-            .await?
+            store::transaction("reconcile_banners", (desired, page, approval))
+                .run(&self.pool, |connection, (desired, page, approval)| {
+                    Box::pin(reconcile_in_tx(connection, desired, page, approval))
+                })
+                .await?
         })
     }
 
@@ -116,8 +116,8 @@ impl Reconciler for BannerReconciler {
 async fn reconcile_in_tx(
     connection: &mut PgConnection,
     desired: &TextsByPage,
-    page: Option<String>,
-    approval: Option<PlanApproval>,
+    page: &Option<String>,
+    approval: &Option<PlanApproval>,
 ) -> store::Result<Result<ReconcilePlan, ReconcileError>> {
     match approval {
         None => reconcile::set_read_only_in_tx(connection).await?,
@@ -127,7 +127,7 @@ async fn reconcile_in_tx(
     let stored: Vec<(String, String)> = sqlx::query_as(
         "SELECT page, text FROM banners WHERE owner IN ('builtin', 'bundle') AND page = coalesce($1, page) -- read_banners",
     )
-    .bind(&page)
+    .bind(page)
     .fetch_all(&mut *connection)
     .await?;
     let stored = stored.into_iter().collect();

@@ -57,8 +57,6 @@ pub use sqlx::{PgConnection, PgPool};
 pub use statement::{PgStatement, StatementTarget, statement};
 pub use subscriber::{ChannelSubscriber, ChannelWakeup, PgNotification};
 pub use text::to_storable_text;
-pub use transaction::{
-    PgTransaction, run_refusable_statement, run_refusable_tx, run_statement, run_tx, transaction,
-};
+pub use transaction::{PgTransaction, run_refusable_statement, run_statement, transaction};
 pub use url::parse_database_url;
 pub use writable::{read_only_reason, wait_until_writable};

@@ -8,8 +8,8 @@
 //! - Commit outcome unknown: work is retried when the answer of a commit was lost, and may then
 //!   meet its earlier effect. Idempotent work returns the same answer again. Work that may *refuse*
 //!   because of that effect (a moved version, a released lock, a deleted row) must not report a
-//!   refusal for its success: it runs by [`run_refusable_statement`] or [`run_refusable_tx`],
-//!   which then return [`Error::OutcomeUnknown`].
+//!   refusal for its success: it runs by [`run_refusable_statement`] or
+//!   [`PgTransaction::run_refusable`], which then return [`Error::OutcomeUnknown`].
 //!
 //! - Every wait has a timeout: work without an answer in time fails, and its connection is dropped
 //!   without a graceful close.
@@ -59,22 +59,6 @@ where
     .await
 }
 
-/// Like [`run_statement`] in one transaction: commits if `work` succeeds, else rolls back.
-pub async fn run_tx<T, F>(pool: &PgPool, operation: impl Into<PgOperation>, work: F) -> Result<T>
-where
-    T: Send + 'static,
-    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
-{
-    spawn_operation(
-        pool,
-        operation.into(),
-        (),
-        move |connection, ()| work(connection),
-        OperationOptions { in_transaction: true, is_refusal: |_| false },
-    )
-    .await
-}
-
 /// Like [`run_statement`], for work whose answer may be a refusal: if an earlier attempt may have
 /// been committed, an answer for which `is_refusal` holds becomes [`Error::OutcomeUnknown`].
 pub async fn run_refusable_statement<T, F>(
@@ -97,28 +81,6 @@ where
     .await
 }
 
-/// Like [`run_refusable_statement`] in one transaction: commits if `work`
-/// succeeds, else rolls back.
-pub async fn run_refusable_tx<T, F>(
-    pool: &PgPool,
-    operation: impl Into<PgOperation>,
-    is_refusal: fn(&T) -> bool,
-    work: F,
-) -> Result<T>
-where
-    T: Send + 'static,
-    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
-{
-    spawn_operation(
-        pool,
-        operation.into(),
-        (),
-        move |connection, ()| work(connection),
-        OperationOptions { in_transaction: true, is_refusal },
-    )
-    .await
-}
-
 /// A transaction with the arguments that it reads; see [`transaction`].
 #[must_use = "a transaction does nothing until it is run"]
 pub struct PgTransaction<A> {
@@ -133,7 +95,9 @@ pub fn transaction<A>(operation: impl Into<PgOperation>, arguments: A) -> PgTran
 }
 
 impl<A: Send + Sync + 'static> PgTransaction<A> {
-    /// Like [`run_tx`].
+    /// Runs `work` in one transaction: commits if it succeeds, else rolls back. Transient errors are
+    /// retried as by [`run_statement`], also when the commit outcome is unknown: `work` must be
+    /// idempotent and return the same answer again.
     pub async fn run<T, F>(self, pool: &PgPool, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -145,7 +109,9 @@ impl<A: Send + Sync + 'static> PgTransaction<A> {
         self.run_refusable(pool, |_| false, work).await
     }
 
-    /// Like [`run_refusable_tx`].
+    /// Like [`PgTransaction::run`], for work whose answer may be a refusal: if an earlier attempt may
+    /// have been committed, an answer for which `is_refusal` holds becomes
+    /// [`Error::OutcomeUnknown`].
     pub async fn run_refusable<T, F>(
         self,
         pool: &PgPool,

@@ -81,7 +81,7 @@ pub(super) async fn start_process(
 ) -> anyhow::Result<RunningProcess> {
     let pool = &database.pool;
     let clock = Arc::new(DatabaseClock::default());
-    clock.observe(store::statement("clock", "SELECT now()").fetch_value(pool).await?);
+    clock.observe(store::statement("read_control_clock", "SELECT now()").fetch_value(pool).await?);
     let notifications = listen_for_notifications(pool);
     let ledger = start_ledger(settings, pool, shards, &notifications).await?;
     let (jobs, leases) = start_jobs(settings, database, &notifications).await?;

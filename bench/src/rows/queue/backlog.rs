@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use queue::{JobSettlement, settle_jobs_in_tx};
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
-use store::run_tx;
 
 use super::program::{DATABASE, Process, QUEUE, job, say};
 use crate::figures::Latency;
@@ -78,7 +77,7 @@ async fn round(process: &Process, most: usize) -> anyhow::Result<(Duration, usiz
     let claimed = process.jobs.claim(most).await?;
     let took = begun.elapsed();
     let work: Vec<_> = claimed.iter().map(|job| (job.clone(), JobSettlement::Complete)).collect();
-    let settled = run_tx(&process.pool, "settle", move |connection| {
+    let settled = store::transaction("settle", ()).run(&process.pool, move |connection, ()| {
         let work = work.clone();
         Box::pin(async move { settle_jobs_in_tx(connection, QUEUE, &work).await })
     });

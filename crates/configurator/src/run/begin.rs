@@ -68,7 +68,7 @@ pub(super) async fn lock_instance(
     .execute(&mut *connection)
     .await?;
     store::statement(
-        "lock_instance",
+        "lock_new_instance",
         "SELECT instance_id FROM configurator_instances WHERE template_name = $1 AND env = $2
          FOR NO KEY UPDATE",
     )

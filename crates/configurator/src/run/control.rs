@@ -31,7 +31,7 @@ async fn lock_run_instance(
     run_id: i64,
 ) -> Result<Option<(i64, RunStatus)>> {
     let instance_id: Option<i64> = store::statement(
-        "lock_instance",
+        "lock_controlled_instance",
         "SELECT i.instance_id FROM configurator_instances i JOIN configurator_runs r USING (instance_id)
          WHERE r.run_id = $1 FOR NO KEY UPDATE OF i",
     )

@@ -16,7 +16,7 @@ pub(crate) async fn allocate_ids(
     connection: &mut PgConnection,
     count: usize,
 ) -> Result<AllocatedEventIds> {
-    store::statement("allocate_event_ids", "SELECT ids, at FROM next_event_ids($1)")
+    store::statement("allocate_event_ids_in_tx", "SELECT ids, at FROM next_event_ids($1)")
         .bind(i32::try_from(count).unwrap_or(i32::MAX))
         .fetch_one(connection)
         .await
@@ -44,7 +44,7 @@ pub(super) async fn insert_events(
     version: i64,
 ) -> Result<bool> {
     let Some(first) = events.first() else { return Ok(true) };
-    store::statement("write_events", INSERT_EVENTS_SQL)
+    store::statement("insert_events", INSERT_EVENTS_SQL)
         .bind(version)
         .bind(first.time_created)
         .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())

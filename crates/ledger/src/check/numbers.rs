@@ -36,7 +36,7 @@ pub(super) async fn check_numbers(
             format!("after number {after} comes {next}"),
         );
     }
-    let last: i64 = store::statement("check_numbers", LAST_BATCH_SEQ_SQL)
+    let last: i64 = store::statement("check_last_number", LAST_BATCH_SEQ_SQL)
         .fetch_value(snapshot.connection())
         .await?;
     if last != counts.last_seq {

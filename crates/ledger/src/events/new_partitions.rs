@@ -144,7 +144,7 @@ async fn create_partition_batch(
             let (making, requested) = (making.clone(), requested.clone());
             Box::pin(async move {
                 create_event_partitions_in_tx(connection, &making, share_tables).await?;
-                store::statement("missing_event_months", "SELECT missing_event_months($1)")
+                store::statement("still_missing_event_months", "SELECT missing_event_months($1)")
                     .bind(requested)
                     .fetch_value(connection)
                     .await

@@ -217,7 +217,7 @@ fn states_of_one_transaction_are_all_put_or_none_and_never_deadlock() {
         };
         let writers = (0..16_usize).map(|writer| {
             let of = of.clone();
-            store::run_tx(pool, "test", move |connection| {
+            store::transaction("test", ()).run(pool, move |connection, ()| {
                 let place = |n| if writer.is_multiple_of(2) { n } else { 49 - n };
                 let puts = (0..50).map(|n| {
                     StateWrite::new(of(place(n)), &format!("[{writer}, {n}]"), None).unwrap()

@@ -8,8 +8,8 @@ use queue::{
     Backoff, Job, JobHandler, JobOutcome, JobWorker, JobWorkerOptions, NewJob, read_queue_depths,
     redrive_dead_jobs_in_tx,
 };
+use store::PgPool;
 use store::testing::{create_control_database, run_counting_panics};
-use store::{PgPool, run_tx};
 
 use crate::{QUEUE, TERMS, enqueue, job, process};
 
@@ -70,7 +70,7 @@ fn given_up_jobs_wait_with_their_reason_and_can_be_driven_again() {
         assert_eq!(dead[2], ("tried".to_owned(), "not now".to_owned(), 3));
 
         handler.healed.store(true, Ordering::SeqCst);
-        let driven = run_tx(&pool, "redrive", move |connection| {
+        let driven = store::transaction("redrive", ()).run(&pool, move |connection, ()| {
             let keys = keys.map(str::to_owned).to_vec();
             Box::pin(async move { redrive_dead_jobs_in_tx(connection, QUEUE, &keys).await })
         });

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use queue::{JobQueue, JobSettlement, NewJob, hurry_jobs_in_tx};
+use store::PgPool;
 use store::testing::{create_control_database, run_test};
-use store::{PgPool, run_tx};
 
 use crate::{QUEUE, TERMS, claim, enqueue, job, process, settle};
 
@@ -20,7 +20,7 @@ async fn often_failed(pool: &PgPool) -> JobQueue {
 }
 
 async fn hurry(pool: &PgPool) {
-    let hurried = run_tx(pool, "hurry", |connection| {
+    let hurried = store::transaction("hurry", ()).run(pool, |connection, ()| {
         Box::pin(async move {
             hurry_jobs_in_tx(connection, QUEUE, &["k".to_owned(), "unknown".to_owned()]).await
         })

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use queue::NewJob;
 use queue::fifo::{FifoTxSender as _, NewFifoMessage, PgFifo};
+use store::PgNotificationHub;
 use store::testing::{create_control_database, run_test};
-use store::{PgNotificationHub, run_tx};
 
 use crate::{TERMS, enqueue_for_anybody, job, process};
 
@@ -107,16 +107,17 @@ fn messages_for_as_many_queues_are_sent_at_once() {
         let messages: Arc<Vec<_>> =
             Arc::new((0..QUEUES).map(|n| (format!("q{n}.fifo"), message(n))).collect());
         let started = Instant::now();
-        run_tx(&pool, "send_to_many", move |connection| {
-            let (engine, messages) = (engine.clone(), messages.clone());
-            Box::pin(async move {
-                let all: Vec<_> =
-                    messages.iter().map(|(queue, message)| (queue.as_str(), message)).collect();
-                engine.send_all_in_tx(connection, &all).await
+        store::transaction("send_to_many", ())
+            .run(&pool, move |connection, ()| {
+                let (engine, messages) = (engine.clone(), messages.clone());
+                Box::pin(async move {
+                    let all: Vec<_> =
+                        messages.iter().map(|(queue, message)| (queue.as_str(), message)).collect();
+                    engine.send_all_in_tx(connection, &all).await
+                })
             })
-        })
-        .await
-        .unwrap();
+            .await
+            .unwrap();
         assert!(started.elapsed() < BOUND, "{:?}", started.elapsed());
         let right: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM fifo_messages m JOIN fifo_queues q USING (queue_id) WHERE q.name = 'q' || m.body || '.fifo'",

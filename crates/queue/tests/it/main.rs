@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue::{AdoptionProgress, JOB_WAKE_CHANNEL, JobQueue, NewJob, lane_class};
-use store::{LeaseManager, LeaseOptions, PgNotificationHub, PgPool, run_tx};
+use store::{LeaseManager, LeaseOptions, PgNotificationHub, PgPool};
 use tokio::sync::mpsc;
 
 pub const QUEUE: &str = "test";
@@ -78,9 +78,10 @@ pub async fn settle(
     pool: &PgPool,
     work: Vec<(queue::Job, queue::JobSettlement)>,
 ) -> store::Result<Option<Duration>> {
-    run_tx(pool, "settle", move |connection| {
-        let work = work.clone();
-        Box::pin(async move { queue::settle_jobs_in_tx(connection, QUEUE, &work).await })
-    })
-    .await
+    store::transaction("settle", ())
+        .run(pool, move |connection, ()| {
+            let work = work.clone();
+            Box::pin(async move { queue::settle_jobs_in_tx(connection, QUEUE, &work).await })
+        })
+        .await
 }

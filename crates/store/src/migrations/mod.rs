@@ -1,7 +1,7 @@
 //! Schema versions: bringing a database to this program's version, and refusing one that does not fit.
 //!
 //! - Shape: migrations (`migrations/<role>`) hold tables and data; functions are files of their own (`sql/<role>`).
-//! - Cost: two round trips for a database that is up to date.
+//! - Cost: some six small statements for a database that is up to date.
 //! - Promise: everything pending is applied in one transaction, or nothing is. Checksums of applied migrations are always
 //!   compared: a migration that has landed is never edited.
 

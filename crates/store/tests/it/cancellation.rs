@@ -3,21 +3,22 @@
 
 use std::time::Duration;
 
+use store::PgPool;
 use store::testing::{create_control_database, run_test};
-use store::{PgPool, run_tx};
 
 async fn write(pool: PgPool, number: i32) -> store::Result<()> {
-    run_tx(&pool, "write", move |connection| {
-        Box::pin(async move {
-            sqlx::query("INSERT INTO written VALUES ($1)")
-                .bind(number)
-                .execute(&mut *connection)
-                .await?;
-            sqlx::query("SELECT pg_sleep(0.001)").execute(connection).await?;
-            Ok(())
+    store::transaction("write", ())
+        .run(&pool, move |connection, ()| {
+            Box::pin(async move {
+                sqlx::query("INSERT INTO written VALUES ($1)")
+                    .bind(number)
+                    .execute(&mut *connection)
+                    .await?;
+                sqlx::query("SELECT pg_sleep(0.001)").execute(connection).await?;
+                Ok(())
+            })
         })
-    })
-    .await
+        .await
 }
 
 #[test]

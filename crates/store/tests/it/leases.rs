@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use store::testing::{create_control_database, run_test};
-use store::{Error, Lease, LeaseManager, LeaseOptions, PgPool, run_tx};
+use store::{Error, Lease, LeaseManager, LeaseOptions, PgPool};
 use tokio::sync::mpsc;
 
 const TERMS: LeaseOptions =
@@ -23,11 +23,12 @@ fn process(
 }
 
 async fn fenced_write(pool: &PgPool, lease: std::sync::Arc<Lease>) -> store::Result<()> {
-    run_tx(pool, "fenced_write", move |connection| {
-        let lease = lease.clone();
-        Box::pin(async move { lease.fence(connection).await })
-    })
-    .await
+    store::transaction("fenced_write", ())
+        .run(pool, move |connection, ()| {
+            let lease = lease.clone();
+            Box::pin(async move { lease.fence(connection).await })
+        })
+        .await
 }
 
 #[test]

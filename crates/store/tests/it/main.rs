@@ -20,4 +20,5 @@ mod properties;
 mod schema_versions;
 mod second_connection;
 mod silence;
+mod statement_names;
 mod unknown_outcomes;

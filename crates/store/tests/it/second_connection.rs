@@ -8,19 +8,20 @@ use store::testing::{create_control_database, run_counting_panics, run_test};
 
 async fn nested(outer: &PgPool, inner: &PgPool) -> store::Result<i32> {
     let inner = inner.clone();
-    store::run_tx(outer, "outer", move |connection| {
-        let inner = inner.clone();
-        Box::pin(async move {
-            sqlx::query("SELECT 1").execute(connection).await?;
-            store::run_statement(&inner, "inner", |connection| {
-                Box::pin(
-                    async move { Ok(sqlx::query_scalar("SELECT 2").fetch_one(connection).await?) },
-                )
+    store::transaction("outer", ())
+        .run(outer, move |connection, ()| {
+            let inner = inner.clone();
+            Box::pin(async move {
+                sqlx::query("SELECT 1").execute(connection).await?;
+                store::run_statement(&inner, "inner", |connection| {
+                    Box::pin(async move {
+                        Ok(sqlx::query_scalar("SELECT 2").fetch_one(connection).await?)
+                    })
+                })
+                .await
             })
-            .await
         })
-    })
-    .await
+        .await
 }
 
 #[test]

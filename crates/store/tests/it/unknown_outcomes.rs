@@ -5,7 +5,7 @@ use faults::{Action, Fault, with_faults};
 use futures::future::BoxFuture;
 use sqlx::{Connection as _, PgConnection, PgPool};
 use store::testing::{empty_database_options, open_test_pool, open_test_pool_with, run_test};
-use store::{Error, run_refusable_statement, run_refusable_tx, run_tx};
+use store::{Error, run_refusable_statement};
 
 /// Increments the counter if it has the expected value; returns `false` otherwise.
 fn bumped(connection: &mut PgConnection, expected: i32) -> BoxFuture<'_, store::Result<bool>> {
@@ -17,13 +17,13 @@ fn bumped(connection: &mut PgConnection, expected: i32) -> BoxFuture<'_, store::
 }
 
 async fn bump_in_tx(pool: &PgPool, expected: i32) -> store::Result<bool> {
-    run_refusable_tx(
-        pool,
-        "bump",
-        |done: &bool| !*done,
-        move |connection| bumped(connection, expected),
-    )
-    .await
+    store::transaction("bump", ())
+        .run_refusable(
+            pool,
+            |done: &bool| !*done,
+            move |connection, ()| bumped(connection, expected),
+        )
+        .await
 }
 
 async fn bump(pool: &PgPool, expected: i32) -> store::Result<bool> {
@@ -92,20 +92,21 @@ fn a_transaction_that_the_server_ends_while_it_idles_is_repeated() {
         .await;
         let tries = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let tried = tries.clone();
-        run_tx(&pool, "idle", move |connection| {
-            let first = tried.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
-            Box::pin(async move {
-                sqlx::query("SELECT 1").execute(&mut *connection).await?;
-                if first {
-                    // A paused process: SQLSTATE 25P03.
-                    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-                }
-                sqlx::query("SELECT 2").execute(connection).await?;
-                Ok(())
+        store::transaction("idle", ())
+            .run(&pool, move |connection, ()| {
+                let first = tried.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+                Box::pin(async move {
+                    sqlx::query("SELECT 1").execute(&mut *connection).await?;
+                    if first {
+                        // A paused process: SQLSTATE 25P03.
+                        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                    }
+                    sqlx::query("SELECT 2").execute(connection).await?;
+                    Ok(())
+                })
             })
-        })
-        .await
-        .unwrap();
+            .await
+            .unwrap();
         assert_eq!(tries.load(std::sync::atomic::Ordering::SeqCst), 2);
     });
 }
@@ -117,7 +118,7 @@ fn a_statement_that_was_prepared_for_another_table_is_prepared_anew() {
         let mut direct = counter(&options).await;
         let pool = open_test_pool(options).await;
         let read = || {
-            run_tx(&pool, "read", |connection| {
+            store::transaction("read", ()).run(&pool, |connection, ()| {
                 Box::pin(async move {
                     Ok(sqlx::query("SELECT * FROM counter").fetch_all(connection).await?.len())
                 })

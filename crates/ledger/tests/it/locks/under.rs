@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use ledger::locks::{
     LockGrant, LockRefusal, LockRequest, LockStatus, check_lock_in_tx, lock_prefix,
 };
+use store::PgPool;
 use store::testing::run_test;
-use store::{PgPool, run_tx};
 use uuid::Uuid;
 
 use super::{LONG, caller, line_of, of, shared, two, waiting, wanted};
@@ -95,26 +95,27 @@ fn a_release_waits_for_writes_and_an_extension_does_not() {
 
 /// Writes under a lock in a transaction that is sometimes slow; returns whether the lock was alive.
 async fn write(pool: &PgPool, grant: LockGrant) -> bool {
-    run_tx(pool, "write_under_lock", move |connection| {
-        Box::pin(async move {
-            let LockStatus::Alive { token, .. } =
-                check_lock_in_tx(connection, grant.lock_id).await?
-            else {
-                return Ok(false);
-            };
-            assert_eq!(token, grant.token);
-            let pause = rand::random_range(0.0..0.03);
-            sqlx::query("SELECT pg_sleep($1)").bind(pause).execute(&mut *connection).await?;
-            // The table refuses the write if a later holder has written.
-            sqlx::query("INSERT INTO written SELECT $1, coalesce(max(token), 0) FROM written")
-                .bind(token)
-                .execute(connection)
-                .await?;
-            Ok(true)
+    store::transaction("write_under_lock", ())
+        .run(pool, move |connection, ()| {
+            Box::pin(async move {
+                let LockStatus::Alive { token, .. } =
+                    check_lock_in_tx(connection, grant.lock_id).await?
+                else {
+                    return Ok(false);
+                };
+                assert_eq!(token, grant.token);
+                let pause = rand::random_range(0.0..0.03);
+                sqlx::query("SELECT pg_sleep($1)").bind(pause).execute(&mut *connection).await?;
+                // The table refuses the write if a later holder has written.
+                sqlx::query("INSERT INTO written SELECT $1, coalesce(max(token), 0) FROM written")
+                    .bind(token)
+                    .execute(connection)
+                    .await?;
+                Ok(true)
+            })
         })
-    })
-    .await
-    .unwrap()
+        .await
+        .unwrap()
 }
 
 #[test]
