@@ -1,7 +1,7 @@
-//! Recovery of accepted orders: unended orders become jobs in the transaction that adopts their
-//! lane.
+//! Recovery of accepted orders: the unended orders of an adopted lane become jobs.
 //!
-//! - Shape: rows of `accepted_batches` in, jobs out; about 5000 orders per transaction.
+//! - Shape: rows of `accepted_batches` in, jobs out; about 5000 orders per transaction, each of which
+//!   checks the lease.
 //! - Promise: no accepted order is lost when its process dies or a commit outcome is unknown.
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 //!   the order path is a group commit (`store::Coalescer`) over concurrent requests.
 //! - Lock order: lane (lease), orders by id within a statement, jobs.
 //! - Promise: an accepted order is durable and ends once; the fencing token of its lane guards
-//!   every decision but finishing, which is idempotent.
+//!   every decision but the finish of a first attempt, which is idempotent.
 
 mod accept;
 mod adopt;
