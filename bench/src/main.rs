@@ -34,6 +34,6 @@ fn main() -> ExitCode {
 }
 
 /// Number of available CPU cores.
-fn cores() -> usize {
+fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -15,7 +15,7 @@ Examples:
 Exit codes: 0 everything was measured (whatever the verdicts), 1 a row failed, 2 wrong usage.";
 
 /// The `bench` command with its subcommands.
-pub(super) fn command() -> Command {
+pub(super) fn build_command() -> Command {
     Command::new("bench")
         .about("Measures the platform against the limits of this machine")
         .long_about(
@@ -27,14 +27,14 @@ pub(super) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(Command::new("list").about("Shows what can be measured, and what is to be reached"))
-        .subcommand(run())
-        .subcommand(places(Command::new("quick").about("Runs the daily subset in about two minutes")))
+        .subcommand(run_subcommand())
+        .subcommand(with_common_args(Command::new("quick").about("Runs the daily subset in about two minutes")))
         .subcommand(
-            Command::new("show").about("Shows the results that were kept").arg(results()).arg(output()),
+            Command::new("show").about("Shows the results that were kept").arg(results_arg()).arg(output_arg()),
         )
 }
 
-fn run() -> Command {
+fn run_subcommand() -> Command {
     let switch = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
     };
@@ -42,7 +42,7 @@ fn run() -> Command {
         .value_name("NAME")
         .num_args(1..)
         .help("Rows, such as O1 L4 (see bench list)");
-    places(Command::new("run").about("Runs rows by name, or --all, or --long"))
+    with_common_args(Command::new("run").about("Runs rows by name, or --all, or --long"))
         .arg(names.required_unless_present_any(["all", "long"]))
         .arg(switch("all", "All rows but the long ones (less than 15 minutes)"))
         .arg(switch("long", "The long rows (about an hour)"))
@@ -51,7 +51,7 @@ fn run() -> Command {
         .after_help("Example: bench run O1 O2 --quick")
 }
 
-fn places(command: Command) -> Command {
+fn with_common_args(command: Command) -> Command {
     let folder = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name("DIR").value_parser(value_parser!(PathBuf)).help(help)
     };
@@ -64,11 +64,11 @@ fn places(command: Command) -> Command {
             "work-dir",
             "Below which data is kept while a row runs [default: the system's folder for that]",
         ))
-        .arg(results())
-        .arg(output())
+        .arg(results_arg())
+        .arg(output_arg())
 }
 
-fn results() -> Arg {
+fn results_arg() -> Arg {
     Arg::new("results")
         .long("results")
         .value_name("DIR")
@@ -77,7 +77,7 @@ fn results() -> Arg {
         .help("Where results are kept")
 }
 
-fn output() -> Arg {
+fn output_arg() -> Arg {
     Arg::new("output")
         .long("output")
         .value_name("FORMAT")
@@ -97,15 +97,17 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        command().debug_assert();
+        build_command().debug_assert();
     }
 
     #[test]
     fn a_run_needs_to_know_what() {
-        assert!(command().try_get_matches_from(["bench", "run"]).is_err());
-        assert!(command().try_get_matches_from(["bench", "run", "O1", "--quick"]).is_ok());
+        assert!(build_command().try_get_matches_from(["bench", "run"]).is_err());
+        assert!(build_command().try_get_matches_from(["bench", "run", "O1", "--quick"]).is_ok());
         assert!(
-            command().try_get_matches_from(["bench", "run", "--all", "--output", "json"]).is_ok()
+            build_command()
+                .try_get_matches_from(["bench", "run", "--all", "--output", "json"])
+                .is_ok()
         );
     }
 }

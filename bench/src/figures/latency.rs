@@ -11,9 +11,9 @@ use hdrhistogram::Histogram;
 
 /// Latencies of one window.
 #[derive(Debug, Clone)]
-pub struct Latency(Histogram<u64>);
+pub struct LatencyHistogram(Histogram<u64>);
 
-impl Latency {
+impl LatencyHistogram {
     /// Range from a microsecond to ten minutes.
     pub fn new() -> anyhow::Result<Self> {
         Ok(Self(Histogram::new_with_bounds(1, 600_000_000, 3).context("a histogram")?))
@@ -30,9 +30,9 @@ impl Latency {
         let _ = self.0.add(&other.0);
     }
 
-    /// The quantile `part` (0 to 1) in milliseconds; 0 if the histogram is empty.
-    pub fn quantile_ms(&self, part: f64) -> f64 {
-        if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(part) as f64 / 1000.0 }
+    /// The quantile `fraction` (0 to 1) in milliseconds; 0 if the histogram is empty.
+    pub fn quantile_ms(&self, fraction: f64) -> f64 {
+        if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(fraction) as f64 / 1000.0 }
     }
 
     /// Number of recorded latencies.
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_within_three_digits() {
-        let mut latency = Latency::new().unwrap();
+        let mut latency = LatencyHistogram::new().unwrap();
         assert!(latency.quantile_ms(0.5) == 0.0);
         for n in 1..=1000 {
             latency.record(Duration::from_micros(n * 10));
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_counts_as_the_longest() {
-        let mut latency = Latency::new().unwrap();
+        let mut latency = LatencyHistogram::new().unwrap();
         latency.record(Duration::from_secs(100_000));
         assert!((latency.quantile_ms(1.0) - 600_000.0).abs() < 1000.0);
     }

@@ -6,15 +6,15 @@ mod statistics;
 
 use serde::{Deserialize, Serialize};
 
-pub use latency::Latency;
-pub use rule::{Rule, Verdict, at_least, at_most, judge};
+pub use latency::LatencyHistogram;
+pub use rule::{RowVerdict, TargetRule, at_least, at_most, judge_figures};
 
 /// Prefix of the names of ratios.
-pub const RATIO: &str = "ratio to ";
+pub const RATIO_PREFIX: &str = "ratio to ";
 
 /// Unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Unit {
+pub enum FigureUnit {
     /// Operations per second.
     #[serde(rename = "/s")]
     PerSecond,
@@ -47,9 +47,9 @@ pub enum Unit {
     Count,
 }
 
-impl Unit {
+impl FigureUnit {
     /// Suffix of a formatted value.
-    pub fn text(self) -> &'static str {
+    pub fn suffix(self) -> &'static str {
         match self {
             Self::PerSecond => "/s",
             Self::PerCpuSecond => "/CPU-s",
@@ -71,7 +71,7 @@ pub struct Figure {
     /// Name, unique within a row.
     pub name: String,
     /// Unit of all values.
-    pub unit: Unit,
+    pub unit: FigureUnit,
     /// Median of the runs.
     pub median: f64,
     /// Minimum of the runs.
@@ -84,15 +84,15 @@ pub struct Figure {
 
 impl Figure {
     /// A figure from the values of several runs.
-    pub fn of(name: impl Into<String>, unit: Unit, values: &[f64]) -> Self {
-        let (min, max) = statistics::range(values);
+    pub fn from_values(name: impl Into<String>, unit: FigureUnit, values: &[f64]) -> Self {
+        let (min, max) = statistics::min_and_max(values);
         let median = statistics::median(values);
         Self { name: name.into(), unit, median, min, max, runs: values.len() }
     }
 
     /// A figure from a single run.
-    pub fn once(name: impl Into<String>, unit: Unit, value: f64) -> Self {
-        Self::of(name, unit, &[value])
+    pub fn from_value(name: impl Into<String>, unit: FigureUnit, value: f64) -> Self {
+        Self::from_values(name, unit, &[value])
     }
 
     /// Whether two figures are consistent: each median lies within the other's noise, or they
@@ -103,44 +103,44 @@ impl Figure {
         within(self, earlier) && within(earlier, self) || apart <= 0.1 * earlier.median.abs()
     }
 
-    /// Whether it is worse than `earlier` by more than the fraction `part`: lower for rates and
+    /// Whether it is worse than `earlier` by more than the fraction `fraction`: lower for rates and
     /// ratios, higher for times and sizes.
-    pub fn is_worse_than(&self, earlier: &Self, part: f64) -> bool {
+    pub fn is_worse_than(&self, earlier: &Self, fraction: f64) -> bool {
         match self.unit {
-            Unit::PerSecond | Unit::PerCpuSecond | Unit::Ratio => {
-                self.median < earlier.median * (1.0 - part)
+            FigureUnit::PerSecond | FigureUnit::PerCpuSecond | FigureUnit::Ratio => {
+                self.median < earlier.median * (1.0 - fraction)
             }
-            Unit::Millis
-            | Unit::Seconds
-            | Unit::Micros
-            | Unit::Bytes
-            | Unit::Megabytes
-            | Unit::PerCent => self.median > earlier.median * (1.0 + part),
-            Unit::Count => false,
+            FigureUnit::Millis
+            | FigureUnit::Seconds
+            | FigureUnit::Micros
+            | FigureUnit::Bytes
+            | FigureUnit::Megabytes
+            | FigureUnit::PerCent => self.median > earlier.median * (1.0 + fraction),
+            FigureUnit::Count => false,
         }
     }
 
     /// Formatted value with unit, and the noise if there were several runs.
-    pub fn text(&self) -> String {
-        let value = number(self.median);
-        let unit = self.unit.text();
+    pub fn to_text(&self) -> String {
+        let value = format_value(self.median);
+        let unit = self.unit.suffix();
         if self.runs < 2 {
             return format!("{value}{unit}");
         }
-        format!("{value}{unit} ({}-{})", number(self.min), number(self.max))
+        format!("{value}{unit} ({}-{})", format_value(self.min), format_value(self.max))
     }
 }
 
-/// Ratio of `of` to `limit`, which is called `to`.
-pub fn ratio(to: &str, of: f64, limit: f64) -> Figure {
-    let value = if limit > 0.0 { of / limit } else { 0.0 };
-    Figure::once(format!("{RATIO}{to}"), Unit::Ratio, value)
+/// Ratio of `of` to `reference_value`, which is called `reference`.
+pub fn ratio_figure(reference: &str, measured: f64, reference_value: f64) -> Figure {
+    let value = if reference_value > 0.0 { measured / reference_value } else { 0.0 };
+    Figure::from_value(format!("{RATIO_PREFIX}{reference}"), FigureUnit::Ratio, value)
 }
 
 /// Three significant digits; measurements are not more precise.
-fn number(value: f64) -> String {
+fn format_value(value: f64) -> String {
     let digits = match value.abs() {
-        big if big >= 1000.0 => return grouped(value.round() as i64),
+        big if big >= 1000.0 => return group_digits(value.round() as i64),
         some if some >= 100.0 => 0,
         some if some >= 10.0 => 1,
         some if some >= 1.0 => 2,
@@ -149,11 +149,11 @@ fn number(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-fn grouped(value: i64) -> String {
+fn group_digits(value: i64) -> String {
     let digits = value.unsigned_abs().to_string();
     let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -168,16 +168,20 @@ mod tests {
     #[test]
     fn figures_are_shown_with_unit_and_noise() {
         assert_eq!(
-            Figure::of("orders", Unit::PerSecond, &[12_600.4, 12_000.0, 13_000.0]).text(),
+            Figure::from_values("orders", FigureUnit::PerSecond, &[12_600.4, 12_000.0, 13_000.0])
+                .to_text(),
             "12,600/s (12,000-13,000)"
         );
-        assert_eq!(Figure::once("p99", Unit::Millis, 1.234).text(), "1.23 ms");
-        assert_eq!(Figure::once("size", Unit::Bytes, 1_234_567.0).text(), "1,234,567 B");
+        assert_eq!(Figure::from_value("p99", FigureUnit::Millis, 1.234).to_text(), "1.23 ms");
+        assert_eq!(
+            Figure::from_value("size", FigureUnit::Bytes, 1_234_567.0).to_text(),
+            "1,234,567 B"
+        );
     }
 
     #[test]
     fn runs_agree_within_their_noise_or_a_tenth() {
-        let figure = |values: &[f64]| Figure::of("orders", Unit::PerSecond, values);
+        let figure = |values: &[f64]| Figure::from_values("orders", FigureUnit::PerSecond, values);
         assert!(figure(&[80.0, 100.0, 140.0]).agrees_with(&figure(&[70.0, 125.0, 130.0])));
         assert!(figure(&[100.0]).agrees_with(&figure(&[109.0])));
         assert!(!figure(&[80.0, 100.0, 140.0]).agrees_with(&figure(&[124.0, 125.0, 130.0])));
@@ -185,12 +189,12 @@ mod tests {
 
     #[test]
     fn worse_is_less_of_a_rate_and_more_of_a_time() {
-        let rate = |value| Figure::once("orders", Unit::PerSecond, value);
+        let rate = |value| Figure::from_value("orders", FigureUnit::PerSecond, value);
         assert!(
             rate(70.0).is_worse_than(&rate(100.0), 0.25)
                 && !rate(80.0).is_worse_than(&rate(100.0), 0.25)
         );
-        let time = |value| Figure::once("p50", Unit::Millis, value);
+        let time = |value| Figure::from_value("p50", FigureUnit::Millis, value);
         assert!(
             time(1.3).is_worse_than(&time(1.0), 0.25) && !time(0.1).is_worse_than(&time(1.0), 0.25)
         );
@@ -198,11 +202,11 @@ mod tests {
 
     #[test]
     fn a_ratio_names_what_it_is_to() {
-        let ratio = ratio("the exchange alone", 1.0, 2.0);
+        let ratio = ratio_figure("the exchange alone", 1.0, 2.0);
         assert_eq!(
-            (ratio.name.as_str(), ratio.text().as_str()),
+            (ratio.name.as_str(), ratio.to_text().as_str()),
             ("ratio to the exchange alone", "0.500 x")
         );
-        assert!(super::ratio("nothing", 1.0, 0.0).median == 0.0);
+        assert!(super::ratio_figure("nothing", 1.0, 0.0).median == 0.0);
     }
 }

@@ -6,7 +6,7 @@ use super::Figure;
 
 /// Bound of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Bound {
+pub enum TargetBound {
     /// Lower bound, inclusive.
     AtLeast(f64),
     /// Upper bound, inclusive.
@@ -15,42 +15,42 @@ pub enum Bound {
 
 /// One condition of a target.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rule {
+pub struct TargetRule {
     /// Name of the figure.
     pub figure: &'static str,
     /// Required bound of its median.
-    pub bound: Bound,
+    pub bound: TargetBound,
 }
 
 /// Rule: the figure is at least `value`.
-pub const fn at_least(figure: &'static str, value: f64) -> Rule {
-    Rule { figure, bound: Bound::AtLeast(value) }
+pub const fn at_least(figure: &'static str, value: f64) -> TargetRule {
+    TargetRule { figure, bound: TargetBound::AtLeast(value) }
 }
 
 /// Rule: the figure is at most `value`.
-pub const fn at_most(figure: &'static str, value: f64) -> Rule {
-    Rule { figure, bound: Bound::AtMost(value) }
+pub const fn at_most(figure: &'static str, value: f64) -> TargetRule {
+    TargetRule { figure, bound: TargetBound::AtMost(value) }
 }
 
-impl Rule {
+impl TargetRule {
     /// Whether the rule holds; `None` if the figure is missing.
-    fn holds(&self, figures: &[Figure]) -> Option<bool> {
+    fn is_met(&self, figures: &[Figure]) -> Option<bool> {
         let figure = figures.iter().find(|figure| figure.name == self.figure)?;
         Some(match self.bound {
-            Bound::AtLeast(value) => figure.median >= value,
-            Bound::AtMost(value) => figure.median <= value,
+            TargetBound::AtLeast(value) => figure.median >= value,
+            TargetBound::AtMost(value) => figure.median <= value,
         })
     }
 
     /// Ratios apply to any machine; absolute values only to one kind of machine.
     fn is_ratio(&self) -> bool {
-        self.figure.starts_with(super::RATIO)
+        self.figure.starts_with(super::RATIO_PREFIX)
     }
 
-    fn text(&self) -> String {
+    fn to_text(&self) -> String {
         match self.bound {
-            Bound::AtLeast(value) => format!("{} >= {value}", self.figure),
-            Bound::AtMost(value) => format!("{} <= {value}", self.figure),
+            TargetBound::AtLeast(value) => format!("{} >= {value}", self.figure),
+            TargetBound::AtMost(value) => format!("{} <= {value}", self.figure),
         }
     }
 }
@@ -58,7 +58,7 @@ impl Rule {
 /// Verdict on a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is", content = "because")]
-pub enum Verdict {
+pub enum RowVerdict {
     /// All rules hold.
     Met,
     /// All ratio rules hold; these absolute rules, which depend on the machine, do not.
@@ -72,26 +72,26 @@ pub enum Verdict {
 }
 
 /// The verdict of `rules` on `figures`. A rule whose figure is missing counts as missed.
-pub fn judge(rules: &[Rule], figures: &[Figure]) -> Verdict {
+pub fn judge_figures(rules: &[TargetRule], figures: &[Figure]) -> RowVerdict {
     if rules.is_empty() {
-        return Verdict::MeasuredOnly;
+        return RowVerdict::MeasuredOnly;
     }
-    let missed: Vec<&Rule> =
-        rules.iter().filter(|rule| rule.holds(figures) != Some(true)).collect();
-    let texts = missed.iter().map(|rule| rule.text()).collect();
-    let has_ratio = rules.iter().any(Rule::is_ratio);
+    let missed: Vec<&TargetRule> =
+        rules.iter().filter(|rule| rule.is_met(figures) != Some(true)).collect();
+    let texts = missed.iter().map(|rule| rule.to_text()).collect();
+    let has_ratio = rules.iter().any(TargetRule::is_ratio);
     match missed.as_slice() {
-        [] => Verdict::Met,
+        [] => RowVerdict::Met,
         missed if has_ratio && !missed.iter().any(|rule| rule.is_ratio()) => {
-            Verdict::RatioMet(texts)
+            RowVerdict::RatioMet(texts)
         }
-        _ => Verdict::Missed(texts),
+        _ => RowVerdict::Missed(texts),
     }
 }
 
-impl Verdict {
+impl RowVerdict {
     /// The verdict as text.
-    pub fn text(&self) -> String {
+    pub fn to_text(&self) -> String {
         match self {
             Self::Met => "met".to_owned(),
             Self::RatioMet(missed) => format!("ratio met; absolute missed: {}", missed.join(", ")),
@@ -105,32 +105,35 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::{Unit, ratio};
+    use crate::figures::{FigureUnit, ratio_figure};
 
     fn figures(rate: f64, part: f64) -> Vec<Figure> {
         vec![
-            Figure::once("orders", Unit::PerSecond, rate),
-            Figure { median: part, ..ratio("x", 1.0, 1.0) },
+            Figure::from_value("orders", FigureUnit::PerSecond, rate),
+            Figure { median: part, ..ratio_figure("x", 1.0, 1.0) },
         ]
     }
 
     #[test]
     fn a_row_is_met_when_every_rule_holds() {
         let rules = [at_least("orders", 100.0), at_least("ratio to x", 0.5)];
-        assert_eq!(judge(&rules, &figures(100.0, 0.5)), Verdict::Met);
-        assert!(matches!(judge(&rules, &figures(99.0, 0.5)), Verdict::RatioMet(_)));
-        assert!(matches!(judge(&rules, &figures(100.0, 0.4)), Verdict::Missed(_)));
+        assert_eq!(judge_figures(&rules, &figures(100.0, 0.5)), RowVerdict::Met);
+        assert!(matches!(judge_figures(&rules, &figures(99.0, 0.5)), RowVerdict::RatioMet(_)));
+        assert!(matches!(judge_figures(&rules, &figures(100.0, 0.4)), RowVerdict::Missed(_)));
     }
 
     #[test]
     fn without_a_ratio_the_absolute_values_decide() {
-        let judged = judge(&[at_most("orders", 2.0)], &figures(3.0, 1.0));
-        assert_eq!(judged, Verdict::Missed(vec!["orders <= 2".to_owned()]));
+        let judged = judge_figures(&[at_most("orders", 2.0)], &figures(3.0, 1.0));
+        assert_eq!(judged, RowVerdict::Missed(vec!["orders <= 2".to_owned()]));
     }
 
     #[test]
     fn a_figure_that_is_not_there_is_a_miss_and_no_rule_is_no_verdict() {
-        assert!(matches!(judge(&[at_most("p99", 2.0)], &figures(1.0, 1.0)), Verdict::Missed(_)));
-        assert_eq!(judge(&[], &figures(1.0, 1.0)), Verdict::MeasuredOnly);
+        assert!(matches!(
+            judge_figures(&[at_most("p99", 2.0)], &figures(1.0, 1.0)),
+            RowVerdict::Missed(_)
+        ));
+        assert_eq!(judge_figures(&[], &figures(1.0, 1.0)), RowVerdict::MeasuredOnly);
     }
 }

@@ -13,7 +13,7 @@ pub fn median(values: &[f64]) -> f64 {
 }
 
 /// Minimum and maximum; zeros for no values.
-pub fn range(values: &[f64]) -> (f64, f64) {
+pub fn min_and_max(values: &[f64]) -> (f64, f64) {
     let min = values.iter().copied().reduce(f64::min).unwrap_or(0.0);
     let max = values.iter().copied().reduce(f64::max).unwrap_or(0.0);
     (min, max)
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn the_range_goes_from_the_smallest_to_the_largest() {
-        assert_eq!(range(&[3.0, 1.0, 2.0]), (1.0, 3.0));
-        assert_eq!(range(&[]), (0.0, 0.0));
+        assert_eq!(min_and_max(&[3.0, 1.0, 2.0]), (1.0, 3.0));
+        assert_eq!(min_and_max(&[]), (0.0, 0.0));
     }
 }

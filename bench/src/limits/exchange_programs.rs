@@ -1,4 +1,4 @@
-//! The two processes of [`super::exchange`]: one accepts orders and asks about each, the other
+//! The two processes of [`super::exchange_order`]: one accepts orders and asks about each, the other
 //! answers by a callback. Protocol and gRPC settings are those of the services; there is no
 //! database, pipeline or ledger.
 
@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
-use proto::data_manager as asked;
+use proto::data_manager as data_manager_api;
 use proto::data_manager::data_manager_client::DataManagerClient;
 use proto::data_manager::data_manager_server::{DataManager, DataManagerServer};
 use proto::order_service as api;
@@ -24,33 +24,34 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Concurrent exchanges per request: the fastest value found.
-const WIDTH: usize = 128;
+const MAX_CONCURRENT_EXCHANGES: usize = 128;
 
-type Waiting = Mutex<HashMap<i32, oneshot::Sender<(i32, i32)>>>;
+type PendingCallbacks = Mutex<HashMap<i32, oneshot::Sender<(i32, i32)>>>;
 
 /// Runs the asking process on `port`; the other one listens on `peer`.
-pub async fn ask(port: u16, peer: u16) -> anyhow::Result<()> {
-    let client = DataManagerClient::new(channel(peer)?);
-    let service = OrderServiceServer::new(Asker { client, waiting: Arc::default() });
+pub async fn run_asker(port: u16, peer: u16) -> anyhow::Result<()> {
+    let client = DataManagerClient::new(open_channel(peer)?);
+    let service = OrderServiceServer::new(ExchangeAsker { client, pending: Arc::default() });
     let service = service.max_decoding_message_size(16 << 20).max_encoding_message_size(16 << 20);
     let listeners = PortListeners::bind(&LOOPBACK_ADDRESSES[..1], port, "--port").await?;
-    serve(listeners, Routes::new(service)).await;
+    serve_routes(listeners, Routes::new(service)).await;
     Ok(())
 }
 
 /// Runs the answering process on `port`; the other one listens on `peer`.
-pub async fn answer(port: u16, peer: u16) -> anyhow::Result<()> {
-    let service =
-        DataManagerServer::new(Answerer { client: OrderServiceClient::new(channel(peer)?) });
+pub async fn run_answerer(port: u16, peer: u16) -> anyhow::Result<()> {
+    let service = DataManagerServer::new(ExchangeAnswerer {
+        client: OrderServiceClient::new(open_channel(peer)?),
+    });
     let listeners = PortListeners::bind(&LOOPBACK_ADDRESSES[..1], port, "--port").await?;
-    serve(listeners, Routes::new(service)).await;
+    serve_routes(listeners, Routes::new(service)).await;
     Ok(())
 }
 
-async fn serve(listeners: PortListeners, routes: Routes) {
+async fn serve_routes(listeners: PortListeners, routes: Routes) {
     let limits = ConnectionLimits::default().with_max_message_bytes(16 << 20);
     let hosts = AllowedHosts::with_loopback([]);
-    let terms = ServerOptions {
+    let options = ServerOptions {
         protocol: ListenerProtocol::Grpc,
         hosts,
         limits,
@@ -59,26 +60,26 @@ async fn serve(listeners: PortListeners, routes: Routes) {
     serving::server::serve_routes(
         listeners,
         routes.into_axum_router(),
-        terms,
+        options,
         CancellationToken::new(),
     )
     .wait_until_closed()
     .await;
 }
 
-fn channel(port: u16) -> anyhow::Result<Channel> {
+fn open_channel(port: u16) -> anyhow::Result<Channel> {
     Ok(GrpcPeer::at_address(&format!("127.0.0.1:{port}")).map_err(anyhow::Error::msg)?.channel)
 }
 
-struct Answerer {
+struct ExchangeAnswerer {
     client: OrderServiceClient<Channel>,
 }
 
 #[tonic::async_trait]
-impl DataManager for Answerer {
+impl DataManager for ExchangeAnswerer {
     async fn get_order_data_callback(
         &self,
-        request: Request<asked::GetOrderDataCallbackRequest>,
+        request: Request<data_manager_api::GetOrderDataCallbackRequest>,
     ) -> Result<Response<()>, Status> {
         let order_id = request.into_inner().order_id;
         let callback =
@@ -89,38 +90,38 @@ impl DataManager for Answerer {
     async fn get_orders_data(
         &self,
         _: Request<()>,
-    ) -> Result<Response<asked::GetOrdersDataResponse>, Status> {
-        Err(not_here())
+    ) -> Result<Response<data_manager_api::GetOrdersDataResponse>, Status> {
+        Err(unimplemented_status())
     }
 
     async fn get_orders_data_callback(
         &self,
-        _: Request<asked::GetOrdersDataCallbackRequest>,
-    ) -> Result<Response<asked::GetOrdersDataCallbackResponse>, Status> {
-        Err(not_here())
+        _: Request<data_manager_api::GetOrdersDataCallbackRequest>,
+    ) -> Result<Response<data_manager_api::GetOrdersDataCallbackResponse>, Status> {
+        Err(unimplemented_status())
     }
 }
 
 #[derive(Clone)]
-struct Asker {
+struct ExchangeAsker {
     client: DataManagerClient<Channel>,
-    waiting: Arc<Waiting>,
+    pending: Arc<PendingCallbacks>,
 }
 
-impl Asker {
-    async fn exchange(self, order_id: i32, product_id: i32) -> Result<OrderResponse, Status> {
-        let (answer, answered) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(order_id, answer);
-        let question = asked::GetOrderDataCallbackRequest { order_id };
+impl ExchangeAsker {
+    async fn exchange_order(self, order_id: i32, product_id: i32) -> Result<OrderResponse, Status> {
+        let (sender, callback) = oneshot::channel();
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(order_id, sender);
+        let question = data_manager_api::GetOrderDataCallbackRequest { order_id };
         self.client.clone().get_order_data_callback(question).await?;
-        let data = answered.await.map_err(|_| Status::internal("no callback"))?;
+        let data = callback.await.map_err(|_| Status::internal("no callback"))?;
         let (storage_id, pickup_point_id) = data;
         Ok(OrderResponse { order_id, product_id, storage_id, pickup_point_id, is_processed: true })
     }
 }
 
 #[tonic::async_trait]
-impl OrderService for Asker {
+impl OrderService for ExchangeAsker {
     type ProcessOrderStreamStream = futures::stream::Empty<Result<OrderResponse, Status>>;
 
     async fn process_orders(
@@ -128,10 +129,13 @@ impl OrderService for Asker {
         request: Request<api::ProcessOrdersRequest>,
     ) -> Result<Response<api::ProcessOrdersResponse>, Status> {
         let orders = request.into_inner().orders;
-        let exchanges =
-            orders.into_iter().map(|order| self.clone().exchange(order.order_id, order.product_id));
-        let answers: Vec<_> =
-            futures::stream::iter(exchanges).buffer_unordered(WIDTH).collect().await;
+        let exchanges = orders
+            .into_iter()
+            .map(|order| self.clone().exchange_order(order.order_id, order.product_id));
+        let answers: Vec<_> = futures::stream::iter(exchanges)
+            .buffer_unordered(MAX_CONCURRENT_EXCHANGES)
+            .collect()
+            .await;
         let processed_orders = answers.into_iter().collect::<Result<_, _>>()?;
         Ok(Response::new(api::ProcessOrdersResponse { processed_orders }))
     }
@@ -141,10 +145,10 @@ impl OrderService for Asker {
         request: Request<api::SendOrderDataCallbackRequest>,
     ) -> Result<Response<()>, Status> {
         let callback = request.into_inner();
-        let waiting =
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&callback.order_id);
-        if let Some(waiting) = waiting {
-            let _ = waiting.send((callback.storage_id, callback.pickup_point_id));
+        let sender =
+            self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&callback.order_id);
+        if let Some(sender) = sender {
+            let _ = sender.send((callback.storage_id, callback.pickup_point_id));
         }
         Ok(Response::new(()))
     }
@@ -153,45 +157,45 @@ impl OrderService for Asker {
         &self,
         _: Request<api::SendOrdersDataCallbackRequest>,
     ) -> Result<Response<api::SendOrdersDataCallbackResponse>, Status> {
-        Err(not_here())
+        Err(unimplemented_status())
     }
 
     async fn process_order_stream(
         &self,
         _: Request<Streaming<api::process_orders_request::OrderRequest>>,
     ) -> Result<Response<Self::ProcessOrderStreamStream>, Status> {
-        Err(not_here())
+        Err(unimplemented_status())
     }
 
     async fn get_order(
         &self,
         _: Request<api::GetOrderRequest>,
     ) -> Result<Response<api::Order>, Status> {
-        Err(not_here())
+        Err(unimplemented_status())
     }
 
     async fn list_orders(
         &self,
         _: Request<api::ListOrdersRequest>,
     ) -> Result<Response<api::ListOrdersResponse>, Status> {
-        Err(not_here())
+        Err(unimplemented_status())
     }
 
     async fn retry_order(
         &self,
         _: Request<api::RetryOrderRequest>,
     ) -> Result<Response<api::Order>, Status> {
-        Err(not_here())
+        Err(unimplemented_status())
     }
 
     async fn retry_orders(
         &self,
         _: Request<api::RetryOrdersRequest>,
     ) -> Result<Response<api::RetryOrdersResponse>, Status> {
-        Err(not_here())
+        Err(unimplemented_status())
     }
 }
 
-fn not_here() -> Status {
+fn unimplemented_status() -> Status {
     Status::unimplemented("this program only measures the exchange")
 }

@@ -14,109 +14,112 @@ use store::MigrationSet;
 use uuid::Uuid;
 
 use crate::figures::Figure;
-use crate::load::{Answered, Client, Connect, Crowd, measure};
-use crate::platform::{Cluster, Meter, options};
-use crate::suite::Session;
+use crate::load::{LoadClient, LoadClientFactory, LoadGenerator, LoadResponse, measure_windows};
+use crate::platform::{BenchCluster, ResourceMeter, connect_options};
+use crate::suite::BenchSession;
 
 /// Database of the shard.
-const DATABASE: &str = "limit";
+const LIMIT_DATABASE: &str = "limit";
 
-const WRITE: &str = "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
+const WRITE_EVENTS_SQL: &str = "SELECT * FROM write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
                      '{}', '{}', '{}', '{}', '{}', '{}')";
 
-/// Events per second, with `together` events per call on each of `connections` connections.
-pub async fn rate(
-    session: &Session,
-    together: usize,
+/// Events per second, with `events_per_call` events per call on each of `connections` connections.
+pub async fn measure_write_rate(
+    session: &BenchSession,
+    events_per_call: usize,
     connections: usize,
 ) -> anyhow::Result<Figure> {
-    session.progress.note("limit: the same rows without HTTP");
-    let cluster = Cluster::start(session)?;
-    cluster.create(DATABASE, Some(MigrationSet::shard())).await?;
-    let mut connection = PgConnection::connect_with(&options(cluster.data_dir(), DATABASE)).await?;
+    session.progress.show_step("limit: the same rows without HTTP");
+    let cluster = BenchCluster::start(session)?;
+    cluster.create_database(LIMIT_DATABASE, Some(MigrationSet::shard())).await?;
+    let mut connection =
+        PgConnection::connect_with(&connect_options(cluster.data_dir(), LIMIT_DATABASE)).await?;
     sqlx::query("SELECT create_event_months(ARRAY[date_trunc('month', now(), 'UTC')], false)")
         .execute(&mut connection)
         .await
         .context("a partition")?;
-    let load = Raw { data_dir: cluster.data_dir().to_owned(), together };
-    let crowd = Crowd::start(connections, session.load_threads(), &load)?;
-    let mut meter =
-        Meter::new(vec![("bench", std::process::id())], Some(cluster.database().await?));
-    let windows = measure(session, &crowd, &mut meter).await?;
-    crowd.stop().await?;
+    let load = ShardWriteLoad { data_dir: cluster.data_dir().to_owned(), events_per_call };
+    let generator = LoadGenerator::start(connections, session.load_thread_count(), &load)?;
+    let mut meter = ResourceMeter::new(
+        vec![("bench", std::process::id())],
+        Some(cluster.connect_stats().await?),
+    );
+    let windows = measure_windows(session, &generator, &mut meter).await?;
+    generator.stop().await?;
     Ok(windows.rate("the same rows without HTTP"))
 }
 
 #[derive(Clone)]
-struct Raw {
+struct ShardWriteLoad {
     data_dir: std::path::PathBuf,
-    together: usize,
+    events_per_call: usize,
 }
 
-struct RawClient {
+struct ShardWriteLoadClient {
     connection: PgConnection,
-    rows: Rows,
-    together: usize,
+    arrays: EventArrays,
+    events_per_call: usize,
     written: u64,
 }
 
-impl Connect for Raw {
-    type Client = RawClient;
+impl LoadClientFactory for ShardWriteLoad {
+    type Client = ShardWriteLoadClient;
 
-    async fn connect(&self, number: usize) -> anyhow::Result<RawClient> {
-        let place = options(&self.data_dir, DATABASE);
-        let connection = PgConnection::connect_with(&place).await?;
-        Ok(RawClient {
+    async fn connect(&self, number: usize) -> anyhow::Result<ShardWriteLoadClient> {
+        let options = connect_options(&self.data_dir, LIMIT_DATABASE);
+        let connection = PgConnection::connect_with(&options).await?;
+        Ok(ShardWriteLoadClient {
             connection,
-            rows: Rows::new(self.together, number),
-            together: self.together,
+            arrays: EventArrays::new(self.events_per_call, number),
+            events_per_call: self.events_per_call,
             written: 0,
         })
     }
 }
 
-impl Client for RawClient {
-    async fn next(&mut self) -> anyhow::Result<Answered> {
-        self.rows.renew(self.written);
-        self.written += self.together as u64;
+impl LoadClient for ShardWriteLoadClient {
+    async fn next(&mut self) -> anyhow::Result<LoadResponse> {
+        self.arrays.renew_events(self.written);
+        self.written += self.events_per_call as u64;
         let begun = Instant::now();
-        let rows = &self.rows;
-        let refused = sqlx::query(WRITE)
-            .bind(&rows.keys)
-            .bind(&rows.contents)
-            .bind(&rows.places)
-            .bind(&rows.parts)
-            .bind(&rows.dts)
-            .bind(&rows.accounts)
-            .bind(&rows.tuples)
-            .bind(&rows.ids)
-            .bind(&rows.debits)
-            .bind(&rows.credits)
-            .bind(&rows.infos)
+        let arrays = &self.arrays;
+        let duplicates = sqlx::query(WRITE_EVENTS_SQL)
+            .bind(&arrays.keys)
+            .bind(&arrays.content_hashes)
+            .bind(&arrays.positions)
+            .bind(&arrays.parts)
+            .bind(&arrays.event_times)
+            .bind(&arrays.account_ids)
+            .bind(&arrays.attribute_set_ids)
+            .bind(&arrays.event_ids)
+            .bind(&arrays.debits)
+            .bind(&arrays.credits)
+            .bind(&arrays.infos)
             .fetch_all(&mut self.connection)
             .await?;
-        anyhow::ensure!(refused.is_empty(), "the limit wrote an event twice");
-        Ok(Answered { units: self.together as u64, took: begun.elapsed() })
+        anyhow::ensure!(duplicates.is_empty(), "the limit wrote an event twice");
+        Ok(LoadResponse { units: self.events_per_call as u64, latency: begun.elapsed() })
     }
 }
 
 /// Arrays of one call, with the same kind of events as the load through HTTP.
-struct Rows {
-    client: usize,
+struct EventArrays {
+    client_number: usize,
     keys: Vec<Uuid>,
-    contents: Vec<Uuid>,
-    places: Vec<i32>,
+    content_hashes: Vec<Uuid>,
+    positions: Vec<i32>,
     parts: Vec<i32>,
-    dts: Vec<DateTime<Utc>>,
-    accounts: Vec<i64>,
-    tuples: Vec<i64>,
-    ids: Vec<String>,
+    event_times: Vec<DateTime<Utc>>,
+    account_ids: Vec<i64>,
+    attribute_set_ids: Vec<i64>,
+    event_ids: Vec<String>,
     debits: Vec<Option<Decimal>>,
     credits: Vec<Option<Decimal>>,
     infos: Vec<Option<String>>,
 }
 
-impl Rows {
+impl EventArrays {
     fn new(count: usize, client: usize) -> Self {
         let info = |n: usize| {
             n.is_multiple_of(5).then(|| {
@@ -124,15 +127,15 @@ impl Rows {
             })
         };
         Self {
-            client,
+            client_number: client,
             keys: vec![Uuid::nil(); count],
-            contents: (0..count).map(|_| Uuid::new_v4()).collect(),
-            places: (1..).take(count).collect(),
+            content_hashes: (0..count).map(|_| Uuid::new_v4()).collect(),
+            positions: (1..).take(count).collect(),
             parts: vec![0; count],
-            dts: vec![Utc::now(); count],
-            accounts: (0..250).cycle().take(count).map(scattered).collect(),
-            tuples: (1000..1200).cycle().take(count).map(scattered).collect(),
-            ids: vec![String::new(); count],
+            event_times: vec![Utc::now(); count],
+            account_ids: (0..250).cycle().take(count).map(scatter_id).collect(),
+            attribute_set_ids: (1000..1200).cycle().take(count).map(scatter_id).collect(),
+            event_ids: vec![String::new(); count],
             debits: vec![Some(Decimal::ONE); count],
             credits: vec![None; count],
             infos: (0..count).map(info).collect(),
@@ -140,9 +143,11 @@ impl Rows {
     }
 
     /// Generates new events: keys, ids and times.
-    fn renew(&mut self, written: u64) {
-        for (number, (id, dt)) in (written..).zip(self.ids.iter_mut().zip(&mut self.dts)) {
-            *id = format!("bench/{}/{number}", self.client);
+    fn renew_events(&mut self, written: u64) {
+        for (number, (id, dt)) in
+            (written..).zip(self.event_ids.iter_mut().zip(&mut self.event_times))
+        {
+            *id = format!("bench/{}/{number}", self.client_number);
             *dt += Duration::microseconds(1);
         }
         self.keys.iter_mut().for_each(|key| *key = Uuid::new_v4());
@@ -151,7 +156,7 @@ impl Rows {
 }
 
 /// Account and attribute set ids are hashes, hence scattered in indexes.
-fn scattered(number: i64) -> i64 {
+fn scatter_id(number: i64) -> i64 {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed())
 }
 
@@ -161,12 +166,14 @@ mod tests {
 
     #[test]
     fn each_call_brings_other_events_sorted_by_key() {
-        let mut rows = Rows::new(10, 3);
-        rows.renew(20);
+        let mut rows = EventArrays::new(10, 3);
+        rows.renew_events(20);
         let keys = rows.keys.clone();
-        assert!(keys.is_sorted() && rows.ids[1] == "bench/3/21");
-        rows.renew(30);
-        assert!(rows.keys.iter().all(|key| !keys.contains(key)) && rows.ids[0] == "bench/3/30");
+        assert!(keys.is_sorted() && rows.event_ids[1] == "bench/3/21");
+        rows.renew_events(30);
+        assert!(
+            rows.keys.iter().all(|key| !keys.contains(key)) && rows.event_ids[0] == "bench/3/30"
+        );
         assert_eq!(rows.infos.iter().flatten().count(), 2);
     }
 }

@@ -6,29 +6,29 @@ use std::time::Instant;
 
 use sqlx::PgPool;
 
-use crate::figures::{Figure, Unit};
-use crate::platform::Cluster;
-use crate::suite::Session;
+use crate::figures::{Figure, FigureUnit};
+use crate::platform::BenchCluster;
+use crate::suite::BenchSession;
 
-const DATABASE: &str = "raw_queue";
-const WORKERS: u32 = 4;
-const TOGETHER: i64 = 1000;
+const RAW_QUEUE_DATABASE: &str = "raw_queue";
+const WORKER_COUNT: u32 = 4;
+const JOBS_PER_DEQUEUE: i64 = 1000;
 
-const TAKE: &str = "DELETE FROM raw_jobs WHERE job_id IN (
+const DEQUEUE_JOBS_SQL: &str = "DELETE FROM raw_jobs WHERE job_id IN (
     SELECT job_id FROM raw_jobs ORDER BY job_id LIMIT $1 FOR UPDATE SKIP LOCKED
 ) RETURNING job_id, payload";
 
 /// Dequeued jobs per second.
-pub async fn rate(session: &Session, jobs: i64) -> anyhow::Result<Figure> {
-    session.progress.note("limit: raw dequeue");
-    let cluster = Cluster::start(session)?;
-    cluster.create(DATABASE, None).await?;
-    let pool = cluster.pool(DATABASE, WORKERS).await?;
+pub async fn measure_dequeue_rate(session: &BenchSession, jobs: i64) -> anyhow::Result<Figure> {
+    session.progress.show_step("limit: raw dequeue");
+    let cluster = BenchCluster::start(session)?;
+    cluster.create_database(RAW_QUEUE_DATABASE, None).await?;
+    let pool = cluster.open_pool(RAW_QUEUE_DATABASE, WORKER_COUNT).await?;
     sqlx::query("CREATE TABLE raw_jobs (job_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload bytea NOT NULL)")
         .execute(&pool)
         .await?;
     let mut rates = Vec::new();
-    for _ in 0..session.effort.windows {
+    for _ in 0..session.effort.window_count {
         sqlx::query(
             "INSERT INTO raw_jobs (payload) SELECT int8send(n) FROM generate_series(1, $1) AS n",
         )
@@ -37,7 +37,7 @@ pub async fn rate(session: &Session, jobs: i64) -> anyhow::Result<Figure> {
         .await?;
         sqlx::query("VACUUM ANALYZE raw_jobs").execute(&pool).await?;
         let begun = Instant::now();
-        let workers = (0..WORKERS).map(|_| tokio::spawn(work(pool.clone())));
+        let workers = (0..WORKER_COUNT).map(|_| tokio::spawn(run_worker(pool.clone())));
         let mut taken = 0;
         for worker in workers.collect::<Vec<_>>() {
             taken += worker.await??;
@@ -45,15 +45,17 @@ pub async fn rate(session: &Session, jobs: i64) -> anyhow::Result<Figure> {
         anyhow::ensure!(taken == jobs as usize, "{taken} of {jobs} jobs were taken");
         rates.push(jobs as f64 / begun.elapsed().as_secs_f64());
     }
-    Ok(Figure::of("raw dequeue", Unit::PerSecond, &rates))
+    Ok(Figure::from_values("raw dequeue", FigureUnit::PerSecond, &rates))
 }
 
-async fn work(pool: PgPool) -> sqlx::Result<usize> {
+async fn run_worker(pool: PgPool) -> sqlx::Result<usize> {
     let mut connection = pool.acquire().await?;
     let mut taken = 0;
     loop {
-        let jobs: Vec<(i64, Vec<u8>)> =
-            sqlx::query_as(TAKE).bind(TOGETHER).fetch_all(&mut *connection).await?;
+        let jobs: Vec<(i64, Vec<u8>)> = sqlx::query_as(DEQUEUE_JOBS_SQL)
+            .bind(JOBS_PER_DEQUEUE)
+            .fetch_all(&mut *connection)
+            .await?;
         if jobs.is_empty() {
             return Ok(taken);
         }

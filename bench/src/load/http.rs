@@ -15,12 +15,12 @@ use serving::timing;
 use tokio::net::TcpStream;
 
 /// A connection to a loopback port.
-pub struct Http {
+pub struct LoadHttpClient {
     sender: SendRequest<Full<Bytes>>,
     host: String,
 }
 
-impl Http {
+impl LoadHttpClient {
     /// Connects to a loopback port.
     pub async fn connect(port: u16) -> anyhow::Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
@@ -47,17 +47,17 @@ impl Http {
     }
 
     /// Sends a GET; returns status, body and the server's `Server-Timing`.
-    pub async fn timed_get(&mut self, path: &str) -> anyhow::Result<(u16, Bytes, Duration)> {
-        let (head, body) = self.exchange(Method::GET, path, Bytes::new()).await?;
+    pub async fn get_timed(&mut self, path: &str) -> anyhow::Result<(u16, Bytes, Duration)> {
+        let (head, body) = self.send_request(Method::GET, path, Bytes::new()).await?;
         let took = timing::parse_server_timing(&head.headers)
             .context("the answer does not say how long it took")?;
         Ok((head.status.as_u16(), body, took))
     }
 
     /// Sends a GET; returns the JSON body of a response with status 200.
-    pub async fn json(&mut self, path: &str) -> anyhow::Result<Value> {
+    pub async fn get_json(&mut self, path: &str) -> anyhow::Result<Value> {
         let (status, body) = self.get(path).await?;
-        anyhow::ensure!(status == 200, "GET {path} answered {status}: {}", excerpt(&body));
+        anyhow::ensure!(status == 200, "GET {path} answered {status}: {}", body_excerpt(&body));
         Ok(serde_json::from_slice(&body)?)
     }
 
@@ -67,11 +67,11 @@ impl Http {
         path: &str,
         body: Bytes,
     ) -> anyhow::Result<(u16, Bytes)> {
-        let (head, body) = self.exchange(method, path, body).await?;
+        let (head, body) = self.send_request(method, path, body).await?;
         Ok((head.status.as_u16(), body))
     }
 
-    async fn exchange(
+    async fn send_request(
         &mut self,
         method: Method,
         path: &str,
@@ -91,6 +91,6 @@ impl Http {
 }
 
 /// At most 300 bytes of a body, for error messages.
-pub fn excerpt(body: &[u8]) -> String {
+pub fn body_excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned()
 }

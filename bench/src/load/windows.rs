@@ -2,55 +2,56 @@
 
 use std::time::{Duration, Instant};
 
-use super::Crowd;
-use crate::figures::{Figure, Latency, Unit};
-use crate::platform::{Meter, Used};
-use crate::suite::Session;
+use super::LoadGenerator;
+use crate::figures::{Figure, FigureUnit, LatencyHistogram};
+use crate::platform::{ResourceMeter, ResourceUsage};
+use crate::suite::BenchSession;
 
 /// Measurements of one window.
 #[derive(Debug, Clone)]
-pub struct Window {
+pub struct LoadWindow {
     /// Units acknowledged in the window.
     pub units: u64,
     /// Actual length of the window.
     pub elapsed: Duration,
     /// Latencies of the responses in the window.
-    pub latency: Latency,
+    pub latency: LatencyHistogram,
     /// Resources used during the window.
-    pub used: Used,
+    pub usage: ResourceUsage,
 }
 
 /// The windows of one measurement.
 #[derive(Debug, Clone)]
-pub struct Windows(pub Vec<Window>);
+pub struct LoadWindows(pub Vec<LoadWindow>);
 
 /// Warms up, then measures window by window. The load keeps running.
-pub async fn measure(
-    session: &Session,
-    crowd: &Crowd,
-    meter: &mut Meter,
-) -> anyhow::Result<Windows> {
+pub async fn measure_windows(
+    session: &BenchSession,
+    generator: &LoadGenerator,
+    meter: &mut ResourceMeter,
+) -> anyhow::Result<LoadWindows> {
     let effort = session.effort;
     tokio::time::sleep(effort.warm_up).await;
     let mut windows = Vec::new();
-    for _ in 0..effort.windows {
-        crowd.tally().take_latency()?;
-        let (units, used, begun) = (crowd.tally().units()?, meter.read().await?, Instant::now());
-        tokio::time::sleep(effort.window).await;
-        let (after, elapsed) = (crowd.tally().units()?, begun.elapsed());
-        let latency = crowd.tally().take_latency()?;
-        let used = meter.read().await?.since(&used);
+    for _ in 0..effort.window_count {
+        generator.counters().take_latencies()?;
+        let (units, usage_before, begun) =
+            (generator.counters().units()?, meter.read_totals().await?, Instant::now());
+        tokio::time::sleep(effort.window_length).await;
+        let (after, elapsed) = (generator.counters().units()?, begun.elapsed());
+        let latency = generator.counters().take_latencies()?;
+        let usage = meter.read_totals().await?.usage_since(&usage_before);
         let units = after - units;
-        session.progress.note(&format!("{:.0}/s", units as f64 / elapsed.as_secs_f64()));
-        windows.push(Window { units, elapsed, latency, used });
+        session.progress.show_step(&format!("{:.0}/s", units as f64 / elapsed.as_secs_f64()));
+        windows.push(LoadWindow { units, elapsed, latency, usage });
     }
-    Ok(Windows(windows))
+    Ok(LoadWindows(windows))
 }
 
-impl Windows {
+impl LoadWindows {
     /// Units per second.
     pub fn rate(&self, name: &str) -> Figure {
-        self.figure(name, Unit::PerSecond, |window| {
+        self.build_figure(name, FigureUnit::PerSecond, |window| {
             window.units as f64 / window.elapsed.as_secs_f64()
         })
     }
@@ -66,19 +67,19 @@ impl Windows {
     }
 
     /// A latency quantile in milliseconds.
-    pub fn quantile(&self, name: &str, part: f64) -> Figure {
-        self.figure(name, Unit::Millis, |window| window.latency.quantile_ms(part))
+    pub fn quantile(&self, name: &str, fraction: f64) -> Figure {
+        self.build_figure(name, FigureUnit::Millis, |window| window.latency.quantile_ms(fraction))
     }
 
     /// Costs per unit: CPU time of each process, and WAL.
     pub fn costs(&self) -> Vec<Figure> {
         let programs =
-            self.0.first().map(|window| window.used.cpu.iter().map(|(name, _)| *name).collect());
+            self.0.first().map(|window| window.usage.cpu.iter().map(|(name, _)| *name).collect());
         let programs: Vec<&str> = programs.unwrap_or_default();
         let cpu = |program: &str| {
-            self.figure(&format!("CPU {program}"), Unit::Micros, |window| {
+            self.build_figure(&format!("CPU {program}"), FigureUnit::Micros, |window| {
                 let used = window
-                    .used
+                    .usage
                     .cpu
                     .iter()
                     .find(|(name, _)| *name == program)
@@ -87,7 +88,7 @@ impl Windows {
             })
         };
         let mut costs: Vec<Figure> = programs.into_iter().map(cpu).collect();
-        if self.0.iter().any(|window| window.used.wal > 0.0) {
+        if self.0.iter().any(|window| window.usage.wal_bytes > 0.0) {
             costs.push(self.wal_per_unit());
         }
         costs
@@ -95,18 +96,25 @@ impl Windows {
 
     /// Bytes of WAL per unit.
     pub fn wal_per_unit(&self) -> Figure {
-        self.figure("WAL", Unit::Bytes, |window| window.used.wal / window.units.max(1) as f64)
+        self.build_figure("WAL", FigureUnit::Bytes, |window| {
+            window.usage.wal_bytes / window.units.max(1) as f64
+        })
     }
 
     /// Units per second of CPU time of the platform, without the load generator.
     pub fn per_cpu_second(&self, name: &str) -> Figure {
-        self.figure(name, Unit::PerCpuSecond, |window| {
-            window.units as f64 / window.used.platform_cpu().max(0.01)
+        self.build_figure(name, FigureUnit::PerCpuSecond, |window| {
+            window.units as f64 / window.usage.platform_cpu_seconds().max(0.01)
         })
     }
 
-    fn figure(&self, name: &str, unit: Unit, value: impl Fn(&Window) -> f64) -> Figure {
-        Figure::of(name, unit, &self.0.iter().map(value).collect::<Vec<_>>())
+    fn build_figure(
+        &self,
+        name: &str,
+        unit: FigureUnit,
+        value: impl Fn(&LoadWindow) -> f64,
+    ) -> Figure {
+        Figure::from_values(name, unit, &self.0.iter().map(value).collect::<Vec<_>>())
     }
 }
 
@@ -116,13 +124,16 @@ mod tests {
 
     #[test]
     fn figures_are_medians_of_the_windows() {
-        let window = |units, seconds| Window {
+        let window = |units, seconds| LoadWindow {
             units,
             elapsed: Duration::from_secs(seconds),
-            latency: Latency::new().unwrap(),
-            used: Used { cpu: vec![("order_service", 1.0), ("bench", 9.0)], wal: 200.0 },
+            latency: LatencyHistogram::new().unwrap(),
+            usage: ResourceUsage {
+                cpu: vec![("order_service", 1.0), ("bench", 9.0)],
+                wal_bytes: 200.0,
+            },
         };
-        let windows = Windows(vec![window(100, 1), window(100, 2), window(400, 1)]);
+        let windows = LoadWindows(vec![window(100, 1), window(100, 2), window(400, 1)]);
         let rate = windows.rate("orders");
         assert!(rate.median == 100.0 && rate.min == 50.0 && rate.max == 400.0 && rate.runs == 3);
         assert!(windows.wal_per_unit().median == 2.0);

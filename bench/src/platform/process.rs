@@ -12,18 +12,18 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
 
 /// Timeout of a graceful shutdown.
-const PATIENCE: Duration = Duration::from_secs(40);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A running process; stopped on drop.
-pub struct Process {
+pub struct ChildProcess {
     name: &'static str,
     child: Child,
     /// File with its stdout and stderr.
-    log: PathBuf,
+    log_path: PathBuf,
     stopped: bool,
 }
 
-impl Process {
+impl ChildProcess {
     /// Starts `program` with its output in `<folder>/<name>.log`. Removes the services'
     /// settings from the environment.
     pub fn start(
@@ -32,9 +32,9 @@ impl Process {
         args: &[String],
         folder: &Path,
     ) -> anyhow::Result<Self> {
-        let log = folder.join(format!("{name}.log"));
-        let output = File::options().create(true).append(true).open(&log);
-        let output = output.with_context(|| format!("{}", log.display()))?;
+        let log_path = folder.join(format!("{name}.log"));
+        let output = File::options().create(true).append(true).open(&log_path);
+        let output = output.with_context(|| format!("{}", log_path.display()))?;
         let mut command = Command::new(program);
         for (variable, _) in std::env::vars_os() {
             let text = variable.to_string_lossy();
@@ -45,9 +45,9 @@ impl Process {
         command.args(args).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // Ctrl-C in the terminal must reach only this program, which stops its children in order.
         command.process_group(0);
-        end_with_this_thread(&mut command);
+        end_with_parent_thread(&mut command);
         let child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
-        Ok(Self { name, child, log, stopped: false })
+        Ok(Self { name, child, log_path, stopped: false })
     }
 
     /// The operating system's process id.
@@ -60,34 +60,38 @@ impl Process {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => {
-                anyhow::bail!("{} ended ({status}): {}", self.name, last_lines(&self.log, 3))
+                anyhow::bail!("{} ended ({status}): {}", self.name, last_lines(&self.log_path, 3))
             }
         }
     }
 
     /// Waits for a successful exit; returns the last line of output.
-    pub async fn ended(&mut self) -> anyhow::Result<String> {
+    pub async fn wait_for_exit(&mut self) -> anyhow::Result<String> {
         loop {
             match self.child.try_wait()? {
                 None => tokio::time::sleep(Duration::from_millis(20)).await,
-                Some(status) if status.success() => return Ok(last_lines(&self.log, 1)),
+                Some(status) if status.success() => return Ok(last_lines(&self.log_path, 1)),
                 Some(status) => {
-                    anyhow::bail!("{} ended ({status}): {}", self.name, last_lines(&self.log, 3))
+                    anyhow::bail!(
+                        "{} ended ({status}): {}",
+                        self.name,
+                        last_lines(&self.log_path, 3)
+                    )
                 }
             }
         }
     }
 
-    /// Sends SIGTERM; SIGKILL after `PATIENCE`.
+    /// Sends SIGTERM; SIGKILL after `SHUTDOWN_TIMEOUT`.
     pub fn stop(&mut self) {
         if std::mem::replace(&mut self.stopped, true) {
             return;
         }
         let pid = Pid::from_raw(self.child.id().cast_signed());
-        let patience = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
         let _ = kill(pid, Signal::SIGTERM);
         while matches!(self.child.try_wait(), Ok(None)) {
-            if Instant::now() > patience {
+            if Instant::now() > deadline {
                 let _ = kill(pid, Signal::SIGKILL);
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -95,7 +99,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         self.stop();
     }
@@ -103,7 +107,7 @@ impl Drop for Process {
 
 /// If this program is killed, the kernel terminates its children.
 #[allow(unsafe_code)]
-fn end_with_this_thread(command: &mut Command) {
+fn end_with_parent_thread(command: &mut Command) {
     let parent = Pid::this();
     let prepare = move || {
         nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
@@ -113,10 +117,10 @@ fn end_with_this_thread(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
-fn last_lines(log: &Path, most: usize) -> String {
-    let Ok(file) = File::open(log) else { return "no log".to_owned() };
+fn last_lines(log_path: &Path, max_lines: usize) -> String {
+    let Ok(file) = File::open(log_path) else { return "no log".to_owned() };
     let lines: Vec<String> = BufReader::new(file).lines().map_while(Result::ok).collect();
-    let last = &lines[lines.len().saturating_sub(most)..];
+    let last = &lines[lines.len().saturating_sub(max_lines)..];
     if last.is_empty() { "it said nothing".to_owned() } else { last.join(" | ") }
 }
 
@@ -129,7 +133,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let args = ["-c".to_owned(), "echo no such luck; exit 3".to_owned()];
         let mut process =
-            Process::start("shell", Path::new("/bin/sh"), &args, folder.path()).unwrap();
+            ChildProcess::start("shell", Path::new("/bin/sh"), &args, folder.path()).unwrap();
         let error = loop {
             match process.check_alive() {
                 Ok(()) => std::thread::sleep(Duration::from_millis(5)),
@@ -142,8 +146,12 @@ mod tests {
     #[test]
     fn a_dropped_process_is_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let process =
-            Process::start("sleep", Path::new("/bin/sleep"), &["60".to_owned()], folder.path());
+        let process = ChildProcess::start(
+            "sleep",
+            Path::new("/bin/sleep"),
+            &["60".to_owned()],
+            folder.path(),
+        );
         let process = process.unwrap();
         let pid = process.pid();
         drop(process);

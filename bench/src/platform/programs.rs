@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 /// Paths of the release builds.
 #[derive(Debug, Clone)]
-pub struct Programs {
+pub struct ProgramPaths {
     /// `order_service`
     pub order_service: PathBuf,
     /// `data_manager`
@@ -15,7 +15,7 @@ pub struct Programs {
     pub bench: PathBuf,
 }
 
-impl Programs {
+impl ProgramPaths {
     /// Finds the programs; fails if one is missing.
     pub fn find(bin_dir: Option<&Path>) -> anyhow::Result<Self> {
         let bench = std::env::current_exe().context("where this program is")?;
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let empty = tempfile::tempdir().unwrap();
-        let error = Programs::find(Some(empty.path())).unwrap_err().to_string();
+        let error = ProgramPaths::find(Some(empty.path())).unwrap_err().to_string();
         assert!(error.contains("order_service is missing"), "{error}");
     }
 }

@@ -8,24 +8,26 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// CPU time of a process so far, in seconds; 0 if it has exited.
 pub fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    times(&stat).map_or(0.0, |times| (times.user + times.system) as f64 / TICKS_PER_SECOND)
+    parse_cpu_times(&stat)
+        .map_or(0.0, |times| (times.user + times.system) as f64 / TICKS_PER_SECOND)
 }
 
 /// CPU time of a Postgres server in seconds: postmaster, running and exited backends.
 pub fn cluster_cpu_seconds(postmaster: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{postmaster}/stat")).unwrap_or_default();
-    let own = times(&stat).map_or(0, |times| times.user + times.system + times.ended_children);
-    own as f64 / TICKS_PER_SECOND + children(postmaster).into_iter().map(cpu_seconds).sum::<f64>()
+    let own =
+        parse_cpu_times(&stat).map_or(0, |times| times.user + times.system + times.exited_children);
+    own as f64 / TICKS_PER_SECOND + child_pids(postmaster).into_iter().map(cpu_seconds).sum::<f64>()
 }
 
 /// Peak resident memory of a process (VmHWM), in MB.
 pub fn peak_memory_mb(pid: u32) -> f64 {
-    field_kb(&format!("/proc/{pid}/status"), "VmHWM:") / 1000.0
+    read_field_kb(&format!("/proc/{pid}/status"), "VmHWM:") / 1000.0
 }
 
 /// Proportional set size of a process (PSS), in MB.
 pub fn proportional_memory_mb(pid: u32) -> f64 {
-    field_kb(&format!("/proc/{pid}/smaps_rollup"), "Pss:") / 1000.0
+    read_field_kb(&format!("/proc/{pid}/smaps_rollup"), "Pss:") / 1000.0
 }
 
 /// Total file size below a folder, in bytes.
@@ -39,27 +41,31 @@ pub fn folder_bytes(folder: &Path) -> u64 {
     bytes.sum()
 }
 
-struct Times {
+struct CpuTimes {
     user: u64,
     system: u64,
-    ended_children: u64,
+    exited_children: u64,
 }
 
 /// CPU times in a line of `/proc/PID/stat`. The name in parentheses may contain any character.
-fn times(stat: &str) -> Option<Times> {
+fn parse_cpu_times(stat: &str) -> Option<CpuTimes> {
     let (_, fields) = stat.rsplit_once(") ")?;
-    let field = |place: usize| fields.split(' ').nth(place)?.parse::<u64>().ok();
-    Some(Times { user: field(11)?, system: field(12)?, ended_children: field(13)? + field(14)? })
+    let field = |index: usize| fields.split(' ').nth(index)?.parse::<u64>().ok();
+    Some(CpuTimes {
+        user: field(11)?,
+        system: field(12)?,
+        exited_children: field(13)? + field(14)?,
+    })
 }
 
-fn children(parent: u32) -> Vec<u32> {
+fn child_pids(parent: u32) -> Vec<u32> {
     let path = format!("/proc/{parent}/task/{parent}/children");
     let listed = std::fs::read_to_string(path).unwrap_or_default();
     listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// A field of the form `Name:   123 kB`.
-fn field_kb(path: &str, name: &str) -> f64 {
+fn read_field_kb(path: &str, name: &str) -> f64 {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let value = text.lines().find_map(|line| line.strip_prefix(name));
     let number = value.and_then(|value| value.split_whitespace().next()?.parse::<f64>().ok());
@@ -73,8 +79,8 @@ mod tests {
     #[test]
     fn times_are_read_whatever_the_name() {
         let line = "7 (a b) c) S 1 7 7 0 -1 4194560 10 20 30 40 150 50 3 4 20 0 1 0 100 0 0";
-        let times = times(line).unwrap();
-        assert_eq!((times.user, times.system, times.ended_children), (150, 50, 7));
+        let times = parse_cpu_times(line).unwrap();
+        assert_eq!((times.user, times.system, times.exited_children), (150, 50, 7));
     }
 
     #[test]

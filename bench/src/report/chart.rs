@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
 /// Left, top, right, bottom of the plot area.
-const AREA: [f64; 4] = [80.0, 40.0, 620.0, 300.0];
-const COLOURS: [&str; 4] = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd"];
+const PLOT_AREA: [f64; 4] = [80.0, 40.0, 620.0, 300.0];
+const SERIES_COLOURS: [&str; 4] = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd"];
 
 /// A chart with several curves over the same axes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,12 +20,12 @@ pub struct Chart {
     /// Label of the y axis.
     pub y: String,
     /// Curves; colours repeat after four.
-    pub series: Vec<Series>,
+    pub series: Vec<ChartSeries>,
 }
 
 /// One curve of a chart.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Series {
+pub struct ChartSeries {
     /// Name in the legend.
     pub name: String,
     /// Points in order of x.
@@ -34,66 +34,71 @@ pub struct Series {
 
 impl Chart {
     /// Renders the chart as SVG.
-    pub fn svg(&self) -> String {
-        let top = |axis: fn(&(f64, f64)) -> f64| {
+    pub fn render_svg(&self) -> String {
+        let axis_end = |axis: fn(&(f64, f64)) -> f64| {
             let all = self.series.iter().flat_map(|series| series.points.iter().map(axis));
             round_up(all.fold(0.0, f64::max))
         };
-        let (most_x, most_y) = (top(|point| point.0), top(|point| point.1));
+        let (max_x, max_y) = (axis_end(|point| point.0), axis_end(|point| point.1));
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
              font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n"
         );
-        svg.push_str(&label(WIDTH / 2.0, 20.0, "middle", &self.title));
-        svg.push_str(&axes(most_x, most_y));
-        svg.push_str(&label(WIDTH / 2.0, HEIGHT - 25.0, "middle", &self.x));
-        svg.push_str(&label(AREA[0] - 70.0, AREA[1] - 10.0, "start", &self.y));
-        for (place, series) in self.series.iter().enumerate() {
-            svg.push_str(&curve(series, COLOURS[place % COLOURS.len()], most_x, most_y));
-            let (x, y) = (AREA[0] + 140.0 * place as f64, HEIGHT - 8.0);
-            let colour = COLOURS[place % COLOURS.len()];
+        svg.push_str(&render_label(WIDTH / 2.0, 20.0, "middle", &self.title));
+        svg.push_str(&render_axes(max_x, max_y));
+        svg.push_str(&render_label(WIDTH / 2.0, HEIGHT - 25.0, "middle", &self.x));
+        svg.push_str(&render_label(PLOT_AREA[0] - 70.0, PLOT_AREA[1] - 10.0, "start", &self.y));
+        for (index, series) in self.series.iter().enumerate() {
+            svg.push_str(&render_curve(
+                series,
+                SERIES_COLOURS[index % SERIES_COLOURS.len()],
+                max_x,
+                max_y,
+            ));
+            let (x, y) = (PLOT_AREA[0] + 140.0 * index as f64, HEIGHT - 8.0);
+            let colour = SERIES_COLOURS[index % SERIES_COLOURS.len()];
             svg.push_str(&format!(
                 "<rect x=\"{x}\" y=\"{}\" width=\"10\" height=\"10\" fill=\"{colour}\"/>\n",
                 y - 9.0
             ));
-            svg.push_str(&label(x + 15.0, y, "start", &series.name));
+            svg.push_str(&render_label(x + 15.0, y, "start", &series.name));
         }
         svg + "</svg>\n"
     }
 }
 
-fn place(x: f64, y: f64, most_x: f64, most_y: f64) -> (f64, f64) {
-    let [left, top, right, bottom] = AREA;
-    (left + (right - left) * x / most_x, bottom - (bottom - top) * y / most_y)
+fn plot_point(x: f64, y: f64, max_x: f64, max_y: f64) -> (f64, f64) {
+    let [left, top, right, bottom] = PLOT_AREA;
+    (left + (right - left) * x / max_x, bottom - (bottom - top) * y / max_y)
 }
 
-fn axes(most_x: f64, most_y: f64) -> String {
-    let [left, _, right, bottom] = AREA;
+fn render_axes(max_x: f64, max_y: f64) -> String {
+    let [left, _, right, bottom] = PLOT_AREA;
     let mut svg = String::new();
     for step in 0..=4 {
         let part = f64::from(step) / 4.0;
-        let (x, y) = place(most_x * part, most_y * part, most_x, most_y);
+        let (x, y) = plot_point(max_x * part, max_y * part, max_x, max_y);
         svg.push_str(&format!("<path d=\"M{left} {y:.1}H{right}\" stroke=\"#dddddd\"/>\n"));
-        svg.push_str(&label(left - 6.0, y + 4.0, "end", &short(most_y * part)));
-        svg.push_str(&label(x, bottom + 16.0, "middle", &short(most_x * part)));
+        svg.push_str(&render_label(left - 6.0, y + 4.0, "end", &short_number(max_y * part)));
+        svg.push_str(&render_label(x, bottom + 16.0, "middle", &short_number(max_x * part)));
     }
     svg
 }
 
-fn curve(series: &Series, colour: &str, most_x: f64, most_y: f64) -> String {
-    let places = series.points.iter().map(|(x, y)| place(*x, *y, most_x, most_y));
-    let points: Vec<String> = places.clone().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+fn render_curve(series: &ChartSeries, colour: &str, max_x: f64, max_y: f64) -> String {
+    let plot_points = series.points.iter().map(|(x, y)| plot_point(*x, *y, max_x, max_y));
+    let points: Vec<String> = plot_points.clone().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
     let line = points.join(" ");
     let mut svg = format!(
         "<polyline points=\"{line}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n"
     );
-    for (x, y) in places {
+    for (x, y) in plot_points {
         svg.push_str(&format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>\n"));
     }
     svg
 }
 
-fn label(x: f64, y: f64, anchor: &str, text: &str) -> String {
+fn render_label(x: f64, y: f64, anchor: &str, text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     format!(
         "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#222222\">{text}</text>\n"
@@ -110,7 +115,7 @@ fn round_up(value: f64) -> f64 {
     steps.map(|step| step * power).into_iter().find(|step| *step >= value).unwrap_or(value)
 }
 
-fn short(value: f64) -> String {
+fn short_number(value: f64) -> String {
     match value {
         value if value >= 1e6 => format!("{}M", value / 1e6),
         value if value >= 1e4 => format!("{}k", value / 1e3),
@@ -124,9 +129,10 @@ mod tests {
 
     #[test]
     fn a_chart_has_its_curves_and_escapes_its_texts() {
-        let series = Series { name: "a < b".to_owned(), points: vec![(0.0, 1.0), (10.0, 2.0)] };
+        let series =
+            ChartSeries { name: "a < b".to_owned(), points: vec![(0.0, 1.0), (10.0, 2.0)] };
         let [title, x, y] = ["cost", "events", "us"].map(str::to_owned);
-        let svg = Chart { file: "f".to_owned(), title, x, y, series: vec![series] }.svg();
+        let svg = Chart { file: "f".to_owned(), title, x, y, series: vec![series] }.render_svg();
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
         assert!(svg.contains("a &lt; b") && svg.contains("80.0,170.0 620.0,40.0"), "{svg}");
     }
@@ -138,6 +144,6 @@ mod tests {
 
     #[test]
     fn large_numbers_are_short() {
-        assert_eq!(["2.5M", "10k", "500"], [2.5e6, 1e4, 500.0].map(short));
+        assert_eq!(["2.5M", "10k", "500"], [2.5e6, 1e4, 500.0].map(short_number));
     }
 }

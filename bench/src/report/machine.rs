@@ -5,12 +5,12 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::platform::{Cluster, ServerSettings};
-use crate::suite::Session;
+use crate::platform::{BenchCluster, ServerSettings};
+use crate::suite::BenchSession;
 
 /// The machine and the builds that ran on it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Machine {
+pub struct MachineInfo {
     /// Number of available cores.
     pub cores: usize,
     /// CPU model name.
@@ -27,37 +27,37 @@ pub struct Machine {
     pub load_before: String,
 }
 
-impl Machine {
+impl MachineInfo {
     /// Examines this machine; starts a Postgres server to read its settings.
-    pub async fn look(session: &Session) -> anyhow::Result<Self> {
-        let cpuinfo = read("/proc/cpuinfo");
+    pub async fn examine(session: &BenchSession) -> anyhow::Result<Self> {
+        let cpuinfo = read_file("/proc/cpuinfo");
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
-        let memory = read("/proc/meminfo");
+        let memory = read_file("/proc/meminfo");
         let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:"));
         let kilobytes = total.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
         let load_before =
-            read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ");
-        let cluster = Cluster::start(session)?;
-        let postgres = cluster.database().await?.settings().await?;
+            read_file("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        let cluster = BenchCluster::start(session)?;
+        let postgres = cluster.connect_stats().await?.read_settings().await?;
         Ok(Self {
-            cores: crate::cores(),
+            cores: crate::available_cores(),
             cpu: model.unwrap_or_default().trim_start_matches([' ', '\t', ':']).to_owned(),
             memory_mb: kilobytes.unwrap_or_default() / 1024,
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            profile: profile().to_owned(),
+            kernel: read_file("/proc/sys/kernel/osrelease").trim().to_owned(),
+            profile: build_profile().to_owned(),
             postgres,
             load_before,
         })
     }
 
     /// Whether figures of both machines are comparable.
-    pub fn is_like(&self, other: &Self) -> bool {
+    pub fn is_comparable_to(&self, other: &Self) -> bool {
         (self.cores, &self.cpu, &self.postgres.version, &self.profile)
             == (other.cores, &other.cpu, &other.postgres.version, &other.profile)
     }
 
     /// The description as text.
-    pub fn text(&self) -> String {
+    pub fn to_text(&self) -> String {
         let Self { cores, cpu, memory_mb, kernel, profile, postgres, load_before } = self;
         let ServerSettings { version, fsync, synchronous_commit, full_page_writes } = postgres;
         format!(
@@ -69,11 +69,11 @@ impl Machine {
     }
 }
 
-fn read(path: &str) -> String {
+fn read_file(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-fn profile() -> &'static str {
+fn build_profile() -> &'static str {
     if cfg!(debug_assertions) {
         "debug (figures of the load generator are worthless)"
     } else {
@@ -82,7 +82,7 @@ fn profile() -> &'static str {
 }
 
 /// The checked-out commit, with `+` if tracked files outside `bench/results` differ from it.
-pub fn commit() -> String {
+pub fn read_commit() -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git")
             .args(args)

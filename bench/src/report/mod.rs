@@ -1,7 +1,7 @@
 //! Reports: a table for people, JSON for programs, charts for the documentation.
 
-mod agreement;
 mod chart;
+mod comparison;
 mod machine;
 mod store;
 mod table;
@@ -9,19 +9,19 @@ mod table;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub use agreement::{agreement, slower};
-pub use chart::{Chart, Series};
-pub use machine::{Machine, commit};
-pub use store::{load, save};
-pub use table::text;
+pub use chart::{Chart, ChartSeries};
+pub use comparison::{agreement_lines, slower_lines};
+pub use machine::{MachineInfo, read_commit};
+pub use store::{load_report, save_report};
+pub use table::render_report;
 
-use crate::figures::{Figure, Verdict};
+use crate::figures::{Figure, RowVerdict};
 
 /// A run, or the merged rows of several runs.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Report {
+pub struct BenchReport {
     /// The machine of the run.
-    pub machine: Machine,
+    pub machine: MachineInfo,
     /// Rows in table order.
     pub rows: Vec<RowReport>,
 }
@@ -36,7 +36,7 @@ pub struct RowReport {
     /// Target as text.
     pub target: String,
     /// Verdict of the target's rules.
-    pub verdict: Verdict,
+    pub verdict: RowVerdict,
     /// Figures, the most important first.
     pub figures: Vec<Figure>,
     /// Limits of the machine, measured in the same run.

@@ -2,67 +2,74 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{Report, RowReport};
-use crate::figures::{Figure, RATIO};
+use super::{BenchReport, RowReport};
+use crate::figures::{Figure, RATIO_PREFIX};
 
 /// Formats machine, results, costs, verifications and notes.
-pub fn text(report: &Report) -> String {
-    let mut text = format!("{}\n{}\n", report.machine.text(), commits(&report.rows));
-    text.push_str(&results(&report.rows).to_string());
-    text.push_str("\n\ncost of one unit (processor time, WAL), memory\n");
-    text.push_str(&costs(&report.rows).to_string());
-    text.push('\n');
+pub fn render_report(report: &BenchReport) -> String {
+    let mut output = format!("{}\n{}\n", report.machine.to_text(), commits_line(&report.rows));
+    output.push_str(&results_table(&report.rows).to_string());
+    output.push_str("\n\ncost of one unit (processor time, WAL), memory\n");
+    output.push_str(&costs_table(&report.rows).to_string());
+    output.push('\n');
     for row in &report.rows {
         if !row.verified.is_empty() {
-            text.push_str(&format!("{:<3} verified: {}\n", row.id, row.verified));
+            output.push_str(&format!("{:<3} verified: {}\n", row.id, row.verified));
         }
         for note in &row.notes {
-            text.push_str(&format!("{:<3} note: {note}\n", row.id));
+            output.push_str(&format!("{:<3} note: {note}\n", row.id));
         }
     }
-    text
+    output
 }
 
-fn commits(rows: &[RowReport]) -> String {
-    let mut commits: Vec<&str> = rows.iter().map(|row| row.commit.as_str()).collect();
-    commits.dedup();
+fn commits_line(rows: &[RowReport]) -> String {
+    let mut ids: Vec<&str> = rows.iter().map(|row| row.commit.as_str()).collect();
+    ids.dedup();
     let quick = if rows.iter().any(|row| row.quick) {
         " (quick run: a tendency, no verdict to quote)"
     } else {
         ""
     };
-    format!("commit     {}{quick}", commits.join(", "))
+    format!("commit     {}{quick}", ids.join(", "))
 }
 
-fn results(rows: &[RowReport]) -> Table {
-    let mut table =
-        grid(["row", "what", "target", "figures", "limit in the same run", "ratio", "verdict"]);
+fn results_table(rows: &[RowReport]) -> Table {
+    let mut table = new_table([
+        "row",
+        "what",
+        "target",
+        "figures",
+        "limit in the same run",
+        "ratio",
+        "verdict",
+    ]);
     for row in rows {
         let (ratios, figures): (Vec<&Figure>, Vec<&Figure>) =
-            row.figures.iter().partition(|figure| figure.name.starts_with(RATIO));
+            row.figures.iter().partition(|figure| figure.name.starts_with(RATIO_PREFIX));
         table.add_row([
             row.id.clone(),
             row.what.clone(),
             row.target.clone(),
-            lines(figures),
-            lines(&row.limits),
-            lines(ratios).replace(RATIO, "to "),
-            row.verdict.text(),
+            figure_lines(figures),
+            figure_lines(&row.limits),
+            figure_lines(ratios).replace(RATIO_PREFIX, "to "),
+            row.verdict.to_text(),
         ]);
     }
     table
 }
 
-fn costs(rows: &[RowReport]) -> Table {
-    let mut table = grid(["row", "cost"]);
+fn costs_table(rows: &[RowReport]) -> Table {
+    let mut table = new_table(["row", "cost"]);
     for row in rows.iter().filter(|row| !row.costs.is_empty()) {
-        let costs: Vec<String> = row.costs.iter().map(line).collect();
-        table.add_row([row.id.clone(), costs.join("; ")]);
+        let parts: Vec<String> = row.costs.iter().map(figure_line).collect();
+        table.add_row([row.id.clone(), parts.join("; ")]);
     }
     table
 }
 
-fn grid<const N: usize>(header: [&str; N]) -> Table {
+fn new_table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::UTF8_FULL_CONDENSED)
@@ -75,29 +82,29 @@ fn grid<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-fn lines<'f>(figures: impl IntoIterator<Item = &'f Figure>) -> String {
-    figures.into_iter().map(line).collect::<Vec<_>>().join("\n")
+fn figure_lines<'f>(figures: impl IntoIterator<Item = &'f Figure>) -> String {
+    figures.into_iter().map(figure_line).collect::<Vec<_>>().join("\n")
 }
 
-fn line(figure: &Figure) -> String {
-    format!("{} {}", figure.name, figure.text())
+fn figure_line(figure: &Figure) -> String {
+    format!("{} {}", figure.name, figure.to_text())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::{Unit, Verdict, ratio};
+    use crate::figures::{FigureUnit, RowVerdict, ratio_figure};
     use crate::platform::ServerSettings;
-    use crate::report::{Machine, agreement, slower};
+    use crate::report::{MachineInfo, agreement_lines, slower_lines};
 
-    fn report() -> Report {
+    fn report() -> BenchReport {
         let settings = ServerSettings {
             version: "15.14".to_owned(),
             fsync: "on".to_owned(),
             synchronous_commit: "on".to_owned(),
             full_page_writes: "on".to_owned(),
         };
-        let machine = Machine {
+        let machine = MachineInfo {
             cores: 2,
             cpu: "a processor".to_owned(),
             memory_mb: 100,
@@ -110,13 +117,13 @@ mod tests {
             id: "O1".to_owned(),
             what: "orders".to_owned(),
             target: ">= 0.5".to_owned(),
-            verdict: Verdict::Met,
+            verdict: RowVerdict::Met,
             figures: vec![
-                Figure::once("orders", Unit::PerSecond, 15_000.0),
-                ratio("limit", 15.0, 20.0),
+                Figure::from_value("orders", FigureUnit::PerSecond, 15_000.0),
+                ratio_figure("limit", 15.0, 20.0),
             ],
-            limits: vec![Figure::once("limit", Unit::PerSecond, 20_000.0)],
-            costs: vec![Figure::once("WAL", Unit::Bytes, 500.0)],
+            limits: vec![Figure::from_value("limit", FigureUnit::PerSecond, 20_000.0)],
+            costs: vec![Figure::from_value("WAL", FigureUnit::Bytes, 500.0)],
             verified: "all there".to_owned(),
             notes: vec!["beware".to_owned()],
             charts: Vec::new(),
@@ -125,25 +132,27 @@ mod tests {
             quick: false,
             seconds: 1.0,
         };
-        Report { machine, rows: vec![row] }
+        BenchReport { machine, rows: vec![row] }
     }
 
     #[test]
     fn a_run_is_compared_with_the_one_before_it() {
         let (now, mut before) = (report(), report());
-        assert!(agreement(&now, &before)[0].contains("agrees with"));
-        before.rows[0].figures[0] = Figure::once("orders", Unit::PerSecond, 5000.0);
-        assert!(agreement(&now, &before)[0].contains("DIFFERS from"));
-        assert!(slower(&now, &before).is_empty());
-        before.rows[0].figures[0] = Figure::once("orders", Unit::PerSecond, 25_000.0);
-        assert!(slower(&now, &before)[0].contains("SLOWER than"));
+        assert!(agreement_lines(&now, &before)[0].contains("agrees with"));
+        before.rows[0].figures[0] = Figure::from_value("orders", FigureUnit::PerSecond, 5000.0);
+        assert!(agreement_lines(&now, &before)[0].contains("DIFFERS from"));
+        assert!(slower_lines(&now, &before).is_empty());
+        before.rows[0].figures[0] = Figure::from_value("orders", FigureUnit::PerSecond, 25_000.0);
+        assert!(slower_lines(&now, &before)[0].contains("SLOWER than"));
         before.machine.cores = 64;
-        assert!(agreement(&now, &before).is_empty() && slower(&now, &before).is_empty());
+        assert!(
+            agreement_lines(&now, &before).is_empty() && slower_lines(&now, &before).is_empty()
+        );
     }
 
     #[test]
     fn the_table_says_everything_about_a_row() {
-        let text = text(&report());
+        let text = render_report(&report());
         for part in [
             "2 cores (a processor)",
             "fsync on",

@@ -17,18 +17,18 @@ use serde_json::{Map, Value};
 use store::{MigrationSet, PgNotificationHub, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::figures::{Figure, Unit, ratio};
-use crate::platform::Cluster;
-use crate::suite::{Outcome, Session};
+use crate::figures::{Figure, FigureUnit, ratio_figure};
+use crate::platform::BenchCluster;
+use crate::suite::{BenchSession, RowOutcome};
 
-const DATABASE: &str = "configurator";
-const PATIENCE: Duration = Duration::from_secs(300);
+const CONFIGURATOR_DATABASE: &str = "configurator";
+const RUN_TIMEOUT: Duration = Duration::from_secs(300);
 /// Blocks per chain; all chains depend on the first block.
-const CHAIN: usize = 10;
+const BLOCKS_PER_CHAIN: usize = 10;
 
-struct Nothing(Arc<AtomicUsize>);
+struct NoopIntegration(Arc<AtomicUsize>);
 
-impl IntegrationHandler for Nothing {
+impl IntegrationHandler for NoopIntegration {
     const TASK_TYPE: &'static str = "nothing";
     type Params = Map<String, Value>;
     type State = Map<String, Value>;
@@ -39,9 +39,9 @@ impl IntegrationHandler for Nothing {
     }
 }
 
-fn template(blocks: usize) -> String {
+fn render_template(blocks: usize) -> String {
     let mut text = "type: module\nname: global\nblocks:\n".to_owned();
-    let chains = (blocks - 1).div_ceil(CHAIN);
+    let chains = (blocks - 1).div_ceil(BLOCKS_PER_CHAIN);
     for n in 0..blocks {
         let before = if n == 0 { None } else { Some(n.saturating_sub(chains)) };
         let (inputs, args) = match before {
@@ -58,7 +58,7 @@ fn template(blocks: usize) -> String {
 }
 
 /// Blocks per second of a run with `blocks` blocks, from start to end.
-async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
+async fn measure_block_rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
     let (notifications, _) =
         PgNotificationHub::start(pool.clone(), vec![FIFO_CHANNEL, RUNS_CHANNEL]);
     let engine = Arc::new(PgFifo::new(pool.clone(), notifications.clone()));
@@ -69,7 +69,7 @@ async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
         pool: pool.clone(),
         notifications,
         settings: ConfiguratorSettings {
-            block_timeout: PATIENCE,
+            block_timeout: RUN_TIMEOUT,
             answers: "configshop".to_owned(),
             retention: Duration::from_secs(86_400),
         },
@@ -79,23 +79,23 @@ async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
     };
     let (stop, handled) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
     let mut role = configurator.start(Duration::from_secs(1), &stop);
-    let host = IntegrationWorker::new(engine)
+    let worker = IntegrationWorker::new(engine)
         .with_options(IntegrationOptions { concurrency: 200, ..IntegrationOptions::default() });
-    let handlers = IntegrationHandlers::default().with_handler(Nothing(handled.clone()));
-    let integration = tokio::spawn(host.run(handlers, "noop", Env::Test, stop.clone()));
-    let given = RunRequest {
+    let handlers = IntegrationHandlers::default().with_handler(NoopIntegration(handled.clone()));
+    let integration = tokio::spawn(worker.run(handlers, "noop", Env::Test, stop.clone()));
+    let request = RunRequest {
         template_name: format!("blocks-{blocks}"),
-        template: Some(template(blocks)),
+        template: Some(render_template(blocks)),
         env: Env::Test,
         general_inputs: Map::new(),
         env_inputs: Map::new(),
     };
     let begun = Instant::now();
     let run_id = configurator
-        .begin_run(given)
+        .begin_run(request)
         .await
         .map_err(|refused| anyhow::anyhow!("not begun: {refused:?}"))?;
-    let run = configurator.wait_for_run(run_id, PATIENCE).await;
+    let run = configurator.wait_for_run(run_id, RUN_TIMEOUT).await;
     let took = begun.elapsed();
     let run = run.map_err(|refused| anyhow::anyhow!("{refused:?}"))?;
     stop.cancel();
@@ -108,27 +108,29 @@ async fn rate(pool: &PgPool, blocks: usize) -> anyhow::Result<f64> {
 }
 
 /// Row C1: blocks per second, compared with a quarter of the graph.
-pub async fn graph(session: &Session) -> anyhow::Result<Outcome> {
-    let blocks = session.effort.size(10_000, 2000);
+pub async fn measure_block_graph(session: &BenchSession) -> anyhow::Result<RowOutcome> {
+    let blocks = session.effort.pick_size(10_000, 2000);
     let (mut whole, mut quarter) = (Vec::new(), Vec::new());
-    for run in 1..=session.effort.windows {
-        session.progress.note(&format!("{blocks} blocks, run {run}"));
+    for run in 1..=session.effort.window_count {
+        session.progress.show_step(&format!("{blocks} blocks, run {run}"));
         for (blocks, rates) in [(blocks / 4, &mut quarter), (blocks, &mut whole)] {
-            let cluster = Cluster::start(session)?;
-            cluster.create(DATABASE, Some(MigrationSet::control())).await?;
-            let pool = cluster.pool(DATABASE, 16).await?;
-            rates.push(rate(&pool, blocks).await?);
+            let cluster = BenchCluster::start(session)?;
+            cluster.create_database(CONFIGURATOR_DATABASE, Some(MigrationSet::control())).await?;
+            let pool = cluster.open_pool(CONFIGURATOR_DATABASE, 16).await?;
+            rates.push(measure_block_rate(&pool, blocks).await?);
             pool.close().await;
         }
     }
     let (whole, quarter) = (
-        Figure::of("blocks", Unit::PerSecond, &whole),
-        Figure::of("blocks of a quarter of the graph", Unit::PerSecond, &quarter),
+        Figure::from_values("blocks", FigureUnit::PerSecond, &whole),
+        Figure::from_values("blocks of a quarter of the graph", FigureUnit::PerSecond, &quarter),
     );
-    let linear = ratio("a quarter of the graph", whole.median, quarter.median);
-    let mut outcome = Outcome::of(vec![whole, linear, quarter]);
-    outcome.unjudged = session.effort.quick;
+    let linear = ratio_figure("a quarter of the graph", whole.median, quarter.median);
+    let mut outcome = RowOutcome::from_figures(vec![whole, linear, quarter]);
+    outcome.no_verdict = session.effort.is_quick;
     Ok(outcome
-        .verified(format!("each of {blocks} blocks was carried out once"))
-        .note("a fan of chains of ten; driver, queues' clients and integration in one process"))
+        .with_verification(format!("each of {blocks} blocks was carried out once"))
+        .with_note(
+            "a fan of chains of ten; driver, queues' clients and integration in one process",
+        ))
 }

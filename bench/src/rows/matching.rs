@@ -1,70 +1,92 @@
 //! E1: ingesting events with many action configs for other events.
 
-use crate::figures::{Figure, ratio};
-use crate::load::{Crowd, Messages, NAME, Windows, create_configs, measure};
-use crate::platform::{Platform, options, pool};
-use crate::suite::{Outcome, Session};
+use crate::figures::{Figure, ratio_figure};
+use crate::load::{
+    EventIngestLoad, LOAD_EVENT_NAME, LoadGenerator, LoadWindows, create_action_configs,
+    measure_windows,
+};
+use crate::platform::{Platform, connect_options, open_pool};
+use crate::suite::{BenchSession, RowOutcome};
 
-use super::writes::only_writing;
+use super::writes::write_only_options;
 
 /// Number of configs of the reference, and of the measurement.
-const FEW: u64 = 10;
-const MANY: usize = 10_000;
-const QUICK: usize = 1000;
+const BASELINE_CONFIG_COUNT: u64 = 10;
+const FULL_CONFIG_COUNT: usize = 10_000;
+const QUICK_CONFIG_COUNT: usize = 1000;
 
 /// Measurements with one number of configs.
-struct Measured {
-    singles: Windows,
-    batches: Windows,
-    acknowledged: u64,
+struct IngestMeasurement {
+    single_windows: LoadWindows,
+    batch_windows: LoadWindows,
+    acknowledged_count: u64,
 }
 
 /// Row E1: ingestion rates with many configs, compared with few.
-pub async fn configs_about_others(session: &Session) -> anyhow::Result<Outcome> {
-    let many = session.effort.size(MANY, QUICK) as u64;
-    let mut platform = Platform::start(session, only_writing()).await?;
-    create_configs(session, platform.http, 0, FEW).await?;
-    let few = load(session, &platform).await?;
-    session.progress.note(&format!("creating {many} configs"));
-    create_configs(session, platform.http, FEW, many).await?;
-    let full = load(session, &platform).await?;
-    let acknowledged = few.acknowledged + full.acknowledged;
-    let verified = verify(&mut platform, acknowledged).await?;
-    let mut figures = full.singles.figures("events one by one");
-    figures.push(full.batches.rate("events in batches"));
-    let compared = |name: &str, full: Figure, few: Figure| ratio(name, full.median, few.median);
-    figures.push(compared("10 configs, one by one", full.singles.rate(""), few.singles.rate("")));
-    figures.push(compared("10 configs, in batches", full.batches.rate(""), few.batches.rate("")));
-    let mut outcome = Outcome::of(figures).costing(full.singles.costs()).verified(verified);
-    outcome.unjudged = session.effort.quick;
-    Ok(outcome.note(format!(
+pub async fn measure_unrelated_configs(session: &BenchSession) -> anyhow::Result<RowOutcome> {
+    let many = session.effort.pick_size(FULL_CONFIG_COUNT, QUICK_CONFIG_COUNT) as u64;
+    let mut platform = Platform::start(session, write_only_options()).await?;
+    create_action_configs(session, platform.http_port, 0, BASELINE_CONFIG_COUNT).await?;
+    let few = measure_ingest(session, &platform).await?;
+    session.progress.show_step(&format!("creating {many} configs"));
+    create_action_configs(session, platform.http_port, BASELINE_CONFIG_COUNT, many).await?;
+    let full = measure_ingest(session, &platform).await?;
+    let acknowledged = few.acknowledged_count + full.acknowledged_count;
+    let verified = verify_events(&mut platform, acknowledged).await?;
+    let mut figures = full.single_windows.figures("events one by one");
+    figures.push(full.batch_windows.rate("events in batches"));
+    let compared =
+        |name: &str, full: Figure, few: Figure| ratio_figure(name, full.median, few.median);
+    figures.push(compared(
+        "10 configs, one by one",
+        full.single_windows.rate(""),
+        few.single_windows.rate(""),
+    ));
+    figures.push(compared(
+        "10 configs, in batches",
+        full.batch_windows.rate(""),
+        few.batch_windows.rate(""),
+    ));
+    let mut outcome = RowOutcome::from_figures(figures)
+        .with_costs(full.single_windows.costs())
+        .with_verification(verified);
+    outcome.no_verdict = session.effort.is_quick;
+    Ok(outcome.with_note(format!(
         "{many} configs, each about events of a name of its own; one by one from 32 connections, in batches of 1000 from 4"
     )))
 }
 
-async fn load(session: &Session, platform: &Platform) -> anyhow::Result<Measured> {
+async fn measure_ingest(
+    session: &BenchSession,
+    platform: &Platform,
+) -> anyhow::Result<IngestMeasurement> {
     let mut acknowledged = 0;
     let mut measured = Vec::new();
     for (together, connections) in [(1, 32), (1000, 4)] {
-        let mut meter = platform.meter().await?;
-        let load = Messages::new(platform.http, together);
-        let crowd = Crowd::start(connections, session.load_threads(), &load)?;
-        measured.push(measure(session, &crowd, &mut meter).await?);
-        acknowledged += crowd.stop().await?;
+        let mut meter = platform.start_meter().await?;
+        let ingest_load = EventIngestLoad::new(platform.http_port, together);
+        let generator =
+            LoadGenerator::start(connections, session.load_thread_count(), &ingest_load)?;
+        measured.push(measure_windows(session, &generator, &mut meter).await?);
+        acknowledged += generator.stop().await?;
     }
-    match <[Windows; 2]>::try_from(measured) {
-        Ok([singles, batches]) => Ok(Measured { singles, batches, acknowledged }),
+    match <[LoadWindows; 2]>::try_from(measured) {
+        Ok([singles, batches]) => Ok(IngestMeasurement {
+            single_windows: singles,
+            batch_windows: batches,
+            acknowledged_count: acknowledged,
+        }),
         Err(_) => anyhow::bail!("two loads give two measurements"),
     }
 }
 
 /// Checks that each acknowledged event is stored once and none has started a task.
-async fn verify(platform: &mut Platform, acknowledged: u64) -> anyhow::Result<String> {
+async fn verify_events(platform: &mut Platform, acknowledged: u64) -> anyhow::Result<String> {
     platform.check_alive()?;
-    let control = pool(options(&platform.data_dir(), "control"), 1).await?;
+    let control = open_pool(connect_options(&platform.data_dir(), "control"), 1).await?;
     let (events, tasks): (i64, i64) =
         sqlx::query_as("SELECT (SELECT count(*) FROM events WHERE name = $1), (SELECT count(*) FROM tasks WHERE event_id IS NOT NULL)")
-            .bind(NAME)
+            .bind(LOAD_EVENT_NAME)
             .fetch_one(&control)
             .await?;
     control.close().await;

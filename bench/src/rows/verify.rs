@@ -2,49 +2,51 @@
 
 use proto::order_service::{GetOrderRequest, OrderState};
 
-use crate::load::{Http, client, event_count};
+use crate::load::{LoadHttpClient, connect_order_service, read_event_count};
 use crate::platform::Platform;
 
 /// Number of orders checked individually.
-const SAMPLE: i32 = 200;
+const ORDER_SAMPLE_SIZE: i32 = 200;
 
-/// Checks that each of `acknowledged` orders (ids from 1 to `last`) has posted exactly two events,
+/// Checks that each of `acknowledged` orders (ids from 1 to `last_id`) has posted exactly two events,
 /// by their total, and checks a sample individually.
-pub async fn orders(
+pub async fn verify_orders(
     platform: &mut Platform,
     acknowledged: u64,
-    last: i32,
+    last_id: i32,
 ) -> anyhow::Result<String> {
     platform.check_alive()?;
-    let events = event_count(&mut Http::connect(platform.http).await?).await?;
+    let stored_events =
+        read_event_count(&mut LoadHttpClient::connect(platform.http_port).await?).await?;
     anyhow::ensure!(
-        events == 2 * acknowledged,
-        "{acknowledged} orders were acknowledged, but the ledger holds {events} events"
+        stored_events == 2 * acknowledged,
+        "{acknowledged} orders were acknowledged, but the ledger holds {stored_events} events"
     );
-    let mut client = client(platform.grpc)?;
-    let step = (last / SAMPLE).max(1);
-    let mut looked_at = 0;
-    for order_id in (1..=last).step_by(step.unsigned_abs() as usize) {
+    let mut client = connect_order_service(platform.grpc_port)?;
+    let step = (last_id / ORDER_SAMPLE_SIZE).max(1);
+    let mut sampled = 0;
+    for order_id in (1..=last_id).step_by(step.unsigned_abs() as usize) {
         let order = client.get_order(GetOrderRequest { order_id }).await?.into_inner();
         anyhow::ensure!(
             order.state() == OrderState::ProcessFinished && order.storage_id != 0,
             "order {order_id} was acknowledged and is in state {:?}",
             order.state()
         );
-        looked_at += 1;
+        sampled += 1;
     }
     Ok(format!(
-        "{acknowledged} orders acknowledged = {events} / 2 ledger events; {looked_at} orders looked at one by one"
+        "{acknowledged} orders acknowledged = {stored_events} / 2 ledger events; {sampled} orders looked at one by one"
     ))
 }
 
 /// Checks that the ledger holds exactly `acknowledged` events.
-pub async fn events(platform: &mut Platform, acknowledged: u64) -> anyhow::Result<String> {
+pub async fn verify_events(platform: &mut Platform, acknowledged: u64) -> anyhow::Result<String> {
     platform.check_alive()?;
-    let events = event_count(&mut Http::connect(platform.http).await?).await?;
+    let stored_events =
+        read_event_count(&mut LoadHttpClient::connect(platform.http_port).await?).await?;
     anyhow::ensure!(
-        events == acknowledged,
-        "{acknowledged} events were acknowledged, {events} are there"
+        stored_events == acknowledged,
+        "{acknowledged} events were acknowledged, {stored_events} are there"
     );
-    Ok(format!("{acknowledged} events acknowledged = {events} events in GET /v1/shards"))
+    Ok(format!("{acknowledged} events acknowledged = {stored_events} events in GET /v1/shards"))
 }

@@ -6,8 +6,8 @@ mod rows;
 mod run;
 mod session;
 
-pub use effort::Effort;
-pub use outcome::Outcome;
-pub use rows::{ROWS, Row, When, select};
-pub use run::run;
-pub use session::Session;
+pub use effort::MeasurementEffort;
+pub use outcome::RowOutcome;
+pub use rows::{BENCH_ROWS, BenchRow, RowFrequency, select_rows};
+pub use run::run_rows;
+pub use session::BenchSession;

@@ -2,13 +2,13 @@
 
 use futures::future::LocalBoxFuture;
 
-use super::{Outcome, Session};
-use crate::figures::{Rule, at_least, at_most};
+use super::{BenchSession, RowOutcome};
+use crate::figures::{TargetRule, at_least, at_most};
 use crate::rows;
 
 /// Runs that include a row, besides those that name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
+pub enum RowFrequency {
     /// `bench quick` and `bench run --all`.
     Daily,
     /// `bench run --all` only.
@@ -18,19 +18,19 @@ pub enum When {
 }
 
 /// One row of the table.
-pub struct Row {
+pub struct BenchRow {
     /// Row name, such as `O1`.
     pub id: &'static str,
     /// Description of the workload.
-    pub what: &'static str,
+    pub description: &'static str,
     /// The target as text.
     pub target: &'static str,
     /// The target as rules.
-    pub rules: &'static [Rule],
+    pub rules: &'static [TargetRule],
     /// Runs that include the row.
-    pub when: When,
+    pub frequency: RowFrequency,
     /// Runs and measures the row.
-    pub run: for<'s> fn(&'s Session) -> LocalBoxFuture<'s, anyhow::Result<Outcome>>,
+    pub measure: for<'s> fn(&'s BenchSession) -> LocalBoxFuture<'s, anyhow::Result<RowOutcome>>,
 }
 
 macro_rules! measured_by {
@@ -40,117 +40,117 @@ macro_rules! measured_by {
 }
 
 /// All rows, in run order.
-pub const ROWS: &[Row] = &[
-    Row {
+pub const BENCH_ROWS: &[BenchRow] = &[
+    BenchRow {
         id: "O1",
-        what: "durable orders with their two ledger events, one exchange call each, 1000 a request x 4",
+        description: "durable orders with their two ledger events, one exchange call each, 1000 a request x 4",
         target: ">= 0.5 x the exchange alone, >= 25,000/s, p99 < 200 ms",
         rules: &[
             at_least("ratio to the exchange alone", 0.5),
             at_least("orders", 25_000.0),
             at_most("p99", 200.0),
         ],
-        when: When::Daily,
-        run: measured_by!(rows::orders::single_exchange),
+        frequency: RowFrequency::Daily,
+        measure: measured_by!(rows::orders::measure_single_exchange),
     },
-    Row {
+    BenchRow {
         id: "O2",
-        what: "the same, batch exchange",
+        description: "the same, batch exchange",
         target: ">= 2 x O1, >= 60,000/s",
         rules: &[at_least("ratio to O1", 2.0), at_least("orders", 60_000.0)],
-        when: When::Usual,
-        run: measured_by!(rows::orders::batch_exchange),
+        frequency: RowFrequency::Usual,
+        measure: measured_by!(rows::orders::measure_batch_exchange),
     },
-    Row {
+    BenchRow {
         id: "O3",
-        what: "1 order a request, 64 in flight",
+        description: "1 order a request, 64 in flight",
         target: ">= 9,000/s, p99 < 15 ms",
         rules: &[at_least("orders", 9000.0), at_most("p99", 15.0)],
-        when: When::Daily,
-        run: measured_by!(rows::orders::one_a_request),
+        frequency: RowFrequency::Daily,
+        measure: measured_by!(rows::orders::measure_one_per_request),
     },
-    Row {
+    BenchRow {
         id: "O4",
-        what: "1 order at a time",
+        description: "1 order at a time",
         target: "median < 2 ms",
         rules: &[at_most("p50", 2.0)],
-        when: When::Daily,
-        run: measured_by!(rows::orders::one_at_a_time),
+        frequency: RowFrequency::Daily,
+        measure: measured_by!(rows::orders::measure_one_at_a_time),
     },
-    Row {
+    BenchRow {
         id: "O5",
-        what: "5% of the callbacks lost, 5% doubled",
+        description: "5% of the callbacks lost, 5% doubled",
         target: "good orders >= 0.8 of O1, none waits for a stranger's time-out",
         rules: &[
             at_least("ratio to the same streams, nothing lost", 0.8),
             at_least("ratio to O1", 0.8),
             at_most("orders that waited for a stranger", 0.0),
         ],
-        when: When::Usual,
-        run: measured_by!(rows::misbehaving::lost_and_doubled),
+        frequency: RowFrequency::Usual,
+        measure: measured_by!(rows::misbehaving::measure_lost_and_doubled),
     },
-    Row {
+    BenchRow {
         id: "L1",
-        what: "events through REST, 1000 a call, 8 connections, idempotent, durable, 4 shards on one cluster",
+        description: "events through REST, 1000 a call, 8 connections, idempotent, durable, 4 shards on one cluster",
         target: ">= 0.8 x the same writes without HTTP, >= 100,000/s",
         rules: &[
             at_least("ratio to the same rows without HTTP", 0.8),
             at_least("events", 100_000.0),
         ],
-        when: When::Daily,
-        run: measured_by!(rows::writes::thousands),
+        frequency: RowFrequency::Daily,
+        measure: measured_by!(rows::writes::measure_calls_of_1000),
     },
-    Row {
+    BenchRow {
         id: "L2",
-        what: "the same, 100 a call, 16 connections",
+        description: "the same, 100 a call, 16 connections",
         target: ">= 55,000/s",
         rules: &[at_least("events", 55_000.0)],
-        when: When::Usual,
-        run: measured_by!(rows::writes::hundreds),
+        frequency: RowFrequency::Usual,
+        measure: measured_by!(rows::writes::measure_calls_of_100),
     },
-    Row {
+    BenchRow {
         id: "L3",
-        what: "1 event a call, 64 connections",
+        description: "1 event a call, 64 connections",
         target: ">= 15,000/s, p99 < 20 ms",
         rules: &[at_least("events", 15_000.0), at_most("p99", 20.0)],
-        when: When::Usual,
-        run: measured_by!(rows::writes::singles),
+        frequency: RowFrequency::Usual,
+        measure: measured_by!(rows::writes::measure_calls_of_1),
     },
-    Row {
+    BenchRow {
         id: "L4",
-        what: "balance at a random date, account of 3,000,000 events over 3 years of days",
+        description: "balance at a random date, account of 3,000,000 events over 3 years of days",
         target: "p50 < 1.5 ms, p99 < 5 ms; ten times the days, equal events a day: at most 20% more",
         rules: &[
             at_most("ratio to a tenth of the days", 1.2),
             at_most("p50", 1.5),
             at_most("p99", 5.0),
         ],
-        when: When::Daily,
-        run: measured_by!(rows::balances::at_a_random_date),
+        frequency: RowFrequency::Daily,
+        measure: measured_by!(rows::balances::measure_random_dates),
     },
-    Row {
+    BenchRow {
         id: "L5",
-        what: "sequencer, aggregates and export running under L1",
+        description: "sequencer, aggregates and export running under L1",
         target: "all of it per CPU second >= 0.65 of L1's; sequence lag < 0.2 s; caught up within 10 s",
         rules: &[
             at_least("ratio to L1", 0.65),
             at_most("longest sequence lag", 0.2),
             at_most("caught up after", 10.0),
         ],
-        when: When::Usual,
-        run: measured_by!(rows::background::everything_beside),
+        frequency: RowFrequency::Usual,
+        measure: measured_by!(rows::background::measure_with_background_roles),
     },
-    Row {
+    BenchRow {
         id: "L6",
-        what: "bytes of WAL and of disk per event, 20% with info",
+        description: "bytes of WAL and of disk per event, 20% with info",
         target: "<= 500 B WAL, <= 260 B on disk with indexes and keys",
         rules: &[at_most("WAL an event", 500.0), at_most("disk an event", 260.0)],
-        when: When::Usual,
-        run: measured_by!(rows::bytes::per_event),
+        frequency: RowFrequency::Usual,
+        measure: measured_by!(rows::bytes::measure_bytes_per_event),
     },
-    Row {
+    BenchRow {
         id: "Q1",
-        what: "queue, 500,000 no-op jobs waiting, one process, leases kept",
+        description: "queue, 500,000 no-op jobs waiting, one process, leases kept",
         target: ">= 150,000 jobs/s; bulk enqueue >= 200,000/s; one: 4,000/s from 1 client, 30,000/s from 16",
         rules: &[
             at_least("jobs", 150_000.0),
@@ -158,28 +158,28 @@ pub const ROWS: &[Row] = &[
             at_least("enqueue one, 1 client", 4000.0),
             at_least("enqueue one, 16 clients", 30_000.0),
         ],
-        when: When::Daily,
-        run: measured_by!(rows::queue::throughput),
+        frequency: RowFrequency::Daily,
+        measure: measured_by!(rows::queue::measure_throughput),
     },
-    Row {
+    BenchRow {
         id: "Q2",
-        what: "enqueue to handler start, idle",
+        description: "enqueue to handler start, idle",
         target: "p50 < 1 ms; no query more than once a second when idle",
         rules: &[at_most("p50", 1.0), at_most("most frequent query when idle", 1.0)],
-        when: When::Usual,
-        run: measured_by!(rows::queue::wake_up),
+        frequency: RowFrequency::Usual,
+        measure: measured_by!(rows::queue::measure_wakeup),
     },
-    Row {
+    BenchRow {
         id: "Q3",
-        what: "10,000,000 finished and 1,000,000 waiting jobs, a transaction open for 10 minutes",
+        description: "10,000,000 finished and 1,000,000 waiting jobs, a transaction open for 10 minutes",
         target: "claim p99 < 5 ms",
         rules: &[at_most("claim p99", 5.0)],
-        when: When::Long,
-        run: measured_by!(rows::queue::under_an_old_transaction),
+        frequency: RowFrequency::Long,
+        measure: measured_by!(rows::queue::measure_under_old_transaction),
     },
-    Row {
+    BenchRow {
         id: "E1",
-        what: "events ingested with 10,000 configs about other names against 10",
+        description: "events ingested with 10,000 configs about other names against 10",
         target: ">= 0.8; >= 5,000/s one by one from 32 clients, >= 30,000/s in batches",
         rules: &[
             at_least("ratio to 10 configs, one by one", 0.8),
@@ -187,66 +187,67 @@ pub const ROWS: &[Row] = &[
             at_least("events one by one", 5000.0),
             at_least("events in batches", 30_000.0),
         ],
-        when: When::Usual,
-        run: measured_by!(rows::matching::configs_about_others),
+        frequency: RowFrequency::Usual,
+        measure: measured_by!(rows::matching::measure_unrelated_configs),
     },
-    Row {
+    BenchRow {
         id: "R1",
-        what: "reconcile, 10,000 files, early exit",
+        description: "reconcile, 10,000 files, early exit",
         target: "< 2 s",
         rules: &[at_most("early exit", 2.0)],
-        when: When::Daily,
-        run: measured_by!(rows::reconcile::early_exit),
+        frequency: RowFrequency::Daily,
+        measure: measured_by!(rows::reconcile::measure_early_exit),
     },
-    Row {
+    BenchRow {
         id: "C1",
-        what: "configurator, Postgres engine, 10,000 no-op blocks",
+        description: "configurator, Postgres engine, 10,000 no-op blocks",
         target: ">= 2,000 blocks/s; linear",
         rules: &[at_least("blocks", 2000.0), at_least("ratio to a quarter of the graph", 0.8)],
-        when: When::Usual,
-        run: measured_by!(rows::configurator::graph),
+        frequency: RowFrequency::Usual,
+        measure: measured_by!(rows::configurator::measure_block_graph),
     },
-    Row {
+    BenchRow {
         id: "S1",
-        what: "start to ready, warm; idle",
+        description: "start to ready, warm; idle",
         target: "< 1.5 s; memory of the whole process < 60 MB, idle CPU < 1%",
         rules: &[
             at_most("start to ready", 1.5),
             at_most("idle memory", 60.0),
             at_most("idle CPU", 1.0),
         ],
-        when: When::Usual,
-        run: measured_by!(rows::start::warm),
+        frequency: RowFrequency::Usual,
+        measure: measured_by!(rows::start::measure_warm_start),
     },
-    Row {
+    BenchRow {
         id: "S2",
-        what: "1,000,000 orders in the retry queue",
+        description: "1,000,000 orders in the retry queue",
         target: "memory of the service < 300 MB; drained at >= 0.7 of O1",
         rules: &[at_least("ratio to O1", 0.7), at_most("peak memory of the service", 300.0)],
-        when: When::Long,
-        run: measured_by!(rows::retry_queue::full),
+        frequency: RowFrequency::Long,
+        measure: measured_by!(rows::retry_queue::measure_full_queue),
     },
-    Row {
+    BenchRow {
         id: "S3",
-        what: "cost against size: L1 with 10 M events stored against empty; O1 with 10 M orders stored",
+        description: "cost against size: L1 with 10 M events stored against empty; O1 with 10 M orders stored",
         target: ">= 0.85",
         rules: &[
             at_least("ratio to L1 with nothing stored", 0.85),
             at_least("ratio to O1 with nothing stored", 0.85),
         ],
-        when: When::Long,
-        run: measured_by!(rows::size::cost),
+        frequency: RowFrequency::Long,
+        measure: measured_by!(rows::size::measure_cost_by_size),
     },
 ];
 
 /// The rows with these names, in table order; `Err` with the first unknown name.
-pub fn select(names: &[String]) -> Result<Vec<&'static Row>, String> {
-    let known = |name: &String| ROWS.iter().any(|row| row.id.eq_ignore_ascii_case(name));
+pub fn select_rows(names: &[String]) -> Result<Vec<&'static BenchRow>, String> {
+    let known = |name: &String| BENCH_ROWS.iter().any(|row| row.id.eq_ignore_ascii_case(name));
     match names.iter().find(|name| !known(name)) {
         Some(unknown) => Err(unknown.clone()),
         None => {
-            let wanted = |row: &&Row| names.iter().any(|name| row.id.eq_ignore_ascii_case(name));
-            Ok(ROWS.iter().filter(wanted).collect())
+            let wanted =
+                |row: &&BenchRow| names.iter().any(|name| row.id.eq_ignore_ascii_case(name));
+            Ok(BENCH_ROWS.iter().filter(wanted).collect())
         }
     }
 }
@@ -257,17 +258,17 @@ mod tests {
 
     #[test]
     fn rows_are_found_by_name_in_any_case_and_in_the_table_order() {
-        assert_eq!(select(&["nope".to_owned()]).err(), Some("nope".to_owned()));
-        let found = select(&["o1".to_owned()]).unwrap();
+        assert_eq!(select_rows(&["nope".to_owned()]).err(), Some("nope".to_owned()));
+        let found = select_rows(&["o1".to_owned()]).unwrap();
         assert_eq!(found[0].id, "O1");
     }
 
     #[test]
     fn every_row_has_a_name_of_its_own_and_a_target() {
-        for (place, row) in ROWS.iter().enumerate() {
-            assert!(!row.target.is_empty() && !row.what.is_empty());
+        for (place, row) in BENCH_ROWS.iter().enumerate() {
+            assert!(!row.target.is_empty() && !row.description.is_empty());
             assert!(
-                ROWS[..place].iter().all(|other| other.id != row.id),
+                BENCH_ROWS[..place].iter().all(|other| other.id != row.id),
                 "{} is there twice",
                 row.id
             );

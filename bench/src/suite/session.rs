@@ -7,52 +7,57 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use super::Effort;
+use super::MeasurementEffort;
 use crate::figures::Figure;
-use crate::platform::Programs;
-use crate::progress::Progress;
+use crate::platform::ProgramPaths;
+use crate::progress::ProgressDisplay;
 
 /// One run of the suite.
-pub struct Session {
+pub struct BenchSession {
     /// Paths of the programs under test.
-    pub programs: Programs,
+    pub programs: ProgramPaths,
     /// Measurement effort per figure.
-    pub effort: Effort,
+    pub effort: MeasurementEffort,
     /// Progress display.
-    pub progress: Progress,
+    pub progress: ProgressDisplay,
     /// Parent of the data folders.
-    root: PathBuf,
+    data_root: PathBuf,
     /// Orders per second of O1, the reference of other rows.
-    pub single_orders: OnceCell<Figure>,
+    pub o1_rate: OnceCell<Figure>,
     /// Rate of the exchange alone, with 1000 orders per request and 4 requests in flight.
-    pub exchange: OnceCell<Figure>,
+    pub exchange_rate: OnceCell<Figure>,
     /// Events of L1 per second of CPU time.
-    pub l1_per_cpu: OnceCell<Figure>,
+    pub l1_rate_per_cpu: OnceCell<Figure>,
 }
 
-impl Session {
-    /// A run whose data folders are created below `root`.
-    pub fn new(programs: Programs, effort: Effort, progress: Progress, root: PathBuf) -> Self {
+impl BenchSession {
+    /// A run whose data folders are created below `data_root`.
+    pub fn new(
+        programs: ProgramPaths,
+        effort: MeasurementEffort,
+        progress: ProgressDisplay,
+        data_root: PathBuf,
+    ) -> Self {
         Self {
             programs,
             effort,
             progress,
-            root,
-            single_orders: OnceCell::new(),
-            exchange: OnceCell::new(),
-            l1_per_cpu: OnceCell::new(),
+            data_root,
+            o1_rate: OnceCell::new(),
+            exchange_rate: OnceCell::new(),
+            l1_rate_per_cpu: OnceCell::new(),
         }
     }
 
     /// A new folder, removed on drop.
-    pub fn folder(&self, what: &str) -> anyhow::Result<TempDir> {
+    pub fn create_folder(&self, what: &str) -> anyhow::Result<TempDir> {
         let folder =
-            tempfile::Builder::new().prefix(&format!("bench-{what}-")).tempdir_in(&self.root);
-        folder.with_context(|| format!("a folder for data in {}", self.root.display()))
+            tempfile::Builder::new().prefix(&format!("bench-{what}-")).tempdir_in(&self.data_root);
+        folder.with_context(|| format!("a folder for data in {}", self.data_root.display()))
     }
 
     /// Threads of a load: a quarter of the cores, leaving the rest to the platform.
-    pub fn load_threads(&self) -> usize {
-        (crate::cores() / 4).max(1)
+    pub fn load_thread_count(&self) -> usize {
+        (crate::available_cores() / 4).max(1)
     }
 }

@@ -2,20 +2,25 @@
 
 use sqlx::postgres::PgConnectOptions;
 
-use crate::{Address, Proxy};
+use crate::{EndpointAddress, FaultProxy};
 
 /// Starts a proxy in front of the database; returns connect options that go through it.
-pub async fn with_faults(options: &PgConnectOptions) -> std::io::Result<(PgConnectOptions, Proxy)> {
+pub async fn start_database_proxy(
+    options: &PgConnectOptions,
+) -> std::io::Result<(PgConnectOptions, FaultProxy)> {
     let upstream = match options.get_socket() {
-        Some(socket) => Address::Unix(socket.join(format!(".s.PGSQL.{}", options.get_port()))),
+        Some(socket) => {
+            EndpointAddress::Unix(socket.join(format!(".s.PGSQL.{}", options.get_port())))
+        }
         None => {
             let mut found =
                 tokio::net::lookup_host((options.get_host(), options.get_port())).await?;
-            Address::Tcp(found.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?)
+            EndpointAddress::Tcp(found.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?)
         }
     };
-    let proxy = Proxy::start(Address::Tcp(([127, 0, 0, 1], 0).into()), upstream).await?;
-    let Address::Tcp(address) = *proxy.address() else {
+    let proxy =
+        FaultProxy::start(EndpointAddress::Tcp(([127, 0, 0, 1], 0).into()), upstream).await?;
+    let EndpointAddress::Tcp(address) = *proxy.address() else {
         return Err(std::io::ErrorKind::AddrNotAvailable.into());
     };
     let proxied = PgConnectOptions::new_without_pgpass()

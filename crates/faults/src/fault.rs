@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The place in the protocol at which a fault is injected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Point {
+pub enum FaultPoint {
     /// Start-up of a new connection.
     Connect,
     /// An execution of the statement that carries the comment `-- name`.
@@ -21,7 +21,7 @@ pub enum Point {
 /// a dropped NAT entry).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum FaultAction {
     /// Cut before the server receives the statement: it is not executed.
     CutRequest,
     /// Cut after the server executed the statement; no byte of the reply is forwarded.
@@ -36,9 +36,9 @@ pub enum Action {
     DelayMs(u64),
 }
 
-impl Action {
+impl FaultAction {
     /// Whether the fault applies to the server's reply, not to the request.
-    pub(crate) fn is_of_reply(self) -> bool {
+    pub(crate) fn is_reply_fault(self) -> bool {
         matches!(self, Self::CutReply | Self::CutReplyAfter(_) | Self::HoldReply)
     }
 }
@@ -49,45 +49,45 @@ impl Action {
 #[serde(deny_unknown_fields)]
 pub struct Fault {
     /// Point at which it is injected.
-    pub at: Point,
+    pub at: FaultPoint,
     /// Effect on the connection.
-    pub action: Action,
+    pub action: FaultAction,
     /// Number of first occurrences that pass unharmed.
     #[serde(default)]
     pub skip: u64,
     /// Maximum number of injections after the skipped occurrences.
-    #[serde(default = "once")]
+    #[serde(default = "default_times")]
     pub times: u64,
     /// Probability of injection at each occurrence, 0 to 1, drawn from `seed`.
-    #[serde(default = "always")]
+    #[serde(default = "default_rate")]
     pub rate: f64,
     /// Seed of the random draws: equal seeds make equal draws.
     #[serde(default)]
     pub seed: u64,
 }
 
-fn once() -> u64 {
+fn default_times() -> u64 {
     1
 }
 
-fn always() -> f64 {
+fn default_rate() -> f64 {
     1.0
 }
 
 impl Fault {
     /// `action` at the next occurrence of `at`, once.
-    pub fn new(at: Point, action: Action) -> Self {
+    pub fn new(at: FaultPoint, action: FaultAction) -> Self {
         Self { at, action, skip: 0, times: 1, rate: 1.0, seed: 0 }
     }
 
     /// `action` at the next execution of the statement `name`, once.
-    pub fn at_statement(name: &str, action: Action) -> Self {
-        Self::new(Point::Statement(name.to_owned()), action)
+    pub fn at_statement(name: &str, action: FaultAction) -> Self {
+        Self::new(FaultPoint::Statement(name.to_owned()), action)
     }
 
     /// `action` at the commit of the next transaction that executed the statement `name`, once.
-    pub fn at_commit_of(name: &str, action: Action) -> Self {
-        Self::new(Point::CommitOf(name.to_owned()), action)
+    pub fn at_commit_of(name: &str, action: FaultAction) -> Self {
+        Self::new(FaultPoint::CommitOf(name.to_owned()), action)
     }
 
     /// Skips the first `skip` occurrences.

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::message::Message;
+use crate::message::WireMessage;
 
 /// A request that a client made to the server.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Execution {
+pub(crate) enum FrontendRequest {
     /// Start-up of a connection.
     Connect,
     /// A statement, with the names in its comments.
@@ -18,52 +18,52 @@ pub(crate) enum Execution {
 
 /// A prepared statement, or the text of a simple query.
 #[derive(Debug, Clone)]
-struct Statement {
+struct NamedStatement {
     names: Vec<Arc<str>>,
     verb: String,
 }
 
 /// State of one connection's frontend protocol.
 #[derive(Default)]
-pub(crate) struct Frontend {
-    prepared: HashMap<Vec<u8>, Statement>,
-    portals: HashMap<Vec<u8>, Statement>,
+pub(crate) struct FrontendState {
+    prepared: HashMap<Vec<u8>, NamedStatement>,
+    portals: HashMap<Vec<u8>, NamedStatement>,
     /// Names of the statements executed since the last begin, commit or rollback.
     transaction: Vec<Arc<str>>,
     /// Number of `ReadyForQuery` replies requested so far, including those still to come.
-    replies_asked: u64,
+    requested_replies: u64,
 }
 
-impl Frontend {
+impl FrontendState {
     /// Returns the execution that the message requests, if any. Requires every message, in order.
-    pub(crate) fn observe(&mut self, message: &Message) -> Option<Execution> {
+    pub(crate) fn observe_message(&mut self, message: &WireMessage) -> Option<FrontendRequest> {
         match message.kind {
             0 => {
-                self.replies_asked += 1;
-                Some(Execution::Connect)
+                self.requested_replies += 1;
+                Some(FrontendRequest::Connect)
             }
             b'Q' => {
-                let statement = read_statement(message.texts(1).next()?);
-                let execution = self.execute(&statement);
-                self.replies_asked += 1;
-                Some(execution)
+                let statement = parse_statement(message.c_strings(1).next()?);
+                let request = self.observe_statement(&statement);
+                self.requested_replies += 1;
+                Some(request)
             }
             b'P' => {
-                let mut texts = message.texts(2);
+                let mut texts = message.c_strings(2);
                 let name = texts.next()?.to_vec();
-                self.prepared.insert(name, read_statement(texts.next()?));
+                self.prepared.insert(name, parse_statement(texts.next()?));
                 None
             }
             b'B' => {
-                let mut texts = message.texts(2);
+                let mut texts = message.c_strings(2);
                 let portal = texts.next()?.to_vec();
                 let statement = self.prepared.get(texts.next()?)?.clone();
                 self.portals.insert(portal, statement);
                 None
             }
             b'E' => {
-                let statement = self.portals.get(message.texts(1).next()?)?.clone();
-                Some(self.execute(&statement))
+                let statement = self.portals.get(message.c_strings(1).next()?)?.clone();
+                Some(self.observe_statement(&statement))
             }
             b'C' => {
                 let (kind, name) = message.body().split_first()?;
@@ -76,7 +76,7 @@ impl Frontend {
                 None
             }
             b'S' | b'F' => {
-                self.replies_asked += 1;
+                self.requested_replies += 1;
                 None
             }
             _ => None,
@@ -84,20 +84,20 @@ impl Frontend {
     }
 
     /// Number, from 1, of the server's reply to the latest execution. Call
-    /// it directly after [`Self::observe`].
-    pub(crate) fn reply_of_execution(&self, execution: &Message) -> u64 {
+    /// it directly after [`Self::observe_message`].
+    pub(crate) fn reply_number(&self, message: &WireMessage) -> u64 {
         // An extended query's reply ends with the Sync that follows.
-        self.replies_asked + u64::from(execution.kind == b'E')
+        self.requested_replies + u64::from(message.kind == b'E')
     }
 
-    fn execute(&mut self, statement: &Statement) -> Execution {
+    fn observe_statement(&mut self, statement: &NamedStatement) -> FrontendRequest {
         match statement.verb.as_str() {
             "commit" | "end" => {
-                Execution::Commit { transaction: std::mem::take(&mut self.transaction) }
+                FrontendRequest::Commit { transaction: std::mem::take(&mut self.transaction) }
             }
             "begin" | "start" | "rollback" | "abort" => {
                 self.transaction.clear();
-                Execution::Statement { names: statement.names.clone() }
+                FrontendRequest::Statement { names: statement.names.clone() }
             }
             _ => {
                 for name in &statement.names {
@@ -105,23 +105,23 @@ impl Frontend {
                         self.transaction.push(name.clone());
                     }
                 }
-                Execution::Statement { names: statement.names.clone() }
+                FrontendRequest::Statement { names: statement.names.clone() }
             }
         }
     }
 }
 
-fn read_statement(sql: &[u8]) -> Statement {
+fn parse_statement(sql: &[u8]) -> NamedStatement {
     let sql = String::from_utf8_lossy(sql);
-    let names = sql.lines().filter_map(name_of_line).map(Arc::from).collect();
+    let names = sql.lines().filter_map(comment_name).map(Arc::from).collect();
     let mut lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default().trim());
     let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
     let verb: String = first.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
-    Statement { names, verb: verb.to_ascii_lowercase() }
+    NamedStatement { names, verb: verb.to_ascii_lowercase() }
 }
 
 /// The name in `… -- name`: a comment of one word. Other comments are prose.
-fn name_of_line(line: &str) -> Option<&str> {
+fn comment_name(line: &str) -> Option<&str> {
     let name = line.split_once("--")?.1.trim();
     (!name.is_empty() && name.chars().all(is_name_char)).then_some(name)
 }
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_statement_bears_the_names_in_its_comments_and_its_first_word() {
         let named = |sql: &str| {
-            let statement = read_statement(sql.as_bytes());
+            let statement = parse_statement(sql.as_bytes());
             (
                 statement.names.iter().map(|name| name.to_string()).collect::<Vec<_>>(),
                 statement.verb,

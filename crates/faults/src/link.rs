@@ -5,84 +5,88 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::plan::Hit;
+use crate::plan::ChosenFault;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
+enum LinkState {
     Flowing,
     Held,
     Cut,
 }
 
-pub(crate) struct Link {
-    flow: watch::Sender<Flow>,
+pub(crate) struct ProxyLink {
+    state: watch::Sender<LinkState>,
     /// Faults of future replies, each with its reply's number.
-    replies: Mutex<VecDeque<(u64, Hit)>>,
+    reply_faults: Mutex<VecDeque<(u64, ChosenFault)>>,
 }
 
-impl Link {
+impl ProxyLink {
     pub(crate) fn new() -> Self {
-        Self { flow: watch::Sender::new(Flow::Flowing), replies: Mutex::default() }
+        Self { state: watch::Sender::new(LinkState::Flowing), reply_faults: Mutex::default() }
     }
 
     /// Closes both sides permanently.
     pub(crate) fn cut(&self) {
-        self.flow.send_replace(Flow::Cut);
+        self.state.send_replace(LinkState::Cut);
     }
 
     /// Stops forwarding. Returns whether the link flowed before.
     pub(crate) fn hold(&self) -> bool {
-        self.turn(Flow::Flowing, Flow::Held)
+        self.change_state(LinkState::Flowing, LinkState::Held)
     }
 
     /// Resumes forwarding. Returns whether the link was held.
     pub(crate) fn release(&self) -> bool {
-        self.turn(Flow::Held, Flow::Flowing)
+        self.change_state(LinkState::Held, LinkState::Flowing)
     }
 
     pub(crate) fn is_held(&self) -> bool {
-        *self.flow.borrow() == Flow::Held
+        *self.state.borrow() == LinkState::Held
     }
 
-    fn turn(&self, from: Flow, to: Flow) -> bool {
-        self.flow.send_if_modified(|flow| {
-            let turns = *flow == from;
-            if turns {
+    fn change_state(&self, from: LinkState, to: LinkState) -> bool {
+        self.state.send_if_modified(|flow| {
+            let changes = *flow == from;
+            if changes {
                 *flow = to;
             }
-            turns
+            changes
         })
     }
 
     /// Waits while the link is held. Returns `false` if it is cut.
-    pub(crate) async fn flowing(&self) -> bool {
-        let flow =
-            self.flow.subscribe().wait_for(|flow| *flow != Flow::Held).await.map(|flow| *flow);
-        flow.is_ok_and(|flow| flow == Flow::Flowing)
+    pub(crate) async fn wait_while_held(&self) -> bool {
+        let state = self
+            .state
+            .subscribe()
+            .wait_for(|flow| *flow != LinkState::Held)
+            .await
+            .map(|flow| *flow);
+        state.is_ok_and(|flow| flow == LinkState::Flowing)
     }
 
     /// Waits until the link is cut.
-    pub(crate) async fn until_cut(&self) {
-        let _ = self.flow.subscribe().wait_for(|flow| *flow == Flow::Cut).await;
+    pub(crate) async fn wait_until_cut(&self) {
+        let _ = self.state.subscribe().wait_for(|flow| *flow == LinkState::Cut).await;
     }
 
-    /// Schedules `hit` for this reply of the server.
-    pub(crate) fn expect_reply(&self, reply: u64, hit: Hit) {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner).push_back((reply, hit));
+    /// Schedules `fault` for this reply of the server.
+    pub(crate) fn schedule_reply_fault(&self, reply: u64, fault: ChosenFault) {
+        self.reply_faults.lock().unwrap_or_else(PoisonError::into_inner).push_back((reply, fault));
     }
 
     /// Whether a fault is scheduled for this reply.
-    pub(crate) fn awaits(&self, reply: u64) -> bool {
-        let replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
-        replies.front().is_some_and(|(awaited, _)| *awaited == reply)
+    pub(crate) fn has_reply_fault(&self, reply: u64) -> bool {
+        let reply_faults = self.reply_faults.lock().unwrap_or_else(PoisonError::into_inner);
+        reply_faults.front().is_some_and(|(awaited, _)| *awaited == reply)
     }
 
     /// Takes the fault scheduled for this reply.
-    pub(crate) fn take_awaiting(&self, reply: u64) -> Option<Hit> {
-        let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
-        let hit = replies.pop_front_if(|(awaited, _)| *awaited == reply)?.1;
+    pub(crate) fn take_reply_fault(&self, reply: u64) -> Option<ChosenFault> {
+        let mut reply_faults = self.reply_faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = reply_faults.pop_front_if(|(awaited, _)| *awaited == reply)?.1;
         // Several statements share one reply: it breaks once.
-        while replies.pop_front_if(|(awaited, _)| *awaited == reply).is_some() {}
-        Some(hit)
+        while reply_faults.pop_front_if(|(awaited, _)| *awaited == reply).is_some() {}
+        Some(fault)
     }
 }

@@ -15,13 +15,13 @@
 
 use std::io::Write as _;
 
-use faults::{Address, Fault, Proxy};
+use faults::{EndpointAddress, Fault, FaultProxy};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Command {
+enum ProxyCommand {
     Inject(Fault),
     Remove(u64),
     Counts,
@@ -38,46 +38,49 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "usage: fault_proxy LISTEN UPSTREAM (host:port or the path of a Unix socket)".into()
         );
     };
-    let (listen, upstream) = (listen.parse::<Address>()?, upstream.parse::<Address>()?);
+    let (listen, upstream) =
+        (listen.parse::<EndpointAddress>()?, upstream.parse::<EndpointAddress>()?);
     // The proxy runs on a runtime thread; the main thread reads commands.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let proxy = runtime.block_on(Proxy::start(listen, upstream))?;
-    answer(&json!({ "listening": proxy.address().to_string() }))?;
+    let proxy = runtime.block_on(FaultProxy::start(listen, upstream))?;
+    write_answer(&json!({ "listening": proxy.address().to_string() }))?;
     for line in std::io::stdin().lines() {
-        answer(&match serde_json::from_str(&line?) {
-            Ok(command) => obey(&proxy, command),
+        write_answer(&match serde_json::from_str(&line?) {
+            Ok(command) => execute_command(&proxy, command),
             Err(error) => json!({ "error": error.to_string() }),
         })?;
     }
     Ok(())
 }
 
-fn obey(proxy: &Proxy, command: Command) -> Value {
+fn execute_command(proxy: &FaultProxy, command: ProxyCommand) -> Value {
     match command {
-        Command::Inject(fault) => json!({ "id": proxy.inject(fault).id }),
-        Command::Remove(id) => {
+        ProxyCommand::Inject(fault) => json!({ "id": proxy.inject(fault).id }),
+        ProxyCommand::Remove(id) => {
             proxy.remove(id);
             json!({})
         }
-        Command::Counts => {
+        ProxyCommand::Counts => {
             let faults = proxy.injections().into_iter();
             let faults: Map<_, _> = faults
                 .map(|injection| (injection.id.to_string(), json!(injection.counts())))
                 .collect();
-            json!({ "faults": faults, "connections": proxy.connections() })
+            json!({ "faults": faults, "connections": proxy.connection_counts() })
         }
-        Command::Executed => {
-            proxy.executed().iter().map(|(name, times)| (name.to_string(), json!(times))).collect()
-        }
-        Command::HoldAll => json!({ "connections": proxy.hold_all() }),
-        Command::ReleaseAll => json!({ "connections": proxy.release_all() }),
-        Command::CutAll => json!({ "connections": proxy.cut_all() }),
+        ProxyCommand::Executed => proxy
+            .execution_counts()
+            .iter()
+            .map(|(name, times)| (name.to_string(), json!(times)))
+            .collect(),
+        ProxyCommand::HoldAll => json!({ "connections": proxy.hold_all() }),
+        ProxyCommand::ReleaseAll => json!({ "connections": proxy.release_all() }),
+        ProxyCommand::CutAll => json!({ "connections": proxy.cut_all() }),
     }
 }
 
 #[allow(clippy::disallowed_methods)] // Machine-readable output.
-fn answer(value: &Value) -> std::io::Result<()> {
+fn write_answer(value: &Value) -> std::io::Result<()> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{value}")?;
     stdout.flush()

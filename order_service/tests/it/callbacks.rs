@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use faults::{Action, Fault, with_faults};
+use faults::{Fault, FaultAction, start_database_proxy};
 use futures::future::join_all;
 use order_service::orders::db::{
     CALLBACK_CHANNEL, CallbackOutcome, OrderCallback, OrderData, get_order, list_orphan_callbacks,
@@ -96,9 +96,9 @@ fn a_callback_whose_commit_was_not_answered_reaches_the_replica_that_waits() {
         let mut heard = notifications.subscribe();
         assert!(matches!(heard.recv().await.unwrap(), PgNotification::Missed), "it listens");
 
-        let (faulty, proxy) = with_faults(&options).await.unwrap();
+        let (faulty, proxy) = start_database_proxy(&options).await.unwrap();
         let other = Process::hanging(&open_test_pool(faulty).await).await;
-        let fault = proxy.inject(Fault::at_statement("store_callbacks", Action::CutReply));
+        let fault = proxy.inject(Fault::at_statement("store_callbacks", FaultAction::CutReply));
         other.callbacks.store(callback(1, 5)).await.unwrap();
         assert_eq!(fault.counts().injected, 1);
         let told = async {

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use faults::{Action, Fault, with_faults};
+use faults::{Fault, FaultAction, start_database_proxy};
 use order_service::orders::db::{
     CallbackOutcome, OrderAttempt, OrderAttemptOutcome, OrderCallback, OrderState, get_order,
 };
@@ -101,10 +101,11 @@ fn a_callback_is_durable_before_it_is_answered() {
 #[test]
 fn an_accept_whose_answer_was_lost_goes_on() {
     run_test(async {
-        let (options, proxy) = with_faults(&control_database_options().await).await.unwrap();
+        let (options, proxy) =
+            start_database_proxy(&control_database_options().await).await.unwrap();
         let pool = open_test_pool(options).await;
         let process = Process::working(&pool, proceed(&pool)).await;
-        let fault = proxy.inject(Fault::at_statement("accept_orders", Action::CutReply));
+        let fault = proxy.inject(Fault::at_statement("accept_orders", FaultAction::CutReply));
         process.accept(&[(1, 1), (2, 2)]).await.unwrap();
         assert_eq!(fault.counts().injected, 1);
         for order_id in [1, 2] {

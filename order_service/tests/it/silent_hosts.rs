@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use faults::{Fault, Proxy, with_faults};
+use faults::{Fault, FaultProxy, start_database_proxy};
 use futures::future::BoxFuture;
 use order_service::orders::db::OrderState::ProcessFinished;
 use order_service::orders::db::{OrderAttempt, OrderAttemptOutcome};
@@ -17,10 +17,10 @@ use tokio::time::timeout;
 use crate::harness::{OwnData, Process, proceed};
 
 /// A pool through a proxy with `idle_in_transaction_session_timeout` of 200 ms, and a direct one.
-async fn pools() -> (PgPool, PgPool, Proxy) {
+async fn pools() -> (PgPool, PgPool, FaultProxy) {
     let options = control_database_options().await;
     let direct = open_test_pool(options.clone()).await;
-    let (through, proxy) = with_faults(&options).await.unwrap();
+    let (through, proxy) = start_database_proxy(&options).await.unwrap();
     let impatient = vec![("idle_in_transaction_session_timeout", "200".to_owned())];
     (open_test_pool_with(through, impatient).await, direct, proxy)
 }
@@ -45,7 +45,8 @@ fn an_order_goes_on_though_its_process_was_stopped_while_it_was_settled() {
         let process =
             Process::working(&through, StageActions { external, ..proceed(&direct) }).await;
         // The server terminates the session meanwhile: SQLSTATE 25P03.
-        let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::DelayMs(600)));
+        let fault =
+            proxy.inject(Fault::at_statement("wait_orders", faults::FaultAction::DelayMs(600)));
         process.accept(&[(1, 1)]).await.unwrap();
         assert_eq!(process.ended(1).await.state, ProcessFinished);
         assert!(fault.counts().matched > 1, "it was not repeated");
@@ -59,16 +60,19 @@ fn orders_of_a_host_that_died_while_it_settled_them_are_carried_on() {
         let dead = Process::hanging(&through).await;
         dead.accept(&[(1, 1)]).await.unwrap();
         let work = dead.exits.next().await.unwrap().attempt;
-        let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::HoldRequest));
+        let fault =
+            proxy.inject(Fault::at_statement("wait_orders", faults::FaultAction::HoldRequest));
         dead.ender
             .write(
                 work,
                 OrderAttemptOutcome::Waiting { reason: "not now".to_owned(), counted: true },
             )
             .await;
-        fault.happened(1).await;
+        fault.wait_until_injected(1).await;
         proxy.hold_all();
-        proxy.inject(Fault::new(faults::Point::Connect, faults::Action::HoldRequest).always());
+        proxy.inject(
+            Fault::new(faults::FaultPoint::Connect, faults::FaultAction::HoldRequest).always(),
+        );
         // The dead transaction holds the row lock of its lane.
         let living = Process::working(&direct, proceed(&direct)).await;
         let ended = timeout(Duration::from_secs(5), living.ended(1)).await.unwrap();

@@ -11,129 +11,157 @@ use std::time::Duration;
 use serde_json::Value;
 use store::MigrationSet;
 
-use crate::figures::{Figure, Unit};
+use crate::figures::{Figure, FigureUnit};
 use crate::limits;
-use crate::platform::{Cluster, Process, options, pool};
-use crate::suite::{Outcome, Session};
+use crate::platform::{BenchCluster, ChildProcess, connect_options, open_pool};
+use crate::suite::{BenchSession, RowOutcome};
 
-async fn cluster(session: &Session) -> anyhow::Result<Cluster> {
-    let cluster = Cluster::start(session)?;
-    cluster.create(program::DATABASE, Some(MigrationSet::control())).await?;
+async fn start_cluster(session: &BenchSession) -> anyhow::Result<BenchCluster> {
+    let cluster = BenchCluster::start(session)?;
+    cluster.create_database(program::QUEUE_DATABASE, Some(MigrationSet::control())).await?;
     Ok(cluster)
 }
 
 /// Starts this program with a hidden command.
-fn start(
-    session: &Session,
-    cluster: &Cluster,
-    role: &'static str,
+fn start_hidden_command(
+    session: &BenchSession,
+    cluster: &BenchCluster,
+    command: &'static str,
     args: &[String],
-) -> anyhow::Result<Process> {
-    let mut all = vec![role.to_owned(), cluster.data_dir().to_string_lossy().into_owned()];
+) -> anyhow::Result<ChildProcess> {
+    let mut all = vec![command.to_owned(), cluster.data_dir().to_string_lossy().into_owned()];
     all.extend_from_slice(args);
-    Process::start(role, &session.programs.bench, &all, cluster.data_dir())
+    ChildProcess::start(command, &session.programs.bench, &all, cluster.data_dir())
 }
 
-async fn figures_of(mut process: Process) -> anyhow::Result<Value> {
-    Ok(serde_json::from_str(&process.ended().await?)?)
+async fn read_figures(mut process: ChildProcess) -> anyhow::Result<Value> {
+    Ok(serde_json::from_str(&process.wait_for_exit().await?)?)
 }
 
-fn number(figures: &Value, name: &str) -> f64 {
+fn number_of(figures: &Value, name: &str) -> f64 {
     figures[name].as_f64().unwrap_or_default()
 }
 
 /// Row Q1: rates of handling, bulk enqueue and single enqueue.
-pub async fn throughput(session: &Session) -> anyhow::Result<Outcome> {
-    let jobs = session.effort.size(500_000, 100_000);
+pub async fn measure_throughput(session: &BenchSession) -> anyhow::Result<RowOutcome> {
+    let jobs = session.effort.pick_size(500_000, 100_000);
     let mut runs = Vec::new();
-    for run in 1..=session.effort.windows {
-        session.progress.note(&format!("{jobs} jobs, run {run}"));
-        let cluster = cluster(session).await?;
+    for run in 1..=session.effort.window_count {
+        session.progress.show_step(&format!("{jobs} jobs, run {run}"));
+        let cluster = start_cluster(session).await?;
         runs.push(
-            figures_of(start(session, &cluster, program::DRAIN, &[jobs.to_string()])?).await?,
+            read_figures(start_hidden_command(
+                session,
+                &cluster,
+                program::DRAIN_COMMAND,
+                &[jobs.to_string()],
+            )?)
+            .await?,
         );
     }
-    session.progress.note("one job at a time");
-    let seconds = session.effort.window.as_secs().to_string();
+    session.progress.show_step("one job at a time");
+    let seconds = session.effort.window_length.as_secs().to_string();
     let singles = {
-        let cluster = cluster(session).await?;
-        figures_of(start(session, &cluster, singles::SINGLES, &[seconds])?).await?
+        let cluster = start_cluster(session).await?;
+        read_figures(start_hidden_command(session, &cluster, singles::SINGLES_COMMAND, &[seconds])?)
+            .await?
     };
-    let of = |name: &str| runs.iter().map(|run| number(run, name)).collect::<Vec<_>>();
-    let single =
-        |name: &str, what: &str| Figure::once(what, Unit::PerSecond, number(&singles, name));
+    let of = |name: &str| runs.iter().map(|run| number_of(run, name)).collect::<Vec<_>>();
+    let single = |name: &str, what: &str| {
+        Figure::from_value(what, FigureUnit::PerSecond, number_of(&singles, name))
+    };
     let figures = vec![
-        Figure::of("jobs", Unit::PerSecond, &of("rate")),
-        Figure::of("bulk enqueue", Unit::PerSecond, &of("bulk")),
+        Figure::from_values("jobs", FigureUnit::PerSecond, &of("rate")),
+        Figure::from_values("bulk enqueue", FigureUnit::PerSecond, &of("bulk")),
         single("alone", "enqueue one, 1 client"),
         single("shared", "enqueue one, 16 clients"),
         single("apart", "enqueue one, 16 clients in transactions of their own"),
     ];
     let cpu: Vec<f64> = of("cpu").iter().map(|seconds| seconds * 1e6 / jobs as f64).collect();
-    let limit = limits::queue::rate(session, jobs as i64).await?;
-    let mut outcome = Outcome::of(figures).against("raw dequeue", limit).costing([
-        Figure::of("CPU worker", Unit::Micros, &cpu),
-        Figure::of("peak memory worker", Unit::Megabytes, &of("memory")),
-    ]);
-    outcome.unjudged = session.effort.quick;
+    let limit = limits::queue::measure_dequeue_rate(session, jobs as i64).await?;
+    let mut outcome =
+        RowOutcome::from_figures(figures).with_limit("raw dequeue", limit).with_costs([
+            Figure::from_values("CPU worker", FigureUnit::Micros, &cpu),
+            Figure::from_values("peak memory worker", FigureUnit::Megabytes, &of("memory")),
+        ]);
+    outcome.no_verdict = session.effort.is_quick;
     Ok(outcome
-        .verified(format!(
+        .with_verification(format!(
             "each of {jobs} jobs was handled once, none is left, the lane was never lost"
         ))
-        .note("16 clients share one committer (store::Coalescer), as the services' own writers do"))
+        .with_note(
+            "16 clients share one committer (store::Coalescer), as the services' own writers do",
+        ))
 }
 
 /// Row Q2: wakeup latency and the statements of an idle worker.
-pub async fn wake_up(session: &Session) -> anyhow::Result<Outcome> {
-    let jobs = session.effort.size(600, 200);
-    let cluster = cluster(session).await?;
-    let waiting = start(session, &cluster, wakeup::WAIT, &[jobs.to_string()])?;
+pub async fn measure_wakeup(session: &BenchSession) -> anyhow::Result<RowOutcome> {
+    let jobs = session.effort.pick_size(600, 200);
+    let cluster = start_cluster(session).await?;
+    let waiting =
+        start_hidden_command(session, &cluster, wakeup::WAIT_COMMAND, &[jobs.to_string()])?;
     // By then, leases and connections are established.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    session.progress.note("idle");
-    let (query, idle) = idle::most_frequent(&cluster).await?;
-    session.progress.note("jobs now and then");
-    let others = pool(options(cluster.data_dir(), program::DATABASE), 1).await?;
+    session.progress.show_step("idle");
+    let (query, idle_rate) = idle::most_frequent_statement(&cluster).await?;
+    session.progress.show_step("jobs now and then");
+    let others = open_pool(connect_options(cluster.data_dir(), program::QUEUE_DATABASE), 1).await?;
     wakeup::enqueue_for_others(&others, jobs).await?;
-    let figures = figures_of(waiting).await?;
-    let time = |whose: &str, place: usize, name: &str| {
-        Figure::once(name, Unit::Millis, figures[whose][place].as_f64().unwrap_or_default())
+    let figures = read_figures(waiting).await?;
+    let time = |origin: &str, index: usize, name: &str| {
+        Figure::from_value(
+            name,
+            FigureUnit::Millis,
+            figures[origin][index].as_f64().unwrap_or_default(),
+        )
     };
-    Ok(Outcome::of(vec![
+    Ok(RowOutcome::from_figures(vec![
         time("others", 0, "p50"),
         time("others", 1, "p99"),
         time("others", 2, "p99.9"),
         time("own", 0, "p50 from its own process"),
-        Figure::once("most frequent query when idle", Unit::PerSecond, idle),
+        Figure::from_value("most frequent query when idle", FigureUnit::PerSecond, idle_rate),
     ])
-    .verified(format!("all of {} jobs were handled", 2 * jobs))
-    .note(format!("most frequent query when idle: {query}"))
-    .note("from before the enqueueing transaction to the first line of the handler, its commit included"))
+    .with_verification(format!("all of {} jobs were handled", 2 * jobs))
+    .with_note(format!("most frequent query when idle: {query}"))
+    .with_note("from before the enqueueing transaction to the first line of the handler, its commit included"))
 }
 
 /// Row Q3: claim latency during a long transaction.
-pub async fn under_an_old_transaction(session: &Session) -> anyhow::Result<Outcome> {
-    let (finished, waiting) =
-        (session.effort.size(10_000_000, 200_000), session.effort.size(1_000_000, 100_000));
-    let seconds = session.effort.size(600, 20);
-    let cluster = cluster(session).await?;
+pub async fn measure_under_old_transaction(session: &BenchSession) -> anyhow::Result<RowOutcome> {
+    let (finished, waiting) = (
+        session.effort.pick_size(10_000_000, 200_000),
+        session.effort.pick_size(1_000_000, 100_000),
+    );
+    let seconds = session.effort.pick_size(600, 20);
+    let cluster = start_cluster(session).await?;
     session
         .progress
-        .note(&format!("{finished} finished jobs, {waiting} waiting, at least {seconds} s"));
-    let args = [finished, waiting, seconds].map(|number| number.to_string());
-    let figures = figures_of(start(session, &cluster, backlog::BACKLOG, &args)?).await?;
-    let time = |place: usize, name: &str| {
-        Figure::once(name, Unit::Millis, figures["times"][place].as_f64().unwrap_or_default())
+        .show_step(&format!("{finished} finished jobs, {waiting} waiting, at least {seconds} s"));
+    let args = [finished, waiting, seconds].map(|count| count.to_string());
+    let figures =
+        read_figures(start_hidden_command(session, &cluster, backlog::BACKLOG_COMMAND, &args)?)
+            .await?;
+    let time = |index: usize, name: &str| {
+        Figure::from_value(
+            name,
+            FigureUnit::Millis,
+            figures["times"][index].as_f64().unwrap_or_default(),
+        )
     };
-    let mut outcome = Outcome::of(vec![
+    let mut outcome = RowOutcome::from_figures(vec![
         time(0, "claim p50"),
         time(1, "claim p99"),
         time(2, "claim p99.9"),
-        Figure::once("claims", Unit::Count, number(&figures, "claims")),
-        Figure::once("transaction open for", Unit::Seconds, number(&figures, "open_for")),
+        Figure::from_value("claims", FigureUnit::Count, number_of(&figures, "claims")),
+        Figure::from_value(
+            "transaction open for",
+            FigureUnit::Seconds,
+            number_of(&figures, "open_for"),
+        ),
     ]);
-    outcome.unjudged = session.effort.quick;
-    Ok(outcome.verified("jobs enqueued = jobs finished + jobs left").note(
+    outcome.no_verdict = session.effort.is_quick;
+    Ok(outcome.with_verification("jobs enqueued = jobs finished + jobs left").with_note(
         "claims of 100 jobs; finished jobs are deleted, but while the transaction is open their rows stay",
     ))
 }

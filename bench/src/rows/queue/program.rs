@@ -19,62 +19,70 @@ use tokio::sync::{Notify, mpsc};
 use crate::platform;
 
 /// The hidden command: `queue-drain DATA_DIR JOBS`.
-pub const DRAIN: &str = "queue-drain";
+pub const DRAIN_COMMAND: &str = "queue-drain";
 
 /// Name of the queue.
-pub const QUEUE: &str = "bench";
+pub const QUEUE_NAME: &str = "bench";
 /// Name of its database.
-pub const DATABASE: &str = "queue";
+pub const QUEUE_DATABASE: &str = "queue";
 
 /// Concurrent jobs; with few no-op jobs, only round trips would be measured.
-const CONCURRENCY: usize = 8000;
+const MAX_CONCURRENT_JOBS: usize = 8000;
 /// Jobs per enqueueing transaction.
-const TOGETHER: usize = 10_000;
+const JOBS_PER_TRANSACTION: usize = 10_000;
 
 /// The database and queue of a worker process.
-pub struct Process {
+pub struct QueueProcess {
     /// Pool of the queue's database.
     pub pool: PgPool,
     /// The process's view of the queue.
-    pub jobs: JobQueue,
+    pub job_queue: JobQueue,
 }
 
-impl Process {
+impl QueueProcess {
     /// Connects, acquires a lane and renews its lease.
     pub async fn start(data_dir: &Path) -> anyhow::Result<Self> {
-        let pool = platform::pool(platform::options(data_dir, DATABASE), 8).await?;
-        let (adopted, arriving) = mpsc::channel(8);
+        let pool =
+            platform::open_pool(platform::connect_options(data_dir, QUEUE_DATABASE), 8).await?;
+        let (lane_sender, lane_receiver) = mpsc::channel(8);
         let (leases, _) = LeaseManager::start(
             pool.clone(),
             LeaseOptions::default(),
-            vec![lane_class(QUEUE)],
-            adopted,
+            vec![lane_class(QUEUE_NAME)],
+            lane_sender,
         );
         let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![JOB_WAKE_CHANNEL]);
-        let nothing: queue::LaneAdopter =
+        let adopter: queue::LaneAdopter =
             Arc::new(|_, _| Box::pin(std::future::ready(Ok(queue::AdoptionProgress::Complete))));
-        let jobs =
-            JobQueue::start(pool.clone(), QUEUE, leases, &notifications, arriving, nothing).await?;
-        Ok(Self { pool, jobs })
+        let job_queue = JobQueue::start(
+            pool.clone(),
+            QUEUE_NAME,
+            leases,
+            &notifications,
+            lane_receiver,
+            adopter,
+        )
+        .await?;
+        Ok(Self { pool, job_queue })
     }
 
     /// Starts a worker with the given handler.
-    pub fn work(&self, handler: Arc<impl JobHandler>, concurrency: usize) -> JobWorker {
+    pub fn start_worker(&self, handler: Arc<impl JobHandler>, concurrency: usize) -> JobWorker {
         let backoff = Backoff {
             first_delay: Duration::from_millis(200),
             max_delay: Duration::from_secs(60),
             jitter: 0.2,
         };
         JobWorker::start(
-            self.jobs.clone(),
+            self.job_queue.clone(),
             handler,
             JobWorkerOptions { concurrency, backoff, max_attempts: 5 },
         )
     }
 
     /// Enqueues into the lane of this process.
-    pub async fn enqueue(&self, new: Vec<NewJob>) -> anyhow::Result<()> {
-        queue::enqueue_jobs(&self.pool, QUEUE, Some(self.jobs.own_lane()), new)
+    pub async fn enqueue(&self, jobs: Vec<NewJob>) -> anyhow::Result<()> {
+        queue::enqueue_jobs(&self.pool, QUEUE_NAME, Some(self.job_queue.own_lane()), jobs)
             .await
             .context("enqueueing")?;
         Ok(())
@@ -82,61 +90,67 @@ impl Process {
 }
 
 /// A job with an eight-byte payload.
-pub fn job(number: usize) -> NewJob {
+pub fn new_job(number: usize) -> NewJob {
     NewJob { payload: number.to_le_bytes().to_vec(), ..NewJob::default() }
 }
 
 /// A no-op handler that counts jobs.
-struct Nothing {
-    done: AtomicUsize,
-    wanted: usize,
-    all: Notify,
+struct CountingHandler {
+    done_count: AtomicUsize,
+    job_count: usize,
+    all_done: Notify,
 }
 
-impl JobHandler for Nothing {
+impl JobHandler for CountingHandler {
     async fn handle(&self, _: &Job) -> JobOutcome {
-        if self.done.fetch_add(1, Ordering::Relaxed) + 1 == self.wanted {
-            self.all.notify_one();
+        if self.done_count.fetch_add(1, Ordering::Relaxed) + 1 == self.job_count {
+            self.all_done.notify_one();
         }
         JobOutcome::Done
     }
 }
 
-/// Enqueues `jobs` jobs in bulk, then works until all are done.
-pub async fn drain(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
-    let process = Process::start(&data_dir).await?;
+/// Enqueues `job_queue` jobs in bulk, then works until all are done.
+pub async fn run_drain(data_dir: PathBuf, jobs: usize) -> anyhow::Result<()> {
+    let process = QueueProcess::start(&data_dir).await?;
     let begun = Instant::now();
-    for first in (0..jobs).step_by(TOGETHER) {
-        process.enqueue((first..jobs.min(first + TOGETHER)).map(job).collect()).await?;
+    for first in (0..jobs).step_by(JOBS_PER_TRANSACTION) {
+        process
+            .enqueue((first..jobs.min(first + JOBS_PER_TRANSACTION)).map(new_job).collect())
+            .await?;
     }
     let bulk = jobs as f64 / begun.elapsed().as_secs_f64();
     sqlx::query("ANALYZE jobs").execute(&process.pool).await?;
-    let lane = process.jobs.own_lane();
+    let lane = process.job_queue.own_lane();
     let cpu = platform::cpu_seconds(std::process::id());
-    let handler = Arc::new(Nothing { done: AtomicUsize::new(0), wanted: jobs, all: Notify::new() });
+    let handler = Arc::new(CountingHandler {
+        done_count: AtomicUsize::new(0),
+        job_count: jobs,
+        all_done: Notify::new(),
+    });
     let begun = Instant::now();
-    let worker = process.work(handler.clone(), CONCURRENCY);
-    handler.all.notified().await;
+    let worker = process.start_worker(handler.clone(), MAX_CONCURRENT_JOBS);
+    handler.all_done.notified().await;
     // Includes settling the last jobs.
     worker.stop().await;
     let rate = jobs as f64 / begun.elapsed().as_secs_f64();
     let left: i64 =
         sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&process.pool).await?;
-    let done = handler.done.load(Ordering::Relaxed);
+    let done = handler.done_count.load(Ordering::Relaxed);
     anyhow::ensure!(
         left == 0 && done == jobs,
         "{done} of {jobs} jobs were handled, {left} are left"
     );
     anyhow::ensure!(!lane.is_lost(), "the lane was lost on the way");
-    say(&json!({
+    print_figures(&json!({
         "bulk": bulk, "rate": rate, "cpu": platform::cpu_seconds(std::process::id()) - cpu,
         "memory": platform::peak_memory_mb(std::process::id()),
     }));
-    process.jobs.release_lanes().await?;
+    process.job_queue.release_lanes().await?;
     Ok(())
 }
 
 /// Prints figures for the parent process.
-pub fn say(figures: &Value) {
+pub fn print_figures(figures: &Value) {
     println!("{figures}");
 }

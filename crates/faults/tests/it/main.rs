@@ -9,28 +9,28 @@
 )]
 
 mod commits;
-mod silence;
+mod held_connections;
 mod statements;
 
-use faults::{Proxy, with_faults};
+use faults::{FaultProxy, start_database_proxy};
 use sqlx::{Connection as _, PgConnection};
 use store::testing::empty_database_options;
 
 /// Returns a direct connection to a fresh database with one table, a proxied
 /// connection, and the proxy.
-async fn proxied() -> (PgConnection, PgConnection, Proxy) {
+async fn connect_proxied() -> (PgConnection, PgConnection, FaultProxy) {
     let options = empty_database_options().await;
     let mut direct = PgConnection::connect_with(&options).await.unwrap();
     sqlx::query("CREATE TABLE written (id int)").execute(&mut direct).await.unwrap();
-    let (options, proxy) = with_faults(&options).await.unwrap();
+    let (options, proxy) = start_database_proxy(&options).await.unwrap();
     (direct, PgConnection::connect_with(&options).await.unwrap(), proxy)
 }
 
-async fn write(connection: &mut PgConnection, id: i32) -> sqlx::Result<()> {
-    let written = sqlx::query("INSERT INTO written VALUES ($1) -- write").bind(id);
-    written.execute(connection).await.map(|_| ())
+async fn insert_row(connection: &mut PgConnection, id: i32) -> sqlx::Result<()> {
+    let query = sqlx::query("INSERT INTO written VALUES ($1) -- write").bind(id);
+    query.execute(connection).await.map(|_| ())
 }
 
-async fn written(direct: &mut PgConnection) -> Vec<i32> {
+async fn read_rows(direct: &mut PgConnection) -> Vec<i32> {
     sqlx::query_scalar("SELECT id FROM written ORDER BY id").fetch_all(direct).await.unwrap()
 }

@@ -1,7 +1,7 @@
 //! Hazard: the answer of a commit is lost, the retry meets its earlier effect
 //! and reports a refusal.
 
-use faults::{Action, Fault, with_faults};
+use faults::{Fault, FaultAction, start_database_proxy};
 use futures::future::BoxFuture;
 use sqlx::{Connection as _, PgConnection, PgPool};
 use store::testing::{empty_database_options, open_test_pool, open_test_pool_with, run_test};
@@ -47,11 +47,11 @@ fn a_lost_commit_is_not_denied() {
     run_test(async {
         let options = empty_database_options().await;
         let mut direct = counter(&options).await;
-        let (options, proxy) = with_faults(&options).await.unwrap();
+        let (options, proxy) = start_database_proxy(&options).await.unwrap();
         let pool = open_test_pool(options).await;
         for (n, fault) in [
-            (1, Fault::at_commit_of("bump", Action::CutReply)),
-            (2, Fault::at_statement("bump", Action::CutReply)),
+            (1, Fault::at_commit_of("bump", FaultAction::CutReply)),
+            (2, Fault::at_statement("bump", FaultAction::CutReply)),
         ] {
             let fault = proxy.inject(fault);
             let outcome = if n == 1 { bump_in_tx(&pool, n).await } else { bump(&pool, n).await };
@@ -69,12 +69,12 @@ fn what_was_never_committed_is_done_by_the_repetition_and_what_is_so_is_refused(
     run_test(async {
         let options = empty_database_options().await;
         counter(&options).await;
-        let (options, proxy) = with_faults(&options).await.unwrap();
+        let (options, proxy) = start_database_proxy(&options).await.unwrap();
         let pool = open_test_pool(options).await;
-        let before = proxy.inject(Fault::at_commit_of("bump", Action::CutRequest));
+        let before = proxy.inject(Fault::at_commit_of("bump", FaultAction::CutRequest));
         assert!(bump_in_tx(&pool, 1).await.unwrap());
         // No COMMIT was sent, so the refusal is correct.
-        let inside = proxy.inject(Fault::at_statement("bump", Action::CutReply));
+        let inside = proxy.inject(Fault::at_statement("bump", FaultAction::CutReply));
         assert!(!bump_in_tx(&pool, 7).await.unwrap());
         assert_eq!((before.counts().injected, inside.counts().injected), (1, 1));
         assert!(!bump_in_tx(&pool, 7).await.unwrap());

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 /// Fault injected into one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
+pub enum EndpointFault {
     None,
     /// The call is executed, its reply is lost.
     ReplyLost,
@@ -26,25 +26,25 @@ pub enum Fault {
 }
 
 /// Maps the index of a `SendMessage` call to its fault.
-pub type Faults = fn(usize) -> Fault;
+pub type EndpointFaultPlan = fn(usize) -> EndpointFault;
 
 pub struct FaultyEndpoint {
     pub port: u16,
     behind: u16,
-    faults: Faults,
+    faults: EndpointFaultPlan,
     /// Number of injections per fault.
-    pub injected: Arc<Mutex<BTreeMap<Fault, usize>>>,
+    pub injected: Arc<Mutex<BTreeMap<EndpointFault, usize>>>,
     listening: Option<JoinHandle<()>>,
 }
 
 impl FaultyEndpoint {
     /// Reserves a port without listening on it.
-    pub fn away(behind: u16, faults: Faults) -> Self {
+    pub fn away(behind: u16, faults: EndpointFaultPlan) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         Self { port, behind, faults, injected: Arc::default(), listening: None }
     }
 
-    pub fn start(behind: u16, faults: Faults) -> Self {
+    pub fn start(behind: u16, faults: EndpointFaultPlan) -> Self {
         let mut endpoint = Self::away(behind, faults);
         endpoint.comes();
         endpoint
@@ -60,7 +60,7 @@ impl FaultyEndpoint {
     }
 
     /// Number of injections of this fault.
-    pub fn count(&self, fault: Fault) -> usize {
+    pub fn count(&self, fault: EndpointFault) -> usize {
         self.injected.lock().unwrap().get(&fault).copied().unwrap_or_default()
     }
 }
@@ -74,8 +74,8 @@ impl Drop for FaultyEndpoint {
 async fn serve(
     listener: TcpListener,
     behind: u16,
-    faults: Faults,
-    injected: Arc<Mutex<BTreeMap<Fault, usize>>>,
+    faults: EndpointFaultPlan,
+    injected: Arc<Mutex<BTreeMap<EndpointFault, usize>>>,
 ) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
@@ -83,7 +83,7 @@ async fn serve(
         tokio::spawn(async move {
             let fault = |request: &str| {
                 if !request.to_ascii_lowercase().contains("amazonsqs.sendmessage") {
-                    return Fault::None;
+                    return EndpointFault::None;
                 }
                 let mut injected = injected.lock().unwrap();
                 let fault = faults(injected.values().sum());
@@ -99,17 +99,21 @@ async fn serve(
 async fn exchange(
     mut client: TcpStream,
     behind: u16,
-    fault: impl Fn(&str) -> Fault,
+    fault: impl Fn(&str) -> EndpointFault,
 ) -> std::io::Result<()> {
     let Some((head, body)) = read_request(&mut client).await? else { return Ok(()) };
     match fault(&head) {
-        Fault::None => client.write_all(&forward(behind, &head, &body).await?).await,
-        Fault::ReplyLost => forward(behind, &head, &body).await.map(drop),
-        Fault::Cut => Ok(()),
-        Fault::Throttled => client.write_all(refusal(400, "ThrottlingException").as_bytes()).await,
-        Fault::Failed => client.write_all(refusal(500, "InternalFailure").as_bytes()).await,
-        Fault::TooLarge => client.write_all(refusal(400, "InvalidParameterValue").as_bytes()).await,
-        Fault::Hung => std::future::pending().await,
+        EndpointFault::None => client.write_all(&forward(behind, &head, &body).await?).await,
+        EndpointFault::ReplyLost => forward(behind, &head, &body).await.map(drop),
+        EndpointFault::Cut => Ok(()),
+        EndpointFault::Throttled => {
+            client.write_all(refusal(400, "ThrottlingException").as_bytes()).await
+        }
+        EndpointFault::Failed => client.write_all(refusal(500, "InternalFailure").as_bytes()).await,
+        EndpointFault::TooLarge => {
+            client.write_all(refusal(400, "InvalidParameterValue").as_bytes()).await
+        }
+        EndpointFault::Hung => std::future::pending().await,
     }
 }
 

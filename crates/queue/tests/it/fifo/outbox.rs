@@ -16,7 +16,7 @@ use store::{PgNotificationHub, PgPool};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::faulty_endpoint::{Fault, FaultyEndpoint};
+use super::faulty_endpoint::{EndpointFault, FaultyEndpoint};
 
 const QUEUE: &str = "effects.fifo";
 const PLACE: &str = "test";
@@ -120,15 +120,15 @@ fn expected(messages: usize, groups: usize) -> BTreeMap<String, Vec<String>> {
 }
 
 /// Every second call fails, and one in the middle hangs.
-fn troubled(call: usize) -> Fault {
+fn troubled(call: usize) -> EndpointFault {
     match call {
-        17 => Fault::Hung,
+        17 => EndpointFault::Hung,
         call => match call % 8 {
-            1 => Fault::ReplyLost,
-            3 => Fault::Throttled,
-            5 => Fault::Failed,
-            7 => Fault::Cut,
-            _ => Fault::None,
+            1 => EndpointFault::ReplyLost,
+            3 => EndpointFault::Throttled,
+            5 => EndpointFault::Failed,
+            7 => EndpointFault::Cut,
+            _ => EndpointFault::None,
         },
     }
 }
@@ -147,7 +147,13 @@ fn each_message_arrives_once_and_in_order_whatever_happens_to_the_calls() {
         }
         until_empty(&pool).await;
         stop.cancel();
-        for fault in [Fault::ReplyLost, Fault::Throttled, Fault::Failed, Fault::Cut, Fault::Hung] {
+        for fault in [
+            EndpointFault::ReplyLost,
+            EndpointFault::Throttled,
+            EndpointFault::Failed,
+            EndpointFault::Cut,
+            EndpointFault::Hung,
+        ] {
             assert!(endpoint.count(fault) > 0, "{fault:?} never happened: {:?}", endpoint.injected);
         }
         assert_eq!(arrived(&emulator, 40).await, expected(4, 10), "{:?}", endpoint.injected);
@@ -155,8 +161,8 @@ fn each_message_arrives_once_and_in_order_whatever_happens_to_the_calls() {
 }
 
 /// More lost replies than the SDK's retries; every call is executed.
-fn mute(call: usize) -> Fault {
-    if call < 12 { Fault::ReplyLost } else { Fault::None }
+fn mute(call: usize) -> EndpointFault {
+    if call < 12 { EndpointFault::ReplyLost } else { EndpointFault::None }
 }
 
 #[test]
@@ -172,7 +178,7 @@ fn what_was_sent_and_never_confirmed_is_the_same_message_when_it_is_sent_again()
         }
         until_empty(&pool).await;
         stop.cancel();
-        assert_eq!(endpoint.count(Fault::ReplyLost), 12, "{:?}", endpoint.injected);
+        assert_eq!(endpoint.count(EndpointFault::ReplyLost), 12, "{:?}", endpoint.injected);
         assert_eq!(arrived(&emulator, 4).await, expected(2, 2));
     });
 }
@@ -182,7 +188,7 @@ fn an_endpoint_that_is_away_gets_everything_when_it_is_back() {
     run_test(async {
         let (pool, emulator) = (create_control_database().await, SqsEmulator::start().await);
         ensure(&emulator).await;
-        let mut endpoint = FaultyEndpoint::away(emulator.port, |_| Fault::None);
+        let mut endpoint = FaultyEndpoint::away(emulator.port, |_| EndpointFault::None);
         let stop = CancellationToken::new();
         process(&pool, &endpoint, &stop).await;
         for n in 0..3 {
@@ -212,8 +218,8 @@ fn of_a_message_that_the_queue_takes_never_whoever_it_is_about_is_told_until_tha
         let (pool, emulator) = (create_control_database().await, SqsEmulator::start().await);
         ensure(&emulator).await;
         let endpoint = FaultyEndpoint::start(emulator.port, |call| match call {
-            0 | 1 => Fault::TooLarge,
-            _ => Fault::None,
+            0 | 1 => EndpointFault::TooLarge,
+            _ => EndpointFault::None,
         });
         let stop = CancellationToken::new();
         let told = process(&pool, &endpoint, &stop).await;
