@@ -47,7 +47,7 @@ impl TargetRule {
         self.figure.starts_with(super::RATIO_PREFIX)
     }
 
-    fn to_text(&self) -> String {
+    fn to_text(self) -> String {
         match self.bound {
             TargetBound::AtLeast(value) => format!("{} >= {value}", self.figure),
             TargetBound::AtMost(value) => format!("{} <= {value}", self.figure),

@@ -1,4 +1,4 @@
-//! The two processes of [`super::exchange_order`]: one accepts orders and asks about each, the other
+//! The two processes of [`super::exchange`]: one accepts orders and asks about each, the other
 //! answers by a callback. Protocol and gRPC settings are those of the services; there is no
 //! database, pipeline or ledger.
 
