@@ -169,8 +169,10 @@ fn a_key_that_two_transactions_add_at_once_is_one_job() {
             let new = vec![keyed("b")];
             async move { queue::enqueue_jobs(&pool, QUEUE, Some(lane), new).await }
         });
-        // The second transaction either waits for the uncommitted key or is already done.
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        // The second transaction either waits for the uncommitted key or is already done. (Renewing the lease waits for
+        // the first one, too.)
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+            AND query LIKE '-- enqueue_jobs%'";
         while !second.is_finished()
             && sqlx::query_scalar::<_, i64>(waits).fetch_one(&pool).await.unwrap() == 0
         {

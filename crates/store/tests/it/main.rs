@@ -21,4 +21,5 @@ mod schema_versions;
 mod second_connection;
 mod silence;
 mod statement_names;
+mod statements;
 mod unknown_outcomes;
