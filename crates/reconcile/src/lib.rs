@@ -12,7 +12,6 @@ mod decide;
 mod desired;
 mod diagnostic;
 mod exclusion;
-mod field;
 mod fingerprint;
 mod metadata;
 pub mod owned;
@@ -23,7 +22,6 @@ mod report;
 mod runtime;
 mod saved_plan;
 mod transaction;
-pub mod yaml;
 
 pub use bundle::{
     Bundle, BundleCheck, BundleDocument, BundleSource, DocumentLookup, FilesToSend, GitRevision,
@@ -31,11 +29,10 @@ pub use bundle::{
 };
 pub use decide::ReconcileDecision;
 pub use desired::DIFF_TIMEOUT;
-pub use diagnostic::{BundleDiagnostic, FieldProblem, list_names, suggest_name};
+pub use diagnostic::{BundleDiagnostic, FieldProblem};
 pub use exclusion::{
     exclude_other_runs_in_tx, record_reconciled_in_tx, run_exclusively, set_read_only_in_tx,
 };
-pub use field::{FieldPath, FieldStep};
 pub use metadata::{METADATA_SCHEMA, ReconcilerMetadata};
 pub use owner::ObjectOwner;
 pub use plan::ReconcilePlan;

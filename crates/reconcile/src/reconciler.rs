@@ -156,7 +156,7 @@ impl<'a> ReconcileContext<'a> {
     ) -> Result<impl Iterator<Item = &'a BundleDocument> + use<'a>, ReconcileError> {
         let listed = &self.metadata.schemas;
         if !listed.iter().any(|listed| listed == schema) {
-            let listed = crate::diagnostic::list_names(listed.iter().map(String::as_str));
+            let listed = yaml::list_names(listed.iter().map(String::as_str));
             return Err(ReconcileError::UnlistedSchema {
                 integration: self.reconciler,
                 schema: schema.to_owned(),

@@ -9,16 +9,16 @@ mod narrowing;
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
+use yaml::{list_names, suggest_name};
 
 pub use decided_runs::{DecidedRuns, ReconcileShardRun, ReconcilerRun, SkippedShard};
 use erased::ErasedReconciler;
 pub use execution::{DEFAULT_POOL_SIZE, ProgressCallback, ReconcileOptions};
 pub use narrowing::ReconcileNarrowing;
 
-use crate::diagnostic::{list_names, suggest_name};
 use crate::{
     Bundle, BundleCheck, BundleDiagnostic, ObjectOwner, ReconcileReport, Reconciler, SavedPlan,
-    metadata, yaml,
+    metadata,
 };
 
 /// The registered integrations and bundle checks.

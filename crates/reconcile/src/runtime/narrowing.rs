@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
+use yaml::{list_names, suggest_name};
 
 use super::erased::ErasedReconciler;
 use super::{
@@ -15,7 +16,6 @@ use crate::decide::{
     AffectedShardReview, DecisionFacts, DesiredComparison, InputChange, make_decision as pure,
 };
 use crate::desired::{self, DIFF_TIMEOUT, UnknownShardsReason};
-use crate::diagnostic::{list_names, suggest_name};
 use crate::plan::PlanApproval;
 use crate::{Bundle, DesiredShardConfig, ReconcileContext, ReconcileDecision, fingerprint};
 
