@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use yaml::{FieldPath, YamlTree};
 
 use super::source::BundleSourceFile;
-use crate::{BundleDiagnostic, FieldProblem};
+use crate::diagnostic::{BundleDiagnostic, FieldProblem};
 
 /// A file of a bundle that is valid against its schema.
 #[derive(Debug, Clone)]

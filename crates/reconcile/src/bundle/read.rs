@@ -11,7 +11,7 @@ use super::inputs::BundleEntry;
 use super::schemas::{self, BundleSchemas};
 use super::source::{self, BundleSource, BundleSourceFile};
 use super::{Bundle, BundleDocument};
-use crate::BundleDiagnostic;
+use crate::diagnostic::BundleDiagnostic;
 use crate::fingerprint::{self, Fingerprint};
 
 /// Folder of the integrations' metadata.

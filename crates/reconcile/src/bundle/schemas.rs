@@ -8,7 +8,7 @@ use yaml::{FieldPath, YamlTree};
 
 use super::source::BundleSourceFile;
 use super::validation;
-use crate::{BundleDiagnostic, FieldProblem};
+use crate::diagnostic::{BundleDiagnostic, FieldProblem};
 
 /// Folder of schema files, relative to the bundle.
 pub(super) const SCHEMA_FOLDER: &str = "schemas/";

@@ -6,7 +6,7 @@ use jsonschema::{JsonType, ValidationError};
 use serde_json::Value as Json;
 use yaml::{FieldPath, list_names, suggest_name};
 
-use crate::FieldProblem;
+use crate::diagnostic::FieldProblem;
 
 /// Maximum number of problems reported per document.
 const MAX_PROBLEMS_PER_DOCUMENT: usize = 100;

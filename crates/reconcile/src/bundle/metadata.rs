@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use yaml::{FieldPath, list_names, suggest_name};
 
-use crate::{Bundle, BundleDiagnostic, FieldProblem};
+use super::Bundle;
+use crate::diagnostic::{BundleDiagnostic, FieldProblem};
 
 /// Schema name of metadata documents.
 pub const METADATA_SCHEMA: &str = "/app/integration-1.yml";
