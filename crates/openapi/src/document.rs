@@ -17,7 +17,7 @@ impl OpenApiDocument {
         let mut document = Json::Null;
         for part in [FRAME_YAML].iter().chain(parts).chain(&[SERVER_YAML]) {
             // A part that does not parse fails the tests, never a service.
-            merge_json(&mut document, reconcile::yaml::from_str(part).unwrap_or_default());
+            merge_json(&mut document, yaml::from_str(part).unwrap_or_default());
         }
         document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
         Self(document)

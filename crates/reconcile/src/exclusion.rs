@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use crate::ReconcileError;
+use crate::error::ReconcileError;
+use crate::owner::ObjectOwner;
 
 /// Acquires the transaction-level advisory lock of `reconciler`: waits for other runs, and blocks
 /// them until this transaction ends.
@@ -87,7 +88,7 @@ pub async fn set_read_only_in_tx(connection: &mut PgConnection) -> Result<()> {
 pub async fn record_reconciled_in_tx(
     connection: &mut PgConnection,
     reconciler: &str,
-    owner: crate::ObjectOwner,
+    owner: ObjectOwner,
 ) -> Result<()> {
     store::statement(
         "note_reconciled",

@@ -9,44 +9,42 @@
 
 mod bundle;
 mod decide;
+mod decided_runs;
 mod desired;
 mod diagnostic;
+mod error;
 mod exclusion;
-mod field;
 mod fingerprint;
-mod metadata;
 pub mod owned;
 mod owner;
 pub mod plan;
 mod reconciler;
 mod report;
+mod request;
 mod runtime;
 mod saved_plan;
 mod transaction;
-pub mod yaml;
 
 pub use bundle::{
     Bundle, BundleCheck, BundleDocument, BundleSource, DocumentLookup, FilesToSend, GitRevision,
-    SentFile,
+    METADATA_SCHEMA, ReconcilerMetadata, SentFile,
 };
 pub use decide::ReconcileDecision;
+pub use decided_runs::{DecidedRuns, ReconcileShardRun, ReconcilerRun, SkippedShard};
 pub use desired::DIFF_TIMEOUT;
-pub use diagnostic::{BundleDiagnostic, FieldProblem, list_names, suggest_name};
+pub use diagnostic::{BundleDiagnostic, FieldProblem};
+pub use error::ReconcileError;
 pub use exclusion::{
     exclude_other_runs_in_tx, record_reconciled_in_tx, run_exclusively, set_read_only_in_tx,
 };
-pub use field::{FieldPath, FieldStep};
-pub use metadata::{METADATA_SCHEMA, ReconcilerMetadata};
-pub use owner::ObjectOwner;
+pub use owner::{ObjectOwner, OwnershipOptions};
 pub use plan::ReconcilePlan;
-pub use reconciler::{
-    DesiredShardConfig, NoArguments, ReconcileContext, ReconcileError, Reconciler,
-};
+pub use reconciler::{DesiredShardConfig, NoArguments, ReconcileContext, Reconciler};
 pub use report::{ReconcileOutcome, ReconcileReport, ReconcileShardOutcome, ReconcileShardStatus};
+pub use request::{ReconcileRequest, ReconcileRequestError};
 pub use runtime::{
-    DEFAULT_POOL_SIZE, DecidedRuns, ProgressCallback, ReconcileNarrowing, ReconcileOptions,
-    ReconcileRequest, ReconcileRequestError, ReconcileRuntime, ReconcileShardRun, ReconcilerRun,
-    SkippedShard, find_bundle_problems,
+    DEFAULT_POOL_SIZE, ProgressCallback, ReconcileNarrowing, ReconcileOptions, ReconcileRuntime,
+    find_bundle_problems,
 };
 pub use saved_plan::{SAVED_PLAN_VERSION, SavedPlan};
 pub use transaction::{ReconcileTransaction, ReconcileTxResult, run_transaction};

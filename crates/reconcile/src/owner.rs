@@ -1,4 +1,4 @@
-//! Ownership of stored objects.
+//! Ownership of stored objects, and the permissions of a run to change them.
 
 /// The owner recorded with a stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,4 +36,15 @@ impl ObjectOwner {
     pub fn yields_to_bundle(self) -> bool {
         matches!(self, ObjectOwner::Builtin | ObjectOwner::Bundle)
     }
+}
+
+/// Ownership and permissions of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnershipOptions {
+    /// Owner of the objects that the run writes.
+    pub owner: ObjectOwner,
+    /// Whether the run takes over objects of other owners.
+    pub take_over: bool,
+    /// Whether all objects of a kind may be deleted if the bundle has none.
+    pub allow_delete_all: bool,
 }

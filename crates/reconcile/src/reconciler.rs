@@ -1,16 +1,15 @@
 //! The integration trait: brings one target to the desired state in the bundle.
 
 use futures::future::BoxFuture;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 
-use crate::owned::OwnershipOptions;
-use crate::plan::PlanApproval;
-use crate::{
-    Bundle, BundleDiagnostic, BundleDocument, ObjectOwner, ReconcileOutcome, ReconcilePlan,
-    ReconcilerMetadata,
-};
+use crate::bundle::{Bundle, BundleDocument, ReconcilerMetadata};
+use crate::error::ReconcileError;
+use crate::owner::{ObjectOwner, OwnershipOptions};
+use crate::plan::{PlanApproval, ReconcilePlan};
+use crate::report::ReconcileOutcome;
 
 /// An integration.
 pub trait Reconciler: Send + Sync + 'static {
@@ -79,48 +78,6 @@ pub struct DesiredShardConfig {
 #[serde(deny_unknown_fields)]
 pub struct NoArguments {}
 
-/// Error of an integration run.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ReconcileError {
-    /// The integration requested a schema that its metadata does not list.
-    #[error(
-        "the integration {integration} asked for the schema {schema}, which its metadata does not list ({listed})"
-    )]
-    UnlistedSchema {
-        /// Name of the integration.
-        integration: &'static str,
-        /// The requested schema.
-        schema: String,
-        /// The schemas listed in the metadata.
-        listed: String,
-    },
-    /// A document is valid against its schema, but not deserializable.
-    #[error("{0}")]
-    InvalidDocument(BundleDiagnostic),
-    /// The changes differ from the approved plan.
-    #[error("what would be done is not what was approved: {0}; make a new plan")]
-    StalePlan(String),
-    /// Database error.
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    /// Any other error.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl Serialize for ReconcileError {
-    /// Serialized as its message.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ReconcileError {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::Failed)
-    }
-}
-
 /// Context of a run: the integration's view of the bundle, and the run's options.
 pub struct ReconcileContext<'a> {
     pub(crate) reconciler: &'static str,
@@ -156,7 +113,7 @@ impl<'a> ReconcileContext<'a> {
     ) -> Result<impl Iterator<Item = &'a BundleDocument> + use<'a>, ReconcileError> {
         let listed = &self.metadata.schemas;
         if !listed.iter().any(|listed| listed == schema) {
-            let listed = crate::diagnostic::list_names(listed.iter().map(String::as_str));
+            let listed = yaml::list_names(listed.iter().map(String::as_str));
             return Err(ReconcileError::UnlistedSchema {
                 integration: self.reconciler,
                 schema: schema.to_owned(),

@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bundle, DecidedRuns, ObjectOwner, ReconcilePlan, ReconcileReport, ReconcileRequest};
+use crate::bundle::Bundle;
+use crate::decided_runs::DecidedRuns;
+use crate::owner::ObjectOwner;
+use crate::plan::ReconcilePlan;
+use crate::report::ReconcileReport;
+use crate::request::ReconcileRequest;
 
 /// Version of the file format.
 pub const SAVED_PLAN_VERSION: u32 = 1;

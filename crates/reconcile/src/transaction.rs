@@ -9,8 +9,9 @@ use futures::future::BoxFuture;
 use sqlx::PgPool;
 use store::{LONG_OPERATION_TIMEOUT, PgConnection, PgOperation, Result};
 
-use crate::plan::PlanApproval;
-use crate::{ReconcileError, ReconcilePlan, exclude_other_runs_in_tx, set_read_only_in_tx};
+use crate::error::ReconcileError;
+use crate::exclusion::{exclude_other_runs_in_tx, set_read_only_in_tx};
+use crate::plan::{PlanApproval, ReconcilePlan};
 
 /// Result of a step. The outer error aborts the transaction, which may be retried. The inner error
 /// is final, and nothing is written.

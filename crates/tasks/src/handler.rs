@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use reconcile::{FieldPath, FieldProblem, FieldStep, list_names, suggest_name};
+use reconcile::FieldProblem;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
+use yaml::{FieldPath, FieldStep, list_names, suggest_name};
 
 use crate::TaskStore;
 

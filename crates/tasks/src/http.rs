@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post as posting};
 use axum::{Json, Router};
 use chrono::{DateTime, SecondsFormat, Utc};
-use reconcile::list_names;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
@@ -15,6 +14,7 @@ use serving::error::{ApiError, ErrorCode, control_database_error};
 use serving::numbers::check_exact_numbers;
 use serving::path::DecodedPath;
 use serving::query::{DecodedQuery, NoQueryParameters};
+use yaml::list_names;
 
 use crate::event_id;
 use crate::task::OWN_KEY_PREFIX;

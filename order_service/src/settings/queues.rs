@@ -211,7 +211,7 @@ fn check_sqs_url(url: &str) -> Result<(), String> {
 #[cfg(feature = "sqs")]
 pub(super) fn read_entry_keys(file: &Path, entry: &str) -> Result<SqsCredentials, String> {
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let mut file: SqsAccountsFile = reconcile::yaml::from_str(&text)?;
+    let mut file: SqsAccountsFile = yaml::from_str(&text)?;
     let keys =
         file.queues.remove(entry).map(|entry| entry.into_credentials()).transpose()?.flatten();
     keys.ok_or_else(|| format!("{entry} has no keys any more"))
@@ -219,7 +219,7 @@ pub(super) fn read_entry_keys(file: &Path, entry: &str) -> Result<SqsCredentials
 
 /// Fields missing in an entry come from the flags.
 fn from_file(text: &str, flags: SqsAccount, compiled: SqsCompiled) -> Result<SqsAccounts, String> {
-    let file: SqsAccountsFile = reconcile::yaml::from_str(text)?;
+    let file: SqsAccountsFile = yaml::from_str(text)?;
     let mut accounts =
         SqsAccounts { compiled, default: flags.clone(), envs: BTreeMap::new(), file: None };
     for (name, entry) in file.queues {

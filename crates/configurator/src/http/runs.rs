@@ -204,7 +204,7 @@ fn parse_run_filter(parameters: Vec<(String, String)>) -> Result<RunFilter, ApiE
 
 fn parse_run_status(text: &str) -> Result<RunStatus, ApiError> {
     RunStatus::parse(text).ok_or_else(|| {
-        let names = reconcile::list_names(RunStatus::ALL.iter().map(|status| status.name()));
+        let names = yaml::list_names(RunStatus::ALL.iter().map(|status| status.name()));
         ApiError::invalid_field("status", format!("must be one of {names}"))
     })
 }

@@ -1,7 +1,7 @@
 //! Values with references, in `args` and in the inputs and outputs of modules.
 
-use reconcile::yaml::{YamlNode, YamlTree};
 use serde_json::Value as Json;
+use yaml::{YamlNode, YamlTree};
 
 use super::names::{can_continue_name, leading_name};
 

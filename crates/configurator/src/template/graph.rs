@@ -157,10 +157,10 @@ impl BlockGraph {
         // Inputs of an environment may serve several templates; an unknown general
         // input is a mistake.
         if let Some(unknown) = general.keys().find(|name| !names.contains(name.as_str())) {
-            let near = reconcile::suggest_name(unknown, known.iter().copied());
+            let near = yaml::suggest_name(unknown, known.iter().copied());
             let reason = format!(
                 "the template has no such general input{near} (it has {})",
-                reconcile::list_names(known)
+                yaml::list_names(known)
             );
             return Err((format!("general_inputs.{unknown}"), reason));
         }

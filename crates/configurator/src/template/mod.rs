@@ -19,7 +19,7 @@ pub use expression::{Expression, TextPiece};
 pub use graph::{Block, BlockGraph, BlockGraphNode, BlockValueSource, RunInput, RunInputScope};
 pub use names::{Env, check_template_name, is_queue_name};
 
-use reconcile::yaml::YamlLimits;
+use yaml::YamlLimits;
 
 /// Limits of a template's YAML: 6 MiB; 10,000 blocks take 3 MB.
 const TEMPLATE_YAML_LIMITS: YamlLimits = YamlLimits { max_bytes: 6 << 20, max_nodes: 600_000 };
@@ -72,14 +72,13 @@ impl BlockTemplateFaults {
 /// Parses a template. CPU-bound: up to a second for the largest ones, so not for
 /// an async worker thread.
 pub fn parse_template(text: &str) -> Result<BlockGraph, Vec<BlockTemplateFault>> {
-    let tree =
-        reconcile::yaml::read_tree_within(text, TEMPLATE_YAML_LIMITS).map_err(|problem| {
-            vec![BlockTemplateFault {
-                block: ROOT_MODULE_NAME.to_owned(),
-                line: problem.line,
-                reason: problem.reason,
-            }]
-        })?;
+    let tree = yaml::read_tree_within(text, TEMPLATE_YAML_LIMITS).map_err(|problem| {
+        vec![BlockTemplateFault {
+            block: ROOT_MODULE_NAME.to_owned(),
+            line: problem.line,
+            reason: problem.reason,
+        }]
+    })?;
     let mut faults = BlockTemplateFaults::default();
     let root = read::read_root_module(&tree, &mut faults);
     // A template with faults in its structure is not resolved.

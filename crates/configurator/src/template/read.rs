@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use reconcile::yaml::{YamlNode, YamlTree};
-use reconcile::{list_names, suggest_name};
 use serde_json::Value as Json;
+use yaml::{YamlNode, YamlTree};
+use yaml::{list_names, suggest_name};
 
 use super::expression::{self, BlockReference};
 use super::former_names::{BlockNames, MAX_FORMER_NAMES};

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use reconcile::{list_names, suggest_name};
+use yaml::{list_names, suggest_name};
 
 use super::expression::{BlockReference, Expression};
 use super::read::{ModuleMember, ModuleValue, TemplateModule, WrittenBlock};

@@ -1,8 +1,9 @@
 //! Validation of configs; pure.
 
-use reconcile::{Bundle, BundleDiagnostic, FieldPath, FieldProblem};
+use reconcile::{Bundle, BundleDiagnostic, FieldProblem};
 use serde_json::Value;
 use tasks::TaskType;
+use yaml::FieldPath;
 
 use super::condition::MAX_IN_VALUES;
 use super::template::EventTemplateNames;

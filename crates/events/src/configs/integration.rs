@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::BoxFuture;
-use reconcile::owned::{
-    OwnedObject, OwnedObjectSet, OwnedObjectTable, OwnershipOptions, StoredObject,
-};
+use reconcile::owned::{OwnedObject, OwnedObjectSet, OwnedObjectTable, StoredObject};
 use reconcile::plan::PlanApproval;
 use reconcile::{
-    Bundle, BundleDiagnostic, BundleDocument, DesiredShardConfig, ObjectOwner, ReconcileContext,
-    ReconcileError, ReconcilePlan, ReconcileTxResult, Reconciler,
+    Bundle, BundleDiagnostic, BundleDocument, DesiredShardConfig, ObjectOwner, OwnershipOptions,
+    ReconcileContext, ReconcileError, ReconcilePlan, ReconcileTxResult, Reconciler,
 };
 use serde::Deserialize;
 use serde_json::{Value as Json, json};

@@ -28,7 +28,7 @@ pub use integration::{
     parse_configs, plan_configs, sync_configs,
 };
 pub use live::LiveConfigIndex;
-pub use reconcile::owned::OwnershipOptions;
+pub use reconcile::OwnershipOptions;
 pub use single::set_config;
 pub use stored::{ACTION_CONFIGS_CHANNEL, StoredActionConfig, read_configs};
 

@@ -1,9 +1,10 @@
 //! Validation of task params that contain templates: reports problems that no template output can
 //! fix.
 
-use reconcile::{FieldPath, FieldProblem, FieldStep};
+use reconcile::FieldProblem;
 use serde_json::Value;
 use tasks::TaskType;
+use yaml::{FieldPath, FieldStep};
 
 use super::template::{is_template, whole_expression};
 

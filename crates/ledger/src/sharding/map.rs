@@ -132,7 +132,7 @@ impl ShardMap {
 
     /// Parses a map from YAML. Errors name the shard and the problem.
     pub fn parse(yaml: &str) -> Result<Self, String> {
-        let file: ShardMapFile = reconcile::yaml::from_str(yaml)?;
+        let file: ShardMapFile = yaml::from_str(yaml)?;
         let shards: Vec<ShardDefinition> = file
             .shards
             .into_iter()

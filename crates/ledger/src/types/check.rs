@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use reconcile::{Bundle, BundleDiagnostic, FieldPath, FieldProblem, list_names, suggest_name};
+use reconcile::{Bundle, BundleDiagnostic, FieldProblem};
+use yaml::{FieldPath, list_names, suggest_name};
 
 use super::{
     AccountType, KeyedType, LedgerAttribute, LedgerTypeDefinition, LedgerTypeKind,

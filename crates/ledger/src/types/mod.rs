@@ -27,7 +27,7 @@ pub use integration::{
 };
 pub use keeper::LedgerTypeKeeper;
 pub use plan::{LedgerTypeUses, build_refusal, find_usage_questions};
-pub use reconcile::owned::OwnershipOptions;
+pub use reconcile::OwnershipOptions;
 pub use refresh::keep_types_current;
 pub use registry::{LedgerTypeCatalogue, LedgerTypeRegistry};
 pub use rows::{

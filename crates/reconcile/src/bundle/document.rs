@@ -2,10 +2,10 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
+use yaml::{FieldPath, YamlTree};
 
 use super::source::BundleSourceFile;
-use crate::yaml::YamlTree;
-use crate::{BundleDiagnostic, FieldPath, FieldProblem};
+use crate::diagnostic::{BundleDiagnostic, FieldProblem};
 
 /// A file of a bundle that is valid against its schema.
 #[derive(Debug, Clone)]

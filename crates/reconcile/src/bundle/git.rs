@@ -10,10 +10,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
 
+use yaml::MAX_YAML_BYTES;
+
 use super::source::{
     BundleSourceFile, MAX_BUNDLE_FILES, MAX_FOLDER_DEPTH, is_bundle_file, too_large_reason,
 };
-use crate::yaml::MAX_YAML_BYTES;
 
 /// Maximum symbolic links resolved for one path, against cycles.
 const MAX_LINK_HOPS: usize = 40;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
+use super::metadata::{METADATA_SCHEMA, ReconcilerMetadata};
 use super::schemas::SCHEMA_FOLDER;
 use super::{Bundle, DocumentLookup};
 use crate::fingerprint::{self, Fingerprint};
-use crate::metadata::{METADATA_SCHEMA, ReconcilerMetadata};
 
 /// A file of a bundle, as its fingerprint shows it.
 #[derive(Debug)]

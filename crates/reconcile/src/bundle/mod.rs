@@ -7,6 +7,7 @@
 mod document;
 mod git;
 mod inputs;
+mod metadata;
 mod read;
 mod schemas;
 mod sent_files;
@@ -16,10 +17,12 @@ mod validation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::{BundleDiagnostic, FieldProblem};
+use crate::diagnostic::{BundleDiagnostic, FieldProblem};
 pub use document::BundleDocument;
 pub use git::GitRevision;
 use inputs::BundleEntry;
+pub(crate) use metadata::check_metadata;
+pub use metadata::{METADATA_SCHEMA, ReconcilerMetadata};
 use schemas::BundleSchemas;
 pub use sent_files::FilesToSend;
 pub use source::{BundleSource, SentFile};

@@ -5,13 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::num::NonZero;
 use std::sync::Arc;
 
+use yaml::{FieldPath, list_names, suggest_name};
+
 use super::inputs::BundleEntry;
 use super::schemas::{self, BundleSchemas};
 use super::source::{self, BundleSource, BundleSourceFile};
 use super::{Bundle, BundleDocument};
-use crate::diagnostic::{list_names, suggest_name};
+use crate::diagnostic::BundleDiagnostic;
 use crate::fingerprint::{self, Fingerprint};
-use crate::{BundleDiagnostic, FieldPath, yaml};
 
 /// Folder of the integrations' metadata.
 pub(super) const METADATA_FOLDER: &str = "integrations/";

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value as Json;
+use yaml::{FieldPath, YamlTree};
 
 use super::source::BundleSourceFile;
 use super::validation;
-use crate::yaml::{self, YamlTree};
-use crate::{BundleDiagnostic, FieldPath, FieldProblem};
+use crate::diagnostic::{BundleDiagnostic, FieldProblem};
 
 /// Folder of schema files, relative to the bundle.
 pub(super) const SCHEMA_FOLDER: &str = "schemas/";

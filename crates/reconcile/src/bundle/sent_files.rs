@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::metadata::{METADATA_SCHEMA, ReconcilerMetadata};
 use super::read::METADATA_FOLDER;
 use super::schemas::SCHEMA_FOLDER;
 use super::source;
 use super::{Bundle, BundleDocument, SentFile};
-use crate::metadata::{METADATA_SCHEMA, ReconcilerMetadata};
 
 /// Files to send to a service.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use yaml::MAX_YAML_BYTES;
 
 use super::git::GitRevision;
 use super::schemas::SCHEMA_FOLDER;
-use crate::yaml::MAX_YAML_BYTES;
 
 /// Maximum number of files in a bundle.
 pub(super) const MAX_BUNDLE_FILES: usize = 50_000;

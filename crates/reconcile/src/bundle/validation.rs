@@ -4,9 +4,9 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::{Location, LocationSegment};
 use jsonschema::{JsonType, ValidationError};
 use serde_json::Value as Json;
+use yaml::{FieldPath, list_names, suggest_name};
 
-use crate::diagnostic::{list_names, suggest_name};
-use crate::{FieldPath, FieldProblem};
+use crate::diagnostic::FieldProblem;
 
 /// Maximum number of problems reported per document.
 const MAX_PROBLEMS_PER_DOCUMENT: usize = 100;

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value as Json;
+use yaml::FieldPath;
 
 use super::{DiffDeadline, UnknownShardsReason};
-use crate::FieldPath;
 
 /// A difference between two states, as a pair of paths.
 #[derive(Debug, Clone, PartialEq, Eq)]

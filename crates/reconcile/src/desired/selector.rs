@@ -6,9 +6,9 @@ use jsonpath_rust::parser::model::{JpQuery, Segment, Selector as Step};
 use jsonpath_rust::parser::parse_json_path;
 use jsonpath_rust::query::js_path_process;
 use serde_json::Value as Json;
+use yaml::FieldPath;
 
 use super::{DiffDeadline, UnknownShardsReason};
-use crate::FieldPath;
 
 /// Maximum selector length in bytes. With the maximum bracket nesting below, it bounds the
 /// recursion of the JSONPath parser.

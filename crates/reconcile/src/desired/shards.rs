@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
+use yaml::{FieldPath, FieldStep};
 
 use super::diff::{DesiredDifference, find_differences};
 use super::selector::{FieldPathIndex, ShardPart, ShardSelector};
 use super::{DiffDeadline, UnknownShardsReason};
 use crate::fingerprint::{self, Fingerprint};
-use crate::{FieldPath, FieldStep};
 
 /// Maximum number of differences reported per shard.
 const MAX_DIFFERENCES_PER_SHARD: usize = 20;

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{OwnedObject, OwnershipOptions, StoredObject};
+use super::{OwnedObject, StoredObject};
+use crate::owner::OwnershipOptions;
 
 /// Kinds that the plan would empty without permission, with the number of objects deleted of each.
 pub(super) struct EmptiedKinds(BTreeMap<&'static str, usize>);

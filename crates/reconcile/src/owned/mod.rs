@@ -14,10 +14,11 @@ use store::{PgConnection, Result};
 pub use emptied_kinds::delete_all_refusal;
 pub use plan::{PlannedObjectWrites, plan_objects};
 
-use crate::{
-    ObjectOwner, ReconcileError, ReconcilePlan, ReconcileTransaction, ReconcileTxResult,
-    record_reconciled_in_tx,
-};
+use crate::error::ReconcileError;
+use crate::exclusion::record_reconciled_in_tx;
+use crate::owner::{ObjectOwner, OwnershipOptions};
+use crate::plan::ReconcilePlan;
+use crate::transaction::{ReconcileTransaction, ReconcileTxResult};
 use emptied_kinds::EmptiedKinds;
 use plan::plan_object_part;
 
@@ -43,17 +44,6 @@ pub trait StoredObject: Send + Sync + 'static {
     fn object(&self) -> &Self::Object;
     /// Owner recorded with the object.
     fn owner(&self) -> ObjectOwner;
-}
-
-/// Ownership and permissions of a run.
-#[derive(Debug, Clone, Copy)]
-pub struct OwnershipOptions {
-    /// Owner of the objects that the run writes.
-    pub owner: ObjectOwner,
-    /// Whether the run takes over objects of other owners.
-    pub take_over: bool,
-    /// Whether all objects of a kind may be deleted if the bundle has none.
-    pub allow_delete_all: bool,
 }
 
 /// Returns why an object must not be changed into another (`Some`) or deleted (`None`);

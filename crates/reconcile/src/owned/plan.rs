@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::emptied_kinds::EmptiedKinds;
-use super::{OwnedObject, OwnershipOptions, RefusalCheck, StoredObject};
-use crate::ReconcilePlan;
-use crate::plan::{FieldChange, PlanAction, diff_fields};
+use super::{OwnedObject, RefusalCheck, StoredObject};
+use crate::owner::OwnershipOptions;
+use crate::plan::{FieldChange, PlanAction, ReconcilePlan, diff_fields};
 
 /// A plan and its database writes.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,7 +127,7 @@ mod tests {
 
     use super::super::allow_every_change;
     use super::*;
-    use crate::ObjectOwner;
+    use crate::owner::ObjectOwner;
 
     #[derive(Debug, Clone, PartialEq)]
     struct TestObject(&'static str, i32);

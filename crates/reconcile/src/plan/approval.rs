@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{PlanChange, ReconcilePlan};
-use crate::ReconcileError;
+use crate::error::ReconcileError;
 
 /// Permission to write. The default allows any change; clones share the plan.
 #[derive(Debug, Clone, Default)]

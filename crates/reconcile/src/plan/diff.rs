@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
-use crate::FieldPath;
+use yaml::FieldPath;
 
 /// A changed field. Added and removed list items have one side only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,8 +9,11 @@ use serde_json::Value as Json;
 
 pub use shards::{ReconcileShardOutcome, ReconcileShardStatus};
 
-use crate::plan::PlanAction;
-use crate::{Bundle, DecidedRuns, ReconcileDecision, ReconcileError, ReconcilePlan, ReconcilerRun};
+use crate::bundle::Bundle;
+use crate::decide::ReconcileDecision;
+use crate::decided_runs::{DecidedRuns, ReconcilerRun};
+use crate::error::ReconcileError;
+use crate::plan::{PlanAction, ReconcilePlan};
 
 /// Outcome of one integration.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::{ReconcilePlan, SkippedShard};
+use crate::decided_runs::SkippedShard;
+use crate::plan::ReconcilePlan;
 
 /// Outcome of one shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use terminal::{escape_control_chars, escape_json_control_chars};
 
 use super::{ReconcileOutcome, ReconcileReport, ReconcileShardOutcome};
-use crate::ReconcileDecision;
+use crate::decide::ReconcileDecision;
 use crate::plan::{FieldChange, PlanAction, PlanChange};
 
 impl fmt::Display for ReconcileReport {
@@ -130,7 +130,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{ReconcileError, ReconcilePlan};
+    use crate::error::ReconcileError;
+    use crate::plan::ReconcilePlan;
 
     #[test]
     fn what_others_named_cannot_forge_a_line() {

@@ -3,7 +3,9 @@
 use futures::future::BoxFuture;
 use serde_json::Value as Json;
 
-use crate::{DesiredShardConfig, ReconcileContext, ReconcileError, ReconcilePlan, Reconciler};
+use crate::error::ReconcileError;
+use crate::plan::ReconcilePlan;
+use crate::reconciler::{DesiredShardConfig, ReconcileContext, Reconciler};
 
 pub(super) trait ErasedReconciler: Send + Sync {
     fn name(&self) -> &'static str;

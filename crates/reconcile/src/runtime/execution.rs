@@ -10,16 +10,17 @@ use futures::stream;
 use serde_json::Value as Json;
 
 use super::erased::ErasedReconciler;
-use super::{
-    DecidedRuns, ReconcileRequest, ReconcileRequestError, ReconcileShardRun, ReconcilerRun,
+use crate::bundle::{Bundle, DocumentLookup, METADATA_SCHEMA, ReconcilerMetadata};
+use crate::decide::ReconcileDecision;
+use crate::decided_runs::{DecidedRuns, ReconcileShardRun, ReconcilerRun};
+use crate::error::ReconcileError;
+use crate::plan::{PlanAction, PlanApproval, ReconcilePlan};
+use crate::reconciler::ReconcileContext;
+use crate::report::{
+    ReconcileOutcome, ReconcileReport, ReconcileShardOutcome, ReconcileShardStatus,
 };
-use crate::metadata::{METADATA_SCHEMA, ReconcilerMetadata};
-use crate::plan::{PlanAction, PlanApproval};
-use crate::report::{ReconcileShardOutcome, ReconcileShardStatus};
-use crate::{
-    Bundle, DocumentLookup, ReconcileContext, ReconcileDecision, ReconcileError, ReconcileOutcome,
-    ReconcilePlan, ReconcileReport, SavedPlan,
-};
+use crate::request::{ReconcileRequest, ReconcileRequestError};
+use crate::saved_plan::SavedPlan;
 
 /// Default number of shards that run concurrently.
 pub const DEFAULT_POOL_SIZE: usize = 10;

@@ -1,7 +1,6 @@
 //! The runtime: checks the bundle, decides what to run, and runs the integrations sequentially
 //! in their registration order.
 
-mod decided_runs;
 mod erased;
 mod execution;
 mod narrowing;
@@ -9,54 +8,26 @@ mod narrowing;
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
+use yaml::{list_names, suggest_name};
 
-pub use decided_runs::{DecidedRuns, ReconcileShardRun, ReconcilerRun, SkippedShard};
 use erased::ErasedReconciler;
 pub use execution::{DEFAULT_POOL_SIZE, ProgressCallback, ReconcileOptions};
 pub use narrowing::ReconcileNarrowing;
 
-use crate::diagnostic::{list_names, suggest_name};
-use crate::{
-    Bundle, BundleCheck, BundleDiagnostic, ObjectOwner, ReconcileReport, Reconciler, SavedPlan,
-    metadata, yaml,
-};
+use crate::bundle::{self, Bundle, BundleCheck};
+use crate::decided_runs::DecidedRuns;
+use crate::diagnostic::BundleDiagnostic;
+use crate::owner::ObjectOwner;
+use crate::reconciler::Reconciler;
+use crate::report::ReconcileReport;
+use crate::request::{ReconcileRequest, ReconcileRequestError};
+use crate::saved_plan::SavedPlan;
 
 /// The registered integrations and bundle checks.
 #[derive(Default)]
 pub struct ReconcileRuntime {
     reconcilers: Vec<Box<dyn ErasedReconciler>>,
     checks: Vec<BundleCheck>,
-}
-
-/// A request to run integrations.
-#[derive(Debug, Clone)]
-pub struct ReconcileRequest {
-    /// Names of the integrations to run; empty for all.
-    pub reconcilers: Vec<String>,
-    /// Arguments as `key` and `value`; requires exactly one integration.
-    pub arguments: Vec<(String, String)>,
-    /// Plan without applying.
-    pub dry_run: bool,
-    /// Take over objects of other owners.
-    pub take_over: bool,
-    /// Allow deleting all objects of a kind if the bundle has none.
-    pub allow_delete_all: bool,
-    /// Owner of the objects that the run writes.
-    pub owner: ObjectOwner,
-}
-
-/// Why a request was rejected without any change.
-#[derive(Debug, thiserror::Error)]
-pub enum ReconcileRequestError {
-    /// The request names an unknown integration, argument or shard.
-    #[error("{0}")]
-    InvalidUsage(String),
-    /// The bundle has problems; nothing is run.
-    #[error("the bundle has {} problems", .0.len())]
-    InvalidBundle(Vec<BundleDiagnostic>),
-    /// The saved plan is stale: the bundle or a target has changed since.
-    #[error("{0}; nothing was applied, make a new plan")]
-    StalePlan(String),
 }
 
 impl ReconcileRuntime {
@@ -241,7 +212,7 @@ pub fn find_bundle_problems(
     reconciler_names: &[&str],
 ) -> Vec<BundleDiagnostic> {
     let mut diagnostics = bundle.find_problems(checks);
-    diagnostics.extend(metadata::check_metadata(bundle, reconciler_names));
+    diagnostics.extend(bundle::check_metadata(bundle, reconciler_names));
     diagnostics.sort();
     diagnostics.dedup();
     diagnostics

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
+use yaml::{list_names, suggest_name};
 
 use super::erased::ErasedReconciler;
-use super::{
-    DecidedRuns, ReconcileRequest, ReconcileRequestError, ReconcileRuntime, ReconcileShardRun,
-    ReconcilerRun, SkippedShard, find_bundle_problems,
-};
+use super::{ReconcileRuntime, find_bundle_problems};
+use crate::bundle::Bundle;
 use crate::decide::{
-    AffectedShardReview, DecisionFacts, DesiredComparison, InputChange, make_decision as pure,
+    AffectedShardReview, DecisionFacts, DesiredComparison, InputChange, ReconcileDecision,
+    make_decision,
 };
+use crate::decided_runs::{DecidedRuns, ReconcileShardRun, ReconcilerRun, SkippedShard};
 use crate::desired::{self, DIFF_TIMEOUT, UnknownShardsReason};
-use crate::diagnostic::{list_names, suggest_name};
+use crate::fingerprint;
 use crate::plan::PlanApproval;
-use crate::{Bundle, DesiredShardConfig, ReconcileContext, ReconcileDecision, fingerprint};
+use crate::reconciler::{DesiredShardConfig, ReconcileContext};
+use crate::request::{ReconcileRequest, ReconcileRequestError};
 
 /// Conditions under which integrations or shards are skipped.
 #[derive(Debug, Clone)]
@@ -256,7 +258,7 @@ impl<'a> ReconcilerCase<'a> {
             (facts.shard_review, shards) =
                 self.find_affected_shards(states, facts.comparison).await;
         }
-        run.decision = pure(facts);
+        run.decision = make_decision(facts);
         run.reason = match run.decision {
             ReconcileDecision::Full => None,
             ReconcileDecision::EarlyExit => Some("desired state unchanged".to_owned()),

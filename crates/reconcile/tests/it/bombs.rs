@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use reconcile::yaml;
-
 use crate::folder::Folder;
 
 fn refused(text: &str) -> String {

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
 use reconcile::owned::{
-    OwnedObject, OwnedObjectSet, OwnedObjectTable, OwnershipOptions, PlannedObjectWrites,
-    StoredObject,
+    OwnedObject, OwnedObjectSet, OwnedObjectTable, PlannedObjectWrites, StoredObject,
 };
 use reconcile::{
-    Bundle, BundleDiagnostic, BundleDocument, NoArguments, ObjectOwner, ReconcileContext,
-    ReconcileError, ReconcilePlan, ReconcileTxResult, Reconciler,
+    Bundle, BundleDiagnostic, BundleDocument, NoArguments, ObjectOwner, OwnershipOptions,
+    ReconcileContext, ReconcileError, ReconcilePlan, ReconcileTxResult, Reconciler,
 };
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use ledger::amount;
 use ledger::types::{AccountType, AttributeType, LedgerAttribute, LedgerTypeKind};
-use reconcile::{
-    Bundle, BundleDiagnostic, DocumentLookup, FieldPath, FieldProblem, list_names, suggest_name,
-};
+use reconcile::{Bundle, BundleDiagnostic, DocumentLookup, FieldProblem};
+use yaml::{FieldPath, list_names, suggest_name};
 
 use super::{PostingRule, PostingRuleEvent, PostingValueSource};
 

@@ -3,10 +3,9 @@
 
 use futures::future::BoxFuture;
 use ledger::types::{AccountType, LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, LedgerTypeKind};
-use reconcile::owned::OwnershipOptions;
 use reconcile::{
-    Bundle, BundleDiagnostic, NoArguments, ObjectOwner, ReconcileContext, ReconcileError,
-    ReconcilePlan, ReconcileTransaction, ReconcileTxResult, Reconciler,
+    Bundle, BundleDiagnostic, NoArguments, ObjectOwner, OwnershipOptions, ReconcileContext,
+    ReconcileError, ReconcilePlan, ReconcileTransaction, ReconcileTxResult, Reconciler,
 };
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};

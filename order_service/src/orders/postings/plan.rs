@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use reconcile::owned::{OwnershipOptions, delete_all_refusal};
+use reconcile::owned::delete_all_refusal;
 use reconcile::plan::{FieldChange, PlanAction, diff_fields};
-use reconcile::{ObjectOwner, ReconcilePlan};
+use reconcile::{ObjectOwner, OwnershipOptions, ReconcilePlan};
 use serde_json::Value as Json;
 
 use super::check::{KnownAccountTypes, find_rule_problems};

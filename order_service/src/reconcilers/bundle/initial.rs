@@ -6,8 +6,10 @@
 
 use events::configs::{self, ACTION_CONFIGS_INTEGRATION, ActionConfig, parse_configs};
 use ledger::types::{LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, parse_bundle_types};
-use reconcile::owned::{OwnershipOptions, reconcile_in_tx};
-use reconcile::{Bundle, BundleDiagnostic, BundleSource, ObjectOwner, ReconcileRequest};
+use reconcile::owned::reconcile_in_tx;
+use reconcile::{
+    Bundle, BundleDiagnostic, BundleSource, ObjectOwner, OwnershipOptions, ReconcileRequest,
+};
 use sqlx::{PgConnection, PgPool};
 use store::{LONG_OPERATION_TIMEOUT, PgOperation, StatementTarget};
 use tasks::schedule::{self, SCHEDULES_INTEGRATION, TaskSchedule, parse_schedules};

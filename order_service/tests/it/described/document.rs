@@ -101,7 +101,7 @@ fn every_part_is_in_the_document_and_no_two_define_the_same() {
     };
     let frame = defined(OpenApiDocument::from_parts(&[]).as_json());
     let parts = collect_openapi_parts().into_iter().map(|part| {
-        let part: Json = reconcile::yaml::from_str(part).unwrap();
+        let part: Json = yaml::from_str(part).unwrap();
         defined(&part)
     });
     let (parts, whole) = (parts.sum::<usize>(), defined(Described::all().0.as_json()));

@@ -5,7 +5,7 @@ use minijinja::Error;
 use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, ForLoop, Stmt};
 use minijinja::machinery::parse;
 use minijinja::syntax::SyntaxConfig;
-use reconcile::{list_names, suggest_name};
+use yaml::{list_names, suggest_name};
 
 use super::{TEMPLATE_FILTERS, TEMPLATE_TESTS};
 

@@ -1,9 +1,10 @@
 //! Integration metadata: the bundle's `integrations/*.yaml`.
 
 use serde::Deserialize;
+use yaml::{FieldPath, list_names, suggest_name};
 
-use crate::diagnostic::{list_names, suggest_name};
-use crate::{Bundle, BundleDiagnostic, FieldProblem};
+use super::Bundle;
+use crate::diagnostic::{BundleDiagnostic, FieldProblem};
 
 /// Schema name of metadata documents.
 pub const METADATA_SCHEMA: &str = "/app/integration-1.yml";
@@ -43,7 +44,7 @@ pub(crate) fn check_metadata(bundle: &Bundle, reconciler_names: &[&str]) -> Vec<
             if !bundle.schema_names().any(|known| known == schema) {
                 let near = suggest_name(schema, bundle.schema_names());
                 let known = list_names(bundle.schema_names());
-                let field = crate::FieldPath::from("schemas").with_index(index);
+                let field = FieldPath::from("schemas").with_index(index);
                 let reason = format!("there is no schema `{schema}`{near} (known: {known})");
                 diagnostics.push(document.diagnostic_for(FieldProblem { field, reason }));
             }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::ReconcileDecision;
+use crate::decide::ReconcileDecision;
 
 /// The decisions of a request, for all selected integrations.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct DecidedRuns {
     pub warnings: Vec<String>,
     /// Fingerprint of the bundle, if this process has checked it and found no problem.
     #[serde(skip)]
-    pub(super) checked_bundle: Option<String>,
+    pub(crate) checked_bundle: Option<String>,
 }
 
 /// The decision for one integration.
@@ -71,7 +71,7 @@ impl DecidedRuns {
 
 impl ReconcilerRun {
     /// A full run of `reconciler`, without evidence.
-    pub(super) fn full_run(reconciler: &str) -> Self {
+    pub(crate) fn full_run(reconciler: &str) -> Self {
         Self {
             integration: reconciler.to_owned(),
             decision: ReconcileDecision::Full,

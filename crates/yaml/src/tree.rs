@@ -6,9 +6,9 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Number, Value as Json};
 use serde_saphyr::{Error, Options, Spanned};
 
-use super::YamlProblem;
-use super::number::{self, YamlNumberForm};
-use crate::{FieldPath, FieldStep};
+use crate::YamlProblem;
+use crate::field::{FieldPath, FieldStep};
+use crate::number::{self, YamlNumberForm};
 
 /// A node with its line number.
 #[derive(Debug, Clone, PartialEq)]
@@ -220,7 +220,7 @@ mod tests {
     const TEXT: &str = "# a comment\n$schema: /x\nlist:\n  - {name: a, type: int}\n  - name: b\n    type: text\non: yes\n";
 
     fn line_of_text(field: &str) -> u32 {
-        crate::yaml::read_tree(TEXT).unwrap().line_of(&field.into())
+        crate::read_tree(TEXT).unwrap().line_of(&field.into())
     }
 
     #[test]
@@ -252,12 +252,12 @@ mod tests {
     fn numbers_are_what_they_are_written_as() {
         let text = "zip: 01067\nmode: 0644\nlist: [1_000, 0b11, 12:30:45, 2001-01-01, 0o17, 0x1F, 1.50, -3, \"5\"]\nü: 00\n\
                     a: &a 007\nb: *a\nc: &c 1.10\nd: *c\n";
-        let tree = crate::yaml::read_tree(text).unwrap();
+        let tree = crate::read_tree(text).unwrap();
         let list =
             serde_json::json!(["1_000", "0b11", "12:30:45", "2001-01-01", 15, 31, 1.5, -3, "5"]);
         let expected = serde_json::json!({"zip": "01067", "mode": "0644", "list": list, "ü": "00", "a": "007", "b": "007", "c": 1.1, "d": 1.1});
         assert_eq!(tree.to_json(), expected);
-        let crate::yaml::YamlNode::Map(entries) = tree.as_node() else { panic!("{tree:?}") };
+        let crate::YamlNode::Map(entries) = tree.as_node() else { panic!("{tree:?}") };
         assert_eq!(entries.last().unwrap().1.number_text(), Some("1.10"));
     }
 
@@ -266,16 +266,16 @@ mod tests {
         for number in
             ["123456789012345678901234567890", "0.1234567890123456789012", "-99999999999999999999"]
         {
-            let problem = crate::yaml::read_tree(&format!("a: 1\nb: [{number}]\n")).unwrap_err();
+            let problem = crate::read_tree(&format!("a: 1\nb: [{number}]\n")).unwrap_err();
             assert_eq!(problem.line, 2);
             assert!(problem.reason.contains("in quotes"), "{}", problem.reason);
-            assert!(crate::yaml::read_tree(&format!("b: '{number}'\n")).is_ok());
+            assert!(crate::read_tree(&format!("b: '{number}'\n")).is_ok());
         }
     }
 
     #[test]
     fn on_and_yes_are_words() {
-        let json = crate::yaml::read_tree(TEXT).unwrap().to_json();
+        let json = crate::read_tree(TEXT).unwrap().to_json();
         assert_eq!(json["on"], "yes");
     }
 }

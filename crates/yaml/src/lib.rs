@@ -1,9 +1,11 @@
 //! YAML reader with limits on size, depth and alias expansion. Deserializes into structs, or to a
-//! [`YamlTree`] with line numbers.
+//! [`YamlTree`] with line numbers. Error messages: field paths, lists of names, suggestions.
 //!
 //! Rejects duplicate keys, merge keys (`<<`), multiple documents and numbers that are not finite.
 //! Anchors and aliases are allowed; their expansion counts towards the limits.
 
+mod field;
+mod names;
 mod number;
 mod tree;
 
@@ -12,6 +14,8 @@ use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::{AliasLimits, DuplicateKeyPolicy, MergeKeyPolicy};
 use serde_saphyr::{Budget, Error, Options, UserMessageFormatter};
 
+pub use field::{FieldPath, FieldStep};
+pub use names::{list_names, suggest_name};
 pub use tree::{YamlNode, YamlTree};
 
 /// Maximum size of a text in bytes.
