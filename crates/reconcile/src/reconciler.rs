@@ -123,7 +123,7 @@ impl<'a> ReconcileContext<'a> {
         Ok(self.bundle.documents_of_schema(schema))
     }
 
-    /// Ownership options for an [`OwnedObjectSet`](crate::owned::OwnedObjectSet).
+    /// Ownership options of the run.
     pub fn ownership_options(&self) -> OwnershipOptions {
         let Self { owner, take_over, allow_delete_all, .. } = *self;
         OwnershipOptions { owner, take_over, allow_delete_all }

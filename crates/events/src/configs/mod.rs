@@ -24,7 +24,7 @@ pub use condition::TriggerCondition;
 pub use definition::{ActionConfig, ConfigAction, ConfigTrigger};
 pub use index::{ActionConfigIndex, MatchedConfig};
 pub use integration::{
-    ACTION_CONFIGS_INTEGRATION, ActionConfigReconciler, ActionConfigTable, desired_config_set,
+    ACTION_CONFIGS_INTEGRATION, ActionConfigArguments, ActionConfigReconciler, desired_config_set,
     parse_configs, plan_configs, sync_configs,
 };
 pub use live::LiveConfigIndex;

@@ -31,7 +31,7 @@ async fn run(
     narrowing: ReconcileNarrowing<'_>,
 ) -> ReconcileReport {
     let runtime = ReconcileRuntime::new(Vec::new())
-        .with_reconciler(ActionConfigReconciler { pool: pool.clone() });
+        .with_reconciler(ActionConfigReconciler { pool: pool.clone(), usage: () });
     let request = ReconcileRequest {
         reconcilers: Vec::new(),
         arguments: Vec::new(),

@@ -11,17 +11,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use reconcile::owned::{OwnedObjectSet, OwnedObjectTable as _};
+use reconcile::owned::{
+    ObjectUsageCheck, OwnedObject, OwnedObjectSet, PlannedObjectWrites, RefusalCheck, StoredObject,
+};
 use reconcile::{
-    Bundle, BundleDiagnostic, BundleDocument, DesiredShardConfig, ReconcileContext, ReconcileError,
-    ReconcilePlan, Reconciler,
+    Bundle, BundleDiagnostic, BundleDocument, DesiredShardConfig, ObjectOwner, ReconcileContext,
+    ReconcileError, ReconcileTxResult,
 };
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
-use super::keeper::{LedgerTypeKeeper, LedgerTypeUsageCheck};
-use super::{LedgerTypeDefinition, LedgerTypeKind, OwnershipOptions, read_all_types};
+use super::plan::{LedgerTypeUses, build_refusal, find_usage_questions};
+use super::{
+    LedgerTypeDefinition, LedgerTypeKind, OwnershipOptions, delete_type_in_tx, notify_types_in_tx,
+    put_type_in_tx, read_all_types,
+};
 
 /// Integration name, as in bundles and on the command line.
 pub const LEDGER_TYPES_INTEGRATION: &str = "ledger-types";
@@ -49,13 +54,8 @@ pub struct LedgerTypeUsageQuery {
     pub remaining_integrations: Vec<&'static str>,
 }
 
-/// Reconciler of the types in the control database.
-pub struct LedgerTypeReconciler {
-    /// Pool of the control database.
-    pub pool: PgPool,
-    /// Usage lookup for types that would change or be deleted.
-    pub usage: Arc<dyn LedgerTypeUsage>,
-}
+/// Reconciler of the types in the control database; its shards are the names of types.
+pub type LedgerTypeReconciler = OwnedObjectSet<LedgerTypeDefinition>;
 
 /// Arguments of the integration `ledger-types`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -113,92 +113,105 @@ fn desired_state_json(types: &[LedgerTypeDefinition]) -> Json {
     json!(state)
 }
 
-impl Reconciler for LedgerTypeReconciler {
+impl OwnedObject for LedgerTypeDefinition {
+    const RECONCILER_NAME: &'static str = LEDGER_TYPES_INTEGRATION;
+    const TRANSACTION_NAME: &'static str = "reconcile_ledger_types";
+    const READ_NAME: &'static str = "look_at_types";
+    const SHARD_CONFIG: Option<DesiredShardConfig> = Some(DesiredShardConfig {
+        parameter: "type",
+        selectors: &["$.*.*.name"],
+        review: |_| true,
+    });
+    const CHECKS_USAGE_FIRST: bool = true;
+
+    type Id = (LedgerTypeKind, String);
     type Arguments = LedgerTypeArguments;
+    type Usage = Arc<dyn LedgerTypeUsage>;
 
-    fn name(&self) -> &'static str {
-        LEDGER_TYPES_INTEGRATION
+    fn id(&self) -> (LedgerTypeKind, String) {
+        (LedgerTypeDefinition::kind(self), LedgerTypeDefinition::name(self).to_owned())
     }
 
-    fn run<'a>(
-        &'a self,
-        context: &'a ReconcileContext<'a>,
-        LedgerTypeArguments { type_name: only }: LedgerTypeArguments,
-        dry_run: bool,
-    ) -> BoxFuture<'a, Result<ReconcilePlan, ReconcileError>> {
+    fn kind(&self) -> &'static str {
+        LedgerTypeDefinition::kind(self).object_name()
+    }
+
+    fn name(&self) -> &str {
+        LedgerTypeDefinition::name(self)
+    }
+
+    fn to_json(&self) -> Json {
+        LedgerTypeDefinition::to_json(self)
+    }
+
+    fn shard(&self) -> Option<&str> {
+        Some(LedgerTypeDefinition::name(self))
+    }
+
+    fn requested_shard(arguments: LedgerTypeArguments) -> Option<String> {
+        arguments.type_name
+    }
+
+    fn find_desired(context: &ReconcileContext<'_>) -> Result<Vec<Self>, ReconcileError> {
+        parse_desired_types(context)
+    }
+
+    fn desired_state_json(desired: &[Self]) -> Json {
+        desired_state_json(desired)
+    }
+
+    fn read_in_tx(
+        connection: &mut PgConnection,
+    ) -> BoxFuture<'_, ReconcileTxResult<Vec<StoredObject<Self>>>> {
         Box::pin(async move {
-            let usage_check = LedgerTypeUsageCheck {
-                usage: self.usage.clone(),
-                dry_run,
-                remaining_integrations: context.remaining_reconcilers(),
+            let stored = match read_all_types(connection).await? {
+                Ok(stored) => stored,
+                Err(reason) => return Ok(Err(ReconcileError::Failed(reason))),
             };
-            let part = only.clone().unwrap_or_default();
-            let keeper = LedgerTypeKeeper { type_name: only, usage_check: Some(usage_check) };
-            let set = OwnedObjectSet {
-                table: keeper,
-                desired: parse_desired_types(context)?,
-                part,
-                options: context.ownership_options(),
-            };
-            check_usage_first(&self.pool, &set).await?;
-            Ok(reconcile::run_transaction(
-                &self.pool,
-                "reconcile_ledger_types",
-                set,
-                context.approval_for_run(dry_run),
-            )
-            .await?
-            .0)
+            let objects = stored
+                .into_iter()
+                .map(|row| StoredObject { object: row.definition, owner: row.owner });
+            Ok(Ok(objects.collect()))
         })
     }
 
-    fn early_exit_desired_state(
-        &self,
-        context: &ReconcileContext<'_>,
-    ) -> Result<Option<Json>, ReconcileError> {
-        Ok(Some(desired_state_json(&parse_desired_types(context)?)))
-    }
-
-    fn desired_state_shard_config(&self) -> Option<DesiredShardConfig> {
-        Some(DesiredShardConfig { parameter: "type", selectors: &["$.*.*.name"], review: |_| true })
-    }
-
-    fn stored_shards(&self) -> BoxFuture<'_, Result<Vec<String>, ReconcileError>> {
+    fn check_refusals<'a>(
+        usage: Option<&'a ObjectUsageCheck<Self::Usage>>,
+        stored: &'a [StoredObject<Self>],
+        desired: &'a [Self],
+        terms: OwnershipOptions,
+    ) -> BoxFuture<'a, Result<RefusalCheck<Self>, ReconcileError>> {
         Box::pin(async move {
-            let stored = store::run_statement(&self.pool, "names_of_types", |connection| {
-                Box::pin(read_all_types(connection))
-            })
-            .await?;
-            let stored = stored.map_err(ReconcileError::Failed)?;
-            Ok(stored.iter().map(|stored| stored.definition.name().to_owned()).collect())
+            let mut uses = LedgerTypeUses::new();
+            let Some(in_use) = usage else { return Ok(build_refusal(uses)) };
+            for (kind, name) in find_usage_questions(stored, desired, terms) {
+                let (dry_run, to_come) = (in_use.dry_run, in_use.remaining_reconcilers.clone());
+                let question =
+                    LedgerTypeUsageQuery { kind, name, dry_run, remaining_integrations: to_come };
+                if let Some(used) = in_use.usage.find_usage(&question).await? {
+                    uses.insert((question.kind, question.name), used);
+                }
+            }
+            Ok(build_refusal(uses))
         })
     }
-}
 
-/// Desired set for a database in which no type is in use, such as a new one.
-pub fn build_initial_set(
-    wanted: Vec<LedgerTypeDefinition>,
-    terms: OwnershipOptions,
-) -> OwnedObjectSet<LedgerTypeKeeper> {
-    OwnedObjectSet {
-        table: LedgerTypeKeeper { type_name: None, usage_check: None },
-        desired: wanted,
-        part: String::new(),
-        options: terms,
+    fn write_in_tx<'a>(
+        connection: &'a mut PgConnection,
+        writes: &'a PlannedObjectWrites<Self>,
+        owner: ObjectOwner,
+    ) -> BoxFuture<'a, store::Result<()>> {
+        Box::pin(async move {
+            for definition in &writes.upserts {
+                put_type_in_tx(connection, definition, owner).await?;
+            }
+            for (kind, name) in &writes.deletes {
+                delete_type_in_tx(connection, *kind, name).await?;
+            }
+            if !writes.plan.changes.is_empty() {
+                notify_types_in_tx(connection).await?;
+            }
+            Ok(())
+        })
     }
-}
-
-/// Runs the transaction's usage queries beforehand, so that an unavailable shard does not leave a
-/// transaction waiting.
-async fn check_usage_first(
-    pool: &PgPool,
-    set: &OwnedObjectSet<LedgerTypeKeeper>,
-) -> Result<(), ReconcileError> {
-    let stored = store::run_statement(pool, "look_at_types", |connection| {
-        Box::pin(read_all_types(connection))
-    })
-    .await?;
-    let (mut stored, mut wanted) = (stored.map_err(ReconcileError::Failed)?, set.desired.clone());
-    set.table.retain_part(&mut stored, &mut wanted, set.options);
-    set.table.check_refusals(&stored, &wanted, set.options).await.map(drop)
 }

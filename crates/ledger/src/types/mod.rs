@@ -5,7 +5,6 @@ mod change;
 mod check;
 mod definition;
 mod integration;
-mod keeper;
 mod plan;
 mod refresh;
 mod registry;
@@ -23,9 +22,8 @@ pub use definition::{
 };
 pub use integration::{
     LEDGER_TYPES_INTEGRATION, LedgerTypeArguments, LedgerTypeReconciler, LedgerTypeUsage,
-    LedgerTypeUsageQuery, build_initial_set, parse_bundle_types,
+    LedgerTypeUsageQuery, parse_bundle_types,
 };
-pub use keeper::LedgerTypeKeeper;
 pub use plan::{LedgerTypeUses, build_refusal, find_usage_questions};
 pub use reconcile::OwnershipOptions;
 pub use refresh::keep_types_current;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use reconcile::owned::RefusalCheck;
+use reconcile::owned::{RefusalCheck, StoredObject};
 
 use super::change::{LedgerTypeObjection, find_objections};
-use super::{LedgerTypeDefinition, LedgerTypeKind, LedgerTypeRow, OwnershipOptions};
+use super::{LedgerTypeDefinition, LedgerTypeKind, OwnershipOptions};
 
 /// Usage descriptions by kind and name; a type without an entry is not in use.
 pub type LedgerTypeUses = BTreeMap<(LedgerTypeKind, String), String>;
@@ -14,14 +14,14 @@ type LedgerTypeKey<'d> = (LedgerTypeKind, &'d str);
 
 /// Types whose usage decides whether the planned change is allowed.
 pub fn find_usage_questions(
-    stored: &[LedgerTypeRow],
+    stored: &[StoredObject<LedgerTypeDefinition>],
     desired: &[LedgerTypeDefinition],
     terms: OwnershipOptions,
 ) -> Vec<(LedgerTypeKind, String)> {
     let desired = index_by_key(desired);
     let mut questions = Vec::new();
     for row in stored {
-        let (kind, name) = definition_key(&row.definition);
+        let (kind, name) = definition_key(&row.object);
         if depends_on_usage(row, desired.get(&(kind, name)).copied(), terms) {
             questions.push((kind, name.to_owned()));
         }
@@ -31,7 +31,7 @@ pub fn find_usage_questions(
 
 /// Whether the change of a stored type is refused only while the type is in use.
 fn depends_on_usage(
-    stored: &LedgerTypeRow,
+    stored: &StoredObject<LedgerTypeDefinition>,
     new: Option<&LedgerTypeDefinition>,
     terms: OwnershipOptions,
 ) -> bool {
@@ -39,7 +39,7 @@ fn depends_on_usage(
     if !is_ours {
         return false;
     }
-    let objections = find_objections(&stored.definition, new);
+    let objections = find_objections(&stored.object, new);
     let is_always_refused =
         objections.iter().any(|objection| matches!(objection, LedgerTypeObjection::Always(_)));
     !objections.is_empty() && !is_always_refused
@@ -114,12 +114,9 @@ mod tests {
         used: bool,
         take_over: bool,
     ) -> char {
-        let stored: Vec<LedgerTypeRow> = stored
+        let stored: Vec<StoredObject<LedgerTypeDefinition>> = stored
             .iter()
-            .map(|(owner, text)| LedgerTypeRow {
-                definition: lock_definition("l", text),
-                owner: *owner,
-            })
+            .map(|(owner, text)| StoredObject { object: lock_definition("l", text), owner: *owner })
             .collect();
         let wanted: Vec<LedgerTypeDefinition> =
             wanted.iter().map(|text| lock_definition("l", text)).collect();
@@ -183,7 +180,7 @@ mod tests {
             take_over: false,
             allow_delete_all: true,
         };
-        let stored = |owner| vec![LedgerTypeRow { definition: lock_definition("l", ""), owner }];
+        let stored = |owner| vec![StoredObject { object: lock_definition("l", ""), owner }];
         let asked = |owner, wanted: &[LedgerTypeDefinition]| {
             find_usage_questions(&stored(owner), wanted, terms).len()
         };

@@ -11,17 +11,17 @@ pub(super) struct EmptiedKinds(BTreeMap<&'static str, usize>);
 
 impl EmptiedKinds {
     /// Computed from the full stored and desired state, also when the run covers only a part.
-    pub(super) fn find<H: StoredObject>(
-        stored: &[H],
-        desired: &[H::Object],
+    pub(super) fn find<T: OwnedObject>(
+        stored: &[StoredObject<T>],
+        desired: &[T],
         options: OwnershipOptions,
     ) -> Self {
         let mut emptied: BTreeMap<&'static str, usize> = BTreeMap::new();
         if options.allow_delete_all {
             return Self(emptied);
         }
-        for held in stored.iter().filter(|held| held.owner().yields_to_bundle()) {
-            *emptied.entry(held.object().kind()).or_default() += 1;
+        for held in stored.iter().filter(|held| held.owner.yields_to_bundle()) {
+            *emptied.entry(held.object.kind()).or_default() += 1;
         }
         emptied.retain(|kind, _| !desired.iter().any(|object| object.kind() == *kind));
         Self(emptied)

@@ -9,13 +9,13 @@ use crate::plan::{FieldChange, PlanAction, ReconcilePlan, diff_fields};
 
 /// A plan and its database writes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PlannedObjectWrites<O: OwnedObject> {
+pub struct PlannedObjectWrites<T: OwnedObject> {
     /// The plan as reported to users.
     pub plan: ReconcilePlan,
     /// Objects to create or update.
-    pub upserts: Vec<O>,
+    pub upserts: Vec<T>,
     /// Keys of the objects to delete.
-    pub deletes: Vec<O::Id>,
+    pub deletes: Vec<T::Id>,
     /// Names of desired objects that are stored without differences.
     pub unchanged: Vec<String>,
 }
@@ -25,12 +25,12 @@ type ObjectKey<'o> = (&'static str, &'o str);
 /// Plans the changes from the stored to the desired objects. Updates of foreign objects are refused
 /// unless `take_over` is set; deletes apply only to objects whose owner yields to the bundle, and
 /// not to all of a kind unless `allow_delete_all` is set.
-pub fn plan_objects<H: StoredObject>(
-    stored: &[H],
-    desired: &[H::Object],
-    refusal: &RefusalCheck<H::Object>,
+pub fn plan_objects<T: OwnedObject>(
+    stored: &[StoredObject<T>],
+    desired: &[T],
+    refusal: &RefusalCheck<T>,
     options: OwnershipOptions,
-) -> PlannedObjectWrites<H::Object> {
+) -> PlannedObjectWrites<T> {
     plan_object_part(
         stored,
         desired,
@@ -41,16 +41,16 @@ pub fn plan_objects<H: StoredObject>(
 }
 
 /// Like [`plan_objects`] for a part of the objects; `emptied` is computed from all of them.
-pub(super) fn plan_object_part<H: StoredObject>(
-    stored: &[H],
-    desired: &[H::Object],
-    refusal: &RefusalCheck<H::Object>,
+pub(super) fn plan_object_part<T: OwnedObject>(
+    stored: &[StoredObject<T>],
+    desired: &[T],
+    refusal: &RefusalCheck<T>,
     options: OwnershipOptions,
     emptied: &EmptiedKinds,
-) -> PlannedObjectWrites<H::Object> {
-    let old: BTreeMap<ObjectKey<'_>, &H> =
-        stored.iter().map(|held| (object_key(held.object()), held)).collect();
-    let desired: BTreeMap<ObjectKey<'_>, &H::Object> =
+) -> PlannedObjectWrites<T> {
+    let old: BTreeMap<ObjectKey<'_>, &StoredObject<T>> =
+        stored.iter().map(|held| (object_key(&held.object), held)).collect();
+    let desired: BTreeMap<ObjectKey<'_>, &T> =
         desired.iter().map(|object| (object_key(object), object)).collect();
     let mut writes = PlannedObjectWrites {
         plan: ReconcilePlan::default(),
@@ -68,10 +68,10 @@ pub(super) fn plan_object_part<H: StoredObject>(
         }
     }
     for (key, old) in &old {
-        if desired.contains_key(key) || !old.owner().yields_to_bundle() {
+        if desired.contains_key(key) || !old.owner.yields_to_bundle() {
             continue;
         }
-        let old = old.object();
+        let old = &old.object;
         match emptied.refusal_reason(old.kind()).or_else(|| refusal(old, None)) {
             Some(reason) => {
                 writes.plan.add_refusal(PlanAction::Delete, old.kind(), old.name(), reason)
@@ -85,27 +85,27 @@ pub(super) fn plan_object_part<H: StoredObject>(
     writes
 }
 
-fn object_key<O: OwnedObject>(object: &O) -> ObjectKey<'_> {
+fn object_key<T: OwnedObject>(object: &T) -> ObjectKey<'_> {
     (object.kind(), object.name())
 }
 
-fn plan_change<H: StoredObject>(
-    old: &H,
-    new: &H::Object,
-    refusal: &RefusalCheck<H::Object>,
+fn plan_change<T: OwnedObject>(
+    old: &StoredObject<T>,
+    new: &T,
+    refusal: &RefusalCheck<T>,
     options: OwnershipOptions,
-    writes: &mut PlannedObjectWrites<H::Object>,
+    writes: &mut PlannedObjectWrites<T>,
 ) {
-    let (kind, name, owner) = (new.kind(), new.name(), old.owner());
+    let (kind, name, owner) = (new.kind(), new.name(), old.owner);
     let is_foreign = !owner.yields_to_bundle() && owner != options.owner;
     if is_foreign && !options.take_over {
         let reason = format!("it belongs to {}; --take-over takes it over", owner.name());
         return writes.plan.add_refusal(PlanAction::Update, kind, name, reason);
     }
-    if let Some(reason) = refusal(old.object(), Some(new)) {
+    if let Some(reason) = refusal(&old.object, Some(new)) {
         return writes.plan.add_refusal(PlanAction::Update, kind, name, reason);
     }
-    let mut fields = diff_fields(&old.object().to_json(), &new.to_json());
+    let mut fields = diff_fields(&old.object.to_json(), &new.to_json());
     if is_foreign {
         fields.push(FieldChange::new("owner", owner.name(), options.owner.name()));
     }
@@ -123,17 +123,26 @@ fn plan_change<H: StoredObject>(
 
 #[cfg(test)]
 mod tests {
+    use futures::future::BoxFuture;
     use serde_json::{Value as Json, json};
+    use store::PgConnection;
 
     use super::super::allow_every_change;
     use super::*;
+    use crate::error::ReconcileError;
     use crate::owner::ObjectOwner;
+    use crate::reconciler::{NoArguments, ReconcileContext};
+    use crate::transaction::ReconcileTxResult;
 
     #[derive(Debug, Clone, PartialEq)]
     struct TestObject(&'static str, i32);
 
     impl OwnedObject for TestObject {
+        const RECONCILER_NAME: &'static str = "things";
+        const TRANSACTION_NAME: &'static str = "reconcile_things";
         type Id = &'static str;
+        type Arguments = NoArguments;
+        type Usage = ();
         fn id(&self) -> &'static str {
             self.0
         }
@@ -146,16 +155,28 @@ mod tests {
         fn to_json(&self) -> Json {
             json!({"n": self.1})
         }
+        fn requested_shard(_: NoArguments) -> Option<String> {
+            None
+        }
+        fn find_desired(_: &ReconcileContext<'_>) -> Result<Vec<Self>, ReconcileError> {
+            unimplemented!()
+        }
+        fn read_in_tx(
+            _: &mut PgConnection,
+        ) -> BoxFuture<'_, ReconcileTxResult<Vec<StoredObject<Self>>>> {
+            unimplemented!()
+        }
+        fn write_in_tx<'a>(
+            _: &'a mut PgConnection,
+            _: &'a PlannedObjectWrites<Self>,
+            _: ObjectOwner,
+        ) -> BoxFuture<'a, store::Result<()>> {
+            unimplemented!()
+        }
     }
 
-    impl StoredObject for (ObjectOwner, TestObject) {
-        type Object = TestObject;
-        fn object(&self) -> &TestObject {
-            &self.1
-        }
-        fn owner(&self) -> ObjectOwner {
-            self.0
-        }
+    fn stored_object(owner: ObjectOwner, object: TestObject) -> StoredObject<TestObject> {
+        StoredObject { object, owner }
     }
 
     /// The planned writes for one object, a character per item: `+` create, `~` update, `-` delete,
@@ -166,7 +187,8 @@ mod tests {
         refused: bool,
         take_over: bool,
     ) -> String {
-        let held: Vec<_> = held.into_iter().map(|(owner, n)| (owner, TestObject("t", n))).collect();
+        let held: Vec<_> =
+            held.into_iter().map(|(owner, n)| stored_object(owner, TestObject("t", n))).collect();
         let wanted: Vec<_> = wanted.into_iter().map(|n| TestObject("t", n)).collect();
         let terms =
             OwnershipOptions { owner: ObjectOwner::Bundle, take_over, allow_delete_all: true };
@@ -174,7 +196,7 @@ mod tests {
     }
 
     fn describe_writes(
-        held: &[(ObjectOwner, TestObject)],
+        held: &[StoredObject<TestObject>],
         wanted: &[TestObject],
         refused: bool,
         terms: OwnershipOptions,
@@ -234,7 +256,11 @@ mod tests {
     fn all_of_a_kind_goes_only_when_somebody_says_so() {
         use ObjectOwner::{Api, Builtin, Bundle};
         let (a, b, c) = (TestObject("a", 1), TestObject("b", 1), TestObject("c", 1));
-        let held = [(Builtin, a.clone()), (Bundle, b.clone()), (Api, c.clone())];
+        let held = [
+            stored_object(Builtin, a.clone()),
+            stored_object(Bundle, b.clone()),
+            stored_object(Api, c.clone()),
+        ];
         let terms = |allow_delete_all| OwnershipOptions {
             owner: Bundle,
             take_over: false,

@@ -1,36 +1,26 @@
 //! Integration `schedules`: reconciles the bundle's schedules with the control database.
 
-use std::collections::BTreeMap;
-
 use futures::future::BoxFuture;
-use reconcile::owned::{
-    OwnedObject, OwnedObjectSet, OwnedObjectTable, PlannedObjectWrites, StoredObject,
-};
+use reconcile::owned::{OwnedObject, OwnedObjectSet, PlannedObjectWrites, StoredObject};
 use reconcile::{
-    Bundle, BundleDiagnostic, BundleDocument, NoArguments, ObjectOwner, OwnershipOptions,
-    ReconcileContext, ReconcileError, ReconcilePlan, ReconcileTxResult, Reconciler,
+    Bundle, BundleDiagnostic, BundleDocument, NoArguments, ObjectOwner, ReconcileContext,
+    ReconcileError, ReconcileTxResult,
 };
-use serde_json::{Value as Json, json};
-use sqlx::{PgConnection, PgPool};
+use serde_json::Value as Json;
+use sqlx::PgConnection;
 use store::Result;
 
+use super::TaskSchedule;
 use super::check::SCHEDULE_SCHEMA;
 use super::stored::{
     delete_schedule_in_tx, notify_schedules_in_tx, put_schedule_in_tx, read_schedules,
 };
-use super::{StoredSchedule, TaskSchedule};
 
 /// Name of the integration.
 pub const SCHEDULES_INTEGRATION: &str = "schedules";
 
-/// Reconciler of task schedules.
-pub struct ScheduleReconciler {
-    /// Pool of the control database.
-    pub pool: PgPool,
-}
-
-/// Table `task_schedules` of the control database.
-pub struct ScheduleTable;
+/// Reconciler of task schedules in the control database.
+pub type ScheduleReconciler = OwnedObjectSet<TaskSchedule>;
 
 /// Parses a bundle's schedules, sorted by name.
 pub fn parse_schedules(
@@ -46,54 +36,13 @@ fn sort_by_name(mut all: Vec<TaskSchedule>) -> Vec<TaskSchedule> {
     all
 }
 
-/// Desired set of all schedules.
-pub fn desired_schedule_set(
-    desired: Vec<TaskSchedule>,
-    terms: OwnershipOptions,
-) -> OwnedObjectSet<ScheduleTable> {
-    OwnedObjectSet { table: ScheduleTable, desired, part: String::new(), options: terms }
-}
-
-impl Reconciler for ScheduleReconciler {
-    type Arguments = NoArguments;
-
-    fn name(&self) -> &'static str {
-        SCHEDULES_INTEGRATION
-    }
-
-    fn run<'a>(
-        &'a self,
-        context: &'a ReconcileContext<'a>,
-        _: NoArguments,
-        dry_run: bool,
-    ) -> BoxFuture<'a, std::result::Result<ReconcilePlan, ReconcileError>> {
-        Box::pin(async move {
-            let set = desired_schedule_set(
-                context.query_documents(SCHEDULE_SCHEMA)?,
-                context.ownership_options(),
-            );
-            let approval = context.approval_for_run(dry_run);
-            Ok(reconcile::run_transaction(&self.pool, "reconcile_schedules", set, approval)
-                .await?
-                .0)
-        })
-    }
-
-    fn early_exit_desired_state(
-        &self,
-        context: &ReconcileContext<'_>,
-    ) -> std::result::Result<Option<Json>, ReconcileError> {
-        let desired: Vec<TaskSchedule> = context.query_documents(SCHEDULE_SCHEMA)?;
-        let by_name: BTreeMap<String, Json> = desired
-            .into_iter()
-            .map(|scheduled| (scheduled.name.clone(), scheduled.to_json()))
-            .collect();
-        Ok(Some(json!(by_name)))
-    }
-}
-
 impl OwnedObject for TaskSchedule {
+    const RECONCILER_NAME: &'static str = SCHEDULES_INTEGRATION;
+    const TRANSACTION_NAME: &'static str = "reconcile_schedules";
+
     type Id = String;
+    type Arguments = NoArguments;
+    type Usage = ();
 
     fn id(&self) -> String {
         self.name.clone()
@@ -110,45 +59,42 @@ impl OwnedObject for TaskSchedule {
     fn to_json(&self) -> Json {
         TaskSchedule::to_json(self)
     }
-}
 
-impl StoredObject for StoredSchedule {
-    type Object = TaskSchedule;
-
-    fn object(&self) -> &TaskSchedule {
-        &self.definition
+    fn requested_shard(_: NoArguments) -> Option<String> {
+        None
     }
 
-    fn owner(&self) -> ObjectOwner {
-        self.owner
+    fn find_desired(
+        context: &ReconcileContext<'_>,
+    ) -> std::result::Result<Vec<Self>, ReconcileError> {
+        context.query_documents(SCHEDULE_SCHEMA)
     }
-}
 
-impl OwnedObjectTable for ScheduleTable {
-    type StoredObject = StoredSchedule;
-    const RECONCILER_NAME: &'static str = SCHEDULES_INTEGRATION;
-
-    fn read_in_tx<'a>(
-        &'a self,
-        connection: &'a mut PgConnection,
-    ) -> BoxFuture<'a, ReconcileTxResult<Vec<StoredSchedule>>> {
-        Box::pin(async move { Ok(Ok(read_schedules(connection).await?.0)) })
+    fn read_in_tx(
+        connection: &mut PgConnection,
+    ) -> BoxFuture<'_, ReconcileTxResult<Vec<StoredObject<Self>>>> {
+        Box::pin(async move {
+            let (stored, _) = read_schedules(connection).await?;
+            let objects = stored
+                .into_iter()
+                .map(|stored| StoredObject { object: stored.definition, owner: stored.owner });
+            Ok(Ok(objects.collect()))
+        })
     }
 
     fn write_in_tx<'a>(
-        &'a self,
         connection: &'a mut PgConnection,
-        steps: &'a PlannedObjectWrites<TaskSchedule>,
+        writes: &'a PlannedObjectWrites<Self>,
         owner: ObjectOwner,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            for scheduled in &steps.upserts {
+            for scheduled in &writes.upserts {
                 put_schedule_in_tx(connection, scheduled, owner).await?;
             }
-            for name in &steps.deletes {
+            for name in &writes.deletes {
                 delete_schedule_in_tx(connection, name).await?;
             }
-            if !steps.plan.changes.is_empty() {
+            if !writes.plan.changes.is_empty() {
                 notify_schedules_in_tx(connection).await?;
             }
             Ok(())

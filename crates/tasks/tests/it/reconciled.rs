@@ -35,7 +35,7 @@ impl Folder {
     async fn reconcile(&self, world: &World, dry_run: bool) -> ReconcileReport {
         let bundle = Bundle::read(BundleSource::Folder(self.0.path().to_owned())).unwrap();
         let runtime = ReconcileRuntime::new(Vec::new())
-            .with_reconciler(ScheduleReconciler { pool: world.pool.clone() });
+            .with_reconciler(ScheduleReconciler { pool: world.pool.clone(), usage: () });
         let (integrations, arguments) = (Vec::new(), Vec::new());
         let request = ReconcileRequest {
             reconcilers: integrations,

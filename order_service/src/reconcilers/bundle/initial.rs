@@ -6,13 +6,13 @@
 
 use events::configs::{self, ACTION_CONFIGS_INTEGRATION, ActionConfig, parse_configs};
 use ledger::types::{LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, parse_bundle_types};
-use reconcile::owned::reconcile_in_tx;
+use reconcile::owned::{OwnedObjectTransaction, reconcile_in_tx};
 use reconcile::{
     Bundle, BundleDiagnostic, BundleSource, ObjectOwner, OwnershipOptions, ReconcileRequest,
 };
 use sqlx::{PgConnection, PgPool};
 use store::{LONG_OPERATION_TIMEOUT, PgOperation, StatementTarget};
-use tasks::schedule::{self, SCHEDULES_INTEGRATION, TaskSchedule, parse_schedules};
+use tasks::schedule::{SCHEDULES_INTEGRATION, TaskSchedule, parse_schedules};
 
 use super::{ReconcileTargets, reconcile_runtime};
 use crate::orders::postings::{
@@ -192,7 +192,7 @@ async fn write_content_in_tx(
         OwnershipOptions { owner: content.owner, take_over: false, allow_delete_all: false };
     reconcile_set_in_tx(
         connection,
-        &ledger::types::build_initial_set(content.types.clone(), terms),
+        &OwnedObjectTransaction::for_unused_objects(content.types.clone(), terms),
     )
     .await?;
     let account_types = content.types.iter().filter_map(|definition| match definition {
@@ -209,7 +209,7 @@ async fn write_content_in_tx(
     postings::apply_plan_in_tx(connection, &plan, &content.rules, content.owner).await?;
     reconcile_set_in_tx(
         connection,
-        &schedule::desired_schedule_set(content.schedules.clone(), terms),
+        &OwnedObjectTransaction::for_unused_objects(content.schedules.clone(), terms),
     )
     .await?;
     reconcile_set_in_tx(

@@ -77,8 +77,8 @@ pub fn reconcile_runtime(targets: &ReconcileTargets) -> ReconcileRuntime {
     ReconcileRuntime::new(BUNDLE_CHECKS.to_vec())
         .with_reconciler(LedgerTypeReconciler { pool: pool.clone(), usage })
         .with_reconciler(PostingRuleReconciler { pool: pool.clone() })
-        .with_reconciler(ScheduleReconciler { pool: pool.clone() })
-        .with_reconciler(ActionConfigReconciler { pool: pool.clone() })
+        .with_reconciler(ScheduleReconciler { pool: pool.clone(), usage: () })
+        .with_reconciler(ActionConfigReconciler { pool: pool.clone(), usage: () })
         .with_reconciler(PartitionReconciler { shards })
         .with_reconciler(QueueReconciler { pool, queues })
 }
