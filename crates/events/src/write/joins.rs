@@ -19,8 +19,8 @@ use store::Result;
 
 use super::matching::{EventMatch, EventTaskOptions, JoinEvents, TaskToStart};
 use super::rows::find_event_rows;
-use crate::compute_pool::compute_on_pool;
 use crate::EventId;
+use crate::compute_pool::compute_on_pool;
 
 /// Completed joins whose events are in memory together.
 const MAX_JOINS_PER_CHUNK: usize = 100;
