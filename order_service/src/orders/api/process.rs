@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{OrderApiState, convert};
-use crate::background::events::OrderProcessor;
+use crate::background::tasks::OrderProcessor;
 use crate::orders::db::{AcceptedOrders, ORDER_QUEUE, OrderState, OutcomeKind, OutcomeNotice};
 use crate::orders::outcome_hub::OutcomeSubscriber;
 
