@@ -31,7 +31,8 @@ pub trait TaskHandler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Json, TaskAttemptError>> + Send;
 }
 
-/// Reason for a failed attempt.
+/// Reason for a failed or deferred attempt. `Temporary` and `Permanent` come to the outcomes
+/// `Failed` and `Dead` of [`queue::JobOutcome`]'s table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskAttemptError {
     /// Transient: another attempt may succeed.

@@ -60,12 +60,7 @@ fn orders_of_a_host_that_died_while_it_settled_them_are_carried_on() {
         dead.accept(&[(1, 1)]).await.unwrap();
         let work = dead.exits.next().await.unwrap().attempt;
         let fault = proxy.inject(Fault::at_statement("wait_orders", faults::Action::HoldRequest));
-        dead.ender
-            .write(
-                work,
-                OrderAttemptOutcome::Waiting { reason: "not now".to_owned(), counted: true },
-            )
-            .await;
+        dead.ender.write(work, OrderAttemptOutcome::Failed { reason: "not now".to_owned() }).await;
         fault.happened(1).await;
         proxy.hold_all();
         proxy.inject(Fault::new(faults::Point::Connect, faults::Action::HoldRequest).always());

@@ -74,7 +74,7 @@ pub(super) fn follow_accepted_orders(
         let kind = if state == OrderState::ProcessFinished {
             OutcomeKind::Finished
         } else {
-            OutcomeKind::Failed
+            OutcomeKind::OrderFailed
         };
         subscriber.on_outcome(&OutcomeNotice { order_id, data, kind });
     }
