@@ -10,6 +10,7 @@
 //!   was sent).
 //! - Promise: at most one task per event and config; a match is never lost.
 
+mod compute_pool;
 pub mod configs;
 mod event;
 pub mod history;

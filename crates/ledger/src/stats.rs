@@ -3,10 +3,9 @@
 use chrono::{DateTime, Utc};
 use store::PgOperation;
 
-use crate::aggregates::GroupingColumns;
 use crate::export::ExportProgress;
 use crate::sharding::Shard;
-use crate::types::LedgerTypeCatalogue;
+use crate::types::{GroupingColumns, LedgerTypeCatalogue};
 
 /// Statistics of a shard. `*_seq` are sequence numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]

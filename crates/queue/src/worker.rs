@@ -19,7 +19,15 @@ use crate::{Backoff, Job, JobQueue};
 /// Wait before a job is handled again whose settlement the database refused.
 const REFUSED_JOB_RETRY_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Outcome of handling a job.
+/// Outcome of handling a job. The variants have these names in every outcome enum of attempts:
+///
+/// | Outcome | Meaning | Counts an attempt? | What happens next |
+/// | --- | --- | --- | --- |
+/// | `Done` | completed | - | the job is deleted |
+/// | `Failed` | transient failure | yes | retried after a backoff, until `max_attempts` |
+/// | `Deferred` | not possible yet | no | retried after the given delay, without limit |
+/// | `Dead` | permanent failure | yes | the job becomes a dead letter |
+/// | `LaneLost` | the lane was lost | no | nothing is settled: the lane's new holder has the job |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobOutcome {
     /// Completed: the job is deleted.
@@ -29,7 +37,9 @@ pub enum JobOutcome {
     /// Failed permanently: the job becomes a dead letter.
     Dead(String),
     /// Not yet possible: retried after this delay without counting an attempt.
-    RetryAfter(Duration, String),
+    Deferred(Duration, String),
+    /// The job's lane was lost while it was handled: its new holder handles the job.
+    LaneLost,
 }
 
 /// Handler of a queue's jobs. A job may be handled more than once (a crash, a lost lane):
@@ -88,30 +98,17 @@ async fn run_worker(
         // Claims for single jobs would cost a round trip each: wait until a good part of
         // the permits is free.
         let free_permits = free.available_permits();
-        let claimed = match jobs.claim(free_permits).await {
-            Ok(claimed) => {
-                outage.record_success(|lasted| {
-                    tracing::info!(seconds = lasted.as_secs(), "jobs are claimed again")
-                });
-                claimed
-            }
-            Err(error) => {
-                outage.record_failure(|failures| {
-                    tracing::warn!(%error, failures, code = "UNAVAILABLE", "claiming jobs failed; it is tried again");
-                });
-                Vec::new()
-            }
-        };
+        let claimed = claim_jobs(&jobs, free_permits, &outage).await;
         let full = claimed.len() == free_permits;
         for job in claimed {
             let Ok(permit) = free.clone().acquire_owned().await else { return };
-            let (handler, coalescer) = (handler.clone(), coalescer.clone());
+            let (handler, coalescer, jobs) = (handler.clone(), coalescer.clone(), jobs.clone());
             tokio::spawn(async move {
-                let outcome = store::panics::catch_panic(handler.handle(&job)).await;
-                let outcome = outcome.unwrap_or_else(|_| {
-                    JobOutcome::Dead("LOGIC_ERROR: the handler panicked".to_owned())
-                });
-                coalescer.push((job.clone(), decide_settlement(&job, outcome, &options))).await;
+                let outcome = handle_job(&*handler, &job).await;
+                match decide_settlement(&job, outcome, &options) {
+                    Some(settlement) => drop(coalescer.push((job, settlement)).await),
+                    None => jobs.end_job(&job.lane, job.id),
+                }
                 drop(permit);
             });
         }
@@ -125,6 +122,30 @@ async fn run_worker(
     coalescer.wait_until_drained().await;
 }
 
+/// Claims jobs; none after an error.
+async fn claim_jobs(jobs: &JobQueue, free_permits: usize, outage: &Outage) -> Vec<Job> {
+    match jobs.claim(free_permits).await {
+        Ok(claimed) => {
+            outage.record_success(|lasted| {
+                tracing::info!(seconds = lasted.as_secs(), "jobs are claimed again")
+            });
+            claimed
+        }
+        Err(error) => {
+            outage.record_failure(|failures| {
+                tracing::warn!(%error, failures, code = "UNAVAILABLE", "claiming jobs failed; it is tried again");
+            });
+            Vec::new()
+        }
+    }
+}
+
+/// Panic containment: a panic makes the job a dead letter.
+async fn handle_job(handler: &impl JobHandler, job: &Job) -> JobOutcome {
+    let outcome = store::panics::catch_panic(handler.handle(job)).await;
+    outcome.unwrap_or_else(|_| JobOutcome::Dead("LOGIC_ERROR: the handler panicked".to_owned()))
+}
+
 /// Waits until a claim is worth its round trip: half of the permits are free, and a job may be due.
 async fn wait_for_next_claim(jobs: &JobQueue, free: &Semaphore, concurrency: usize, is_full: bool) {
     let half = u32::try_from(concurrency.div_ceil(2)).unwrap_or(u32::MAX);
@@ -134,14 +155,20 @@ async fn wait_for_next_claim(jobs: &JobQueue, free: &Semaphore, concurrency: usi
     }
 }
 
-fn decide_settlement(job: &Job, outcome: JobOutcome, options: &JobWorkerOptions) -> JobSettlement {
-    match outcome {
+/// `None`: the lane is lost, and its new holder settles the job.
+fn decide_settlement(
+    job: &Job,
+    outcome: JobOutcome,
+    options: &JobWorkerOptions,
+) -> Option<JobSettlement> {
+    Some(match outcome {
+        JobOutcome::LaneLost => return None,
         JobOutcome::Done => JobSettlement::Complete,
         JobOutcome::Dead(reason) => JobSettlement::Bury { reason: to_storable_text(&reason) },
         JobOutcome::Failed(reason) if job.attempts + 1 >= options.max_attempts => {
             JobSettlement::Bury { reason: to_storable_text(&reason) }
         }
-        JobOutcome::RetryAfter(delay, reason) => {
+        JobOutcome::Deferred(delay, reason) => {
             let if_hurried = options.backoff.random_delay(1);
             JobSettlement::Retry {
                 delay,
@@ -160,7 +187,7 @@ fn decide_settlement(job: &Job, outcome: JobOutcome, options: &JobWorkerOptions)
                 counts_attempt: true,
             }
         }
-    }
+    })
 }
 
 /// Settles a batch, retrying transient errors without limit. Jobs of lost lanes are dropped:

@@ -14,8 +14,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::body;
 use crate::error::{ApiError, ErrorCode};
-use crate::server::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 
+/// Maximum size of an HTTP/1 request head in bytes; larger heads get status 431.
+pub const MAX_HEAD_BYTES: usize = 32 << 10;
+/// Maximum size of a request target in bytes; longer targets get status 414.
+pub const MAX_TARGET_BYTES: usize = 16 << 10;
 /// Paths that accept forms besides JSON; cross-site forms are detected by their `Origin`.
 const FORM_PATHS: [&str; 1] = ["/api/v1/event_story"];
 /// Path prefixes that support `If-Match` and `If-None-Match` on writes. Other writes with a

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use reconcile::FieldProblem;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
-use yaml::{FieldPath, FieldStep, list_names, suggest_name};
 
 use crate::TaskStore;
+use crate::task_type::{TaskType, parse_params};
 
 /// Handler of one task type. Must be idempotent: an attempt may repeat a task that was carried out
 /// partly or completely (the worker was killed, or paused for long).
@@ -32,7 +31,8 @@ pub trait TaskHandler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Json, TaskAttemptError>> + Send;
 }
 
-/// Reason for a failed attempt.
+/// Reason for a failed or deferred attempt. `Temporary` and `Permanent` come to the outcomes
+/// `Failed` and `Dead` of [`queue::JobOutcome`]'s table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskAttemptError {
     /// Transient: another attempt may succeed.
@@ -77,72 +77,11 @@ impl TaskAttempt {
     }
 }
 
-/// A task type for enqueueing: its name and the validation of its `params`.
-#[derive(Debug, Clone, Copy)]
-pub struct TaskType {
-    /// Name of the type, such as `ledger.partitions`.
-    pub name: &'static str,
-    /// Names of params that are URLs.
-    pub url_params: &'static [&'static str],
-    check_fn: fn(&Json) -> Result<(), FieldProblem>,
-}
-
 impl TaskType {
     /// Task type of a handler.
     pub const fn of_handler<H: TaskHandler>() -> Self {
-        Self {
-            name: H::TASK_TYPE,
-            url_params: H::URL_PARAMS,
-            check_fn: check_params_as::<H::Params>,
-        }
+        Self::with_params::<H::Params>(H::TASK_TYPE, H::URL_PARAMS)
     }
-
-    /// Looks up a type by name; the error lists the known types.
-    pub fn find<'t>(name: &str, types: &'t [Self]) -> Result<&'t Self, String> {
-        if let Some(known) = types.iter().find(|known| known.name == name) {
-            return Ok(known);
-        }
-        let given: String = name.chars().take(80).collect();
-        let near = suggest_name(&given, types.iter().map(|known| known.name));
-        let allowed = list_names(types.iter().map(|known| known.name));
-        Err(format!("there is no task type `{given}`{near} (allowed are {allowed})"))
-    }
-
-    /// Validates `params`; the problem's field is below `place`.
-    pub fn check_params(&self, place: &str, params: &Json) -> Result<(), FieldProblem> {
-        (self.check_fn)(params).map_err(|problem| {
-            let mut field = FieldPath::from(place);
-            for step in problem.field.steps() {
-                field = match step {
-                    FieldStep::Key(key) => field.with_key(key.clone()),
-                    FieldStep::Index(index) => field.with_index(*index),
-                };
-            }
-            FieldProblem { field, reason: problem.reason }
-        })
-    }
-}
-
-fn check_params_as<P: DeserializeOwned>(params: &Json) -> Result<(), FieldProblem> {
-    parse_params::<P>(params).map(drop)
-}
-
-fn parse_params<P: DeserializeOwned>(params: &Json) -> Result<P, FieldProblem> {
-    serde_path_to_error::deserialize(params).map_err(|error| {
-        let path = error.path().to_string();
-        let field = if path == "." { FieldPath::default() } else { FieldPath::from(path.as_str()) };
-        FieldProblem { field, reason: add_field_suggestion(error.into_inner().to_string()) }
-    })
-}
-
-/// Adds a suggestion to an "unknown field" error with several known fields.
-fn add_field_suggestion(reason: String) -> String {
-    let Some(names) = reason.strip_prefix("unknown field `") else { return reason };
-    let mut quoted = names.split('`').step_by(2);
-    let unknown_field = quoted.next().unwrap_or_default();
-    let known: Vec<&str> = quoted.collect();
-    let near = if known.len() > 1 { suggest_name(unknown_field, known) } else { String::new() };
-    format!("{reason}{near}")
 }
 
 /// Object-safe handler, with the params type erased.

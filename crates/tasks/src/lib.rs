@@ -23,13 +23,14 @@ mod report;
 mod running;
 pub mod schedule;
 mod task;
+mod task_type;
 mod worker;
 
 pub use action::{ACTION_TASK_QUEUE, ActionTask, start_action_tasks_in_tx};
 pub use control::{CANCELLED_CHANNEL, TaskControlOutcome};
 pub use failures::{TaskFailureRow, recent_task_failures};
 pub use forget::{ForgetTasksOutcome, forget_old_tasks};
-pub use handler::{TaskAttempt, TaskAttemptError, TaskHandler, TaskHandlers, TaskType};
+pub use handler::{TaskAttempt, TaskAttemptError, TaskHandler, TaskHandlers};
 pub use report::{
     STATUS_FAILURE, STATUS_RUNNING, STATUS_SUCCESS, SilentStatusReporter, TaskStatusReport,
     TaskStatusReporter,
@@ -38,6 +39,7 @@ pub use running::RunningAttempts;
 pub use task::{
     NewTask, ScheduleTick, TaskEnqueueOutcome, TaskFilter, TaskRow, TaskStatus, TaskStore,
 };
+pub use task_type::TaskType;
 pub use worker::{
     ActionWorker, ActionWorkerOptions, TaskExecutor, TaskWorkerOptions, ensure_task_queues,
     run_task_worker,

@@ -76,14 +76,15 @@ pub struct TaskExecutor {
     pub running: RunningAttempts,
 }
 
-/// Outcome of an attempt for the queue.
+/// Outcome of an attempt for the queue; see the table of [`queue::JobOutcome`].
 #[derive(Debug)]
 enum TaskAttemptOutcome {
     /// The task has ended, or this job or message no longer matters.
     Done,
-    /// Failed: retry after this delay, with the reason.
-    RetryAfter(Duration, String),
-    /// Deferred: retry after this delay; the attempt does not count.
+    /// Failed, with the reason; the attempt counts. A FIFO message is retried after this delay; a
+    /// job has the job queue's backoff instead.
+    Failed(Duration, String),
+    /// Not possible yet: retry after this delay; the attempt does not count.
     Deferred(Duration, String),
     /// Given up, with the reason.
     Dead(String),
@@ -115,7 +116,7 @@ impl TaskExecutor {
             }
             Err(error) => {
                 tracing::warn!(task_id, %error, code = "UNAVAILABLE", "a task could not be begun");
-                return TaskAttemptOutcome::RetryAfter(backoff.random_delay(1), error.to_string());
+                return TaskAttemptOutcome::Failed(backoff.random_delay(1), error.to_string());
             }
         };
         let limits = limits(begun.since_retry, begun.max_attempts);
@@ -158,14 +159,14 @@ impl TaskExecutor {
         store::fail_point("task_ended");
         match ended {
             Ok(EndAttemptOutcome::Stored) => attempt_outcome,
-            Ok(EndAttemptOutcome::Superseded) => TaskAttemptOutcome::RetryAfter(
+            Ok(EndAttemptOutcome::Superseded) => TaskAttemptOutcome::Failed(
                 backoff.random_delay(1),
                 "another attempt has begun".to_owned(),
             ),
             Ok(EndAttemptOutcome::TaskEnded) => TaskAttemptOutcome::Done,
             Err(error) => {
                 tracing::warn!(task_id, %error, code = "UNAVAILABLE", "a task's end could not be stored");
-                TaskAttemptOutcome::RetryAfter(backoff.random_delay(number), error.to_string())
+                TaskAttemptOutcome::Failed(backoff.random_delay(number), error.to_string())
             }
         }
     }
@@ -226,7 +227,7 @@ fn conclude_attempt(
         }
         Err(TaskAttemptError::Temporary(reason)) if !last => {
             let error = to_storable_text(&reason);
-            let attempt_outcome = TaskAttemptOutcome::RetryAfter(delay, reason);
+            let attempt_outcome = TaskAttemptOutcome::Failed(delay, reason);
             (TaskStatus::Waiting, Some(error), None, attempt_outcome)
         }
         // `Postponed` was replaced by `limit_postponement`.

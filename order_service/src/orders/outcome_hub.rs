@@ -156,7 +156,7 @@ async fn run_follower(hub: OutcomeHub, pool: PgPool) {
 fn build_outcome_notice(order: &db::Order) -> Option<OutcomeNotice> {
     let kind = match order.state {
         OrderState::ProcessFinished => OutcomeKind::Finished,
-        OrderState::Failed => OutcomeKind::Failed,
+        OrderState::Failed => OutcomeKind::OrderFailed,
         _ => return None,
     };
     Some(OutcomeNotice { order_id: order.order_id, data: order.data, kind })

@@ -118,7 +118,7 @@ impl RetryClaimer {
                 self.attempt_writer
                     .write(
                         attempt,
-                        OrderAttemptOutcome::Failed { reason: "failed before".to_owned() },
+                        OrderAttemptOutcome::Dead { reason: "failed before".to_owned() },
                     )
                     .await
             }

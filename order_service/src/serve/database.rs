@@ -9,8 +9,7 @@ use store::embedded::{CLUSTER_USER, EmbeddedCluster};
 use store::{DedicatedConnection, MigrationSet, PoolSettings};
 use tokio::time::timeout;
 
-use super::connections;
-use crate::settings::DatabaseSettings;
+use crate::settings::{DatabaseSettings, database_connections};
 
 /// Name of the control database in an embedded cluster.
 const CONTROL_DATABASE_NAME: &str = "control";
@@ -79,7 +78,7 @@ pub async fn connect_control_database(
     };
     let pool = PoolSettings {
         name: "control",
-        max_connections: connections::control_pool_size(settings.connections),
+        max_connections: database_connections::control_pool_size(settings.connections),
         connect_timeout: settings.startup_timeout,
         application_name: "order_service".to_owned(),
         session: Vec::new(),

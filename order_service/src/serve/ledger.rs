@@ -6,8 +6,8 @@ use sqlx::{PgConnection, PgPool};
 use store::{MigrationSet, PendingChange, PgConnectOptions, PoolSettings, parse_database_url};
 
 use super::database::{self, ControlDatabase, DatabaseAccess};
-use super::{connections, initial_shards};
-use crate::settings::DatabaseSettings;
+use super::initial_shards;
+use crate::settings::{DatabaseSettings, database_connections};
 
 /// Shard map of `--shards`, if set; needs no database.
 pub fn load_configured_shard_map(settings: &DatabaseSettings) -> anyhow::Result<Option<ShardMap>> {
@@ -99,7 +99,7 @@ pub async fn connect_shard(
     let (options, schema) = shard_connect_options(database, definition)?;
     let pool = PoolSettings {
         name: "shards",
-        max_connections: connections::shard_pool_size(settings.shard_connections),
+        max_connections: database_connections::shard_pool_size(settings.shard_connections),
         connect_timeout: settings.startup_timeout,
         application_name: "order_service".to_owned(),
         session: schema.map(|schema| ("search_path", schema)).into_iter().collect(),

@@ -2,8 +2,8 @@
 //! order.
 
 pub mod configurator;
-pub(crate) mod connections;
 pub mod database;
+mod database_connection_limits;
 mod duties;
 mod events;
 pub mod export;
@@ -77,7 +77,12 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
         () = stop.cancelled() => return Ok(()),
     };
     if database.embedded.is_none() {
-        connections::check_connection_limits(&settings.database, &database.pool, &shards).await?;
+        database_connection_limits::check_database_connection_limits(
+            &settings.database,
+            &database.pool,
+            &shards,
+        )
+        .await?;
     }
     let signal = ShutdownSignal::watch(&stop);
     let (heartbeat, heartbeat_stop) = start_heartbeat(&settings.roles, &database);

@@ -10,8 +10,8 @@ use serving::ops::DependencyProbe;
 use sqlx::PgPool;
 use store::{LeaseManager, PgOperation, is_disk_full, read_only_reason};
 
-use super::connections::is_same_server;
 use super::database::ControlDatabase;
+use super::database_connection_limits::is_same_server;
 
 /// Timeout of the control database's answer.
 const CONTROL_PROBE_TIMEOUT: Duration = Duration::from_secs(2);

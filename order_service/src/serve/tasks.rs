@@ -152,7 +152,7 @@ fn build_task_worker_context(
     };
     TaskExecutor {
         tasks: tasks.clone(),
-        handlers: build_task_handlers(dependencies),
+        handlers: build_task_handlers(&dependencies),
         reporter: Arc::new(StatusEventReporter(events.clone())),
         running: tasks::RunningAttempts::start(pool.clone(), &process.notifications, stop.clone()),
     }

@@ -1,6 +1,7 @@
 //! Settings of the order service: the table, and typed values made from it.
 
 mod data_dir;
+pub(crate) mod database_connections;
 mod events;
 mod export;
 #[cfg(feature = "sqs")]
@@ -19,13 +20,13 @@ use serving::peer::parse_peer_address;
 use settings::{ResolvedSettings, SettingError, SettingSource};
 use store::{PgConnectOptions, parse_database_url};
 
-use crate::serve::connections::{MIN_CONTROL_CONNECTIONS, MIN_SHARD_CONNECTIONS};
-
 pub use data_dir::{DataDir, with_default_data_dir};
 pub use events::EventServiceSettings;
 pub use export::ExportSettings;
 pub use queues::{QueueEngine, QueueSettings, SqsAccounts, SqsCompiled};
 pub use table::PROGRAM_SETTINGS;
+
+use database_connections::{MIN_CONTROL_DATABASE_CONNECTIONS, MIN_SHARD_DATABASE_CONNECTIONS};
 
 /// Role of a process (`--roles`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,11 +173,11 @@ impl DatabaseSettings {
             url: read_database_url(resolved)?,
             data_dir: DataDir::new(resolved)?,
             connections: resolved
-                .get_in_range("database-connections", MIN_CONTROL_CONNECTIONS..=1000)?,
+                .get_in_range("database-connections", MIN_CONTROL_DATABASE_CONNECTIONS..=1000)?,
             shards: resolved.get_optional::<String>("shards")?.map(PathBuf::from),
             initial_shards: read_initial_shards(resolved)?,
             shard_connections: resolved
-                .get_in_range("shard-connections", MIN_SHARD_CONNECTIONS..=1000)?,
+                .get_in_range("shard-connections", MIN_SHARD_DATABASE_CONNECTIONS..=1000)?,
             startup_timeout: resolved.get_duration("startup-timeout")?,
         })
     }

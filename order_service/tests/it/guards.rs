@@ -50,7 +50,7 @@ async fn attempts(process: &Process, orders: &[(i32, i32)]) -> Vec<OrderAttempt>
 }
 
 fn fails() -> OrderAttemptOutcome {
-    OrderAttemptOutcome::Failed { reason: "no".to_owned() }
+    OrderAttemptOutcome::Dead { reason: "no".to_owned() }
 }
 
 #[test]

@@ -62,12 +62,7 @@ fn orders_of_a_host_that_died_while_it_settled_them_are_carried_on() {
         let work = dead.exits.next().await.unwrap().attempt;
         let fault =
             proxy.inject(Fault::at_statement("wait_orders", faults::FaultAction::HoldRequest));
-        dead.ender
-            .write(
-                work,
-                OrderAttemptOutcome::Waiting { reason: "not now".to_owned(), counted: true },
-            )
-            .await;
+        dead.ender.write(work, OrderAttemptOutcome::Failed { reason: "not now".to_owned() }).await;
         fault.wait_until_injected(1).await;
         proxy.hold_all();
         proxy.inject(

@@ -63,9 +63,9 @@ fn a_process_that_wakes_up_too_late_cannot_fail_what_another_one_finished() {
             living.ended(id).await;
         }
         let ends = [
+            OrderAttemptOutcome::Dead { reason: "too late".to_owned() },
             OrderAttemptOutcome::Failed { reason: "too late".to_owned() },
-            OrderAttemptOutcome::Waiting { reason: "too late".to_owned(), counted: true },
-            OrderAttemptOutcome::Failed { reason: "too late".to_owned() },
+            OrderAttemptOutcome::Dead { reason: "too late".to_owned() },
         ];
         for (work, end) in in_hand.into_iter().zip(ends) {
             paused.ender.write(work, end).await;

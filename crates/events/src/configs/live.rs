@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::ActionConfigIndex;
 use super::stored::{ACTION_CONFIGS_CHANNEL, changes_since};
-use crate::write::compute_on_pool;
+use crate::compute_pool::compute_on_pool;
 
 /// Poll interval: bounds staleness after a lost notification. Writers detect a stale index anyway.
 const CONFIG_POLL_INTERVAL: Duration = Duration::from_secs(5);

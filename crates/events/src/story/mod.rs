@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use store::{PgOperation, Result, run_statement};
 
-use crate::write::compute_on_pool;
+use crate::compute_pool::compute_on_pool;
 use crate::{Event, EventId, EventStore};
 use facts::{EventChainLink, ProducedTaskRow};
 

@@ -7,11 +7,10 @@ use sqlx::PgConnection;
 use store::Result;
 
 use super::facts::EventChainLink;
+use crate::compute_pool::compute_on_pool;
 use crate::configs::template::EventTemplateBudget;
 use crate::configs::{ActionConfig, CompiledActionConfig};
-use crate::write::{
-    EventTaskOptions, JoinState, compute_on_pool, find_event_rows, read_join_state, render_task,
-};
+use crate::write::{EventTaskOptions, JoinState, find_event_rows, read_join_state, render_task};
 use crate::{Event, EventId};
 
 /// Assessment of a config without a database query.

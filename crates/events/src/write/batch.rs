@@ -116,16 +116,19 @@ impl EventBatch {
         }
         take_event_keys(connection, keys).await?;
         let new: HashSet<EventId> = new.iter().map(|event| event.id).collect();
-        let (mut joining, mut alone) = (Vec::new(), Vec::new());
+        let (mut joining, mut to_start) = (Vec::new(), Vec::new());
         for pull in matches.iter().filter(|pull| new.contains(&pull.event.id)) {
             if pull.config.definition.is_join() {
                 joining.push(pull.clone());
             } else {
-                alone.push(TaskToStart { event_match: pull.clone(), joined: None });
+                to_start.push(TaskToStart { event_match: pull.clone(), join_event_ids: None });
             }
         }
-        let mut started = start_tasks_in_tx(connection, alone, options).await?;
-        started += joins::start_join_tasks_in_tx(connection, &joining, options).await?;
+        // Joins are locked before groups and jobs, which `start_tasks_in_tx` locks.
+        to_start.extend(joins::complete_joins_in_tx(connection, &joining, options).await?);
+        // Stable: within an event the tasks of single-event configs stay before those of joins.
+        to_start.sort_by_key(|wanted| wanted.event_match.event.id);
+        let started = start_tasks_in_tx(connection, to_start, options).await?;
         metrics::counter!("events_tasks_started_total").increment(started as u64);
         store::fail_point("action_tasks_enqueued");
         Ok(Some(written))

@@ -5,9 +5,10 @@
 //!
 //! - Shape: one row of `action_joins` per config and value set; row locks serialize concurrent
 //!   events.
-//! - Cost: three round trips for all joins of a batch, plus one per 100 completed joins and those
-//!   of starting their tasks.
-//! - Lock order: by join id.
+//! - Cost: three round trips for all joins of a batch, plus one per 100 completed joins to read
+//!   their events.
+//! - Lock order: by join id, before any task is started: starting tasks locks groups, and a writer
+//!   that holds a group must not wait for a join.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,12 +17,12 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use store::Result;
 
-use super::matching::{EventMatch, EventTaskOptions, TaskToStart, compute_on_pool};
+use super::matching::{EventMatch, EventTaskOptions, JoinEvents, TaskToStart};
 use super::rows::find_event_rows;
-use super::start::start_tasks_in_tx;
-use crate::{Event, EventId};
+use crate::EventId;
+use crate::compute_pool::compute_on_pool;
 
-/// Completed joins per chunk: their events are read and their tasks started together.
+/// Completed joins whose events are in memory together.
 const MAX_JOINS_PER_CHUNK: usize = 100;
 
 /// Event id by trigger index.
@@ -41,20 +42,15 @@ struct JoinPart<'p> {
     join_id: [u8; 32],
 }
 
-/// A completed join: the completing event, and all its events in trigger order.
-struct CompletedJoin<'p> {
-    event_match: &'p EventMatch,
-    event_ids: Vec<i64>,
-}
-
-/// Starts the tasks of joins that these matches complete; returns the number of new tasks.
-pub(super) async fn start_join_tasks_in_tx(
+/// Locks the joins of these matches and adds their events; returns the tasks of the joins that are
+/// completed, in the order of `matches`.
+pub(super) async fn complete_joins_in_tx(
     connection: &mut PgConnection,
     matches: &[EventMatch],
     options: &EventTaskOptions,
-) -> Result<usize> {
+) -> Result<Vec<TaskToStart>> {
     if matches.is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     let joining: Vec<EventMatch> = matches.to_vec();
     let ids =
@@ -64,46 +60,41 @@ pub(super) async fn start_join_tasks_in_tx(
         parts.extend(join_id.map(|join_id| JoinPart { event_match, join_id }));
     }
     if parts.is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     let mut states = lock_joins(connection, &parts, options).await?;
-    let fired: Vec<CompletedJoin<'_>> = parts
+    let completed: Vec<TaskToStart> = parts
         .iter()
         .filter_map(|part| apply_join_part(part, states.entry(part.join_id).or_default()))
         .collect();
     store_joins(connection, &states).await?;
-    let mut started = 0;
-    for some in fired.chunks(MAX_JOINS_PER_CHUNK) {
-        let to_start = load_join_events(connection, some).await?;
-        started += start_tasks_in_tx(connection, to_start, options).await?;
-    }
-    Ok(started)
+    Ok(completed)
 }
 
-/// Loads the events of completed joins.
-async fn load_join_events(
+/// End of the chunk of tasks that begins at `from`: it has at most [`MAX_JOINS_PER_CHUNK`] joins.
+pub(super) fn find_join_chunk_end(to_start: &[TaskToStart], from: usize) -> usize {
+    let mut joins =
+        (from..to_start.len()).filter(|index| to_start[*index].join_event_ids.is_some());
+    joins.nth(MAX_JOINS_PER_CHUNK).unwrap_or(to_start.len())
+}
+
+/// Loads the events of the joins among these tasks; no round trip without joins.
+pub(super) async fn load_join_events(
     connection: &mut PgConnection,
-    fired: &[CompletedJoin<'_>],
-) -> Result<Vec<TaskToStart>> {
-    let mut ids: Vec<i64> =
-        fired.iter().flat_map(|fired| fired.event_ids.iter().copied()).collect();
+    to_start: &[TaskToStart],
+) -> Result<JoinEvents> {
+    let mut ids: Vec<i64> = to_start
+        .iter()
+        .flat_map(|wanted| wanted.join_event_ids.iter().flatten().copied())
+        .collect();
+    if ids.is_empty() {
+        return Ok(JoinEvents(HashMap::new()));
+    }
     ids.sort_unstable();
     ids.dedup();
     let rows = find_event_rows(connection, &ids).await?;
-    let known: HashMap<i64, Event> =
-        rows.into_iter().map(|row| row.into_event()).map(|event| (event.id.0, event)).collect();
-    let mut to_start = Vec::with_capacity(fired.len());
-    for CompletedJoin { event_match, event_ids } in fired {
-        let joined: Option<Vec<Event>> =
-            event_ids.iter().map(|id| known.get(id).cloned()).collect();
-        if joined.is_some() {
-            to_start.push(TaskToStart { event_match: (*event_match).clone(), joined });
-        } else {
-            let (config, event) = (&event_match.config.definition.name, event_match.event.id);
-            tracing::warn!(config, %event, "an event of a join is not kept any more: it starts no task");
-        }
-    }
-    Ok(to_start)
+    let events = rows.into_iter().map(|row| row.into_event()).map(|event| (event.id.0, event));
+    Ok(JoinEvents(events.collect()))
 }
 
 /// `None` if the event lacks a join param.
@@ -111,8 +102,8 @@ fn match_join_id(pull: &EventMatch) -> Option<[u8; 32]> {
     Some(pull.config.join_id(&pull.config.join_values(&pull.event.params).ok()?))
 }
 
-/// Applies an event to the join's state; returns the join if the event completes it.
-fn apply_join_part<'p>(part: &JoinPart<'p>, state: &mut JoinState) -> Option<CompletedJoin<'p>> {
+/// Applies an event to the join's state; returns its task if the event completes it.
+fn apply_join_part(part: &JoinPart<'_>, state: &mut JoinState) -> Option<TaskToStart> {
     let (pull, triggers) = (part.event_match, part.event_match.config.triggers.len());
     if state.fired_by.is_some() {
         return None;
@@ -129,7 +120,7 @@ fn apply_join_part<'p>(part: &JoinPart<'p>, state: &mut JoinState) -> Option<Com
     } else {
         state.fired_by = Some(id);
     }
-    Some(CompletedJoin { event_match: pull, event_ids: events })
+    Some(TaskToStart { event_match: pull.clone(), join_event_ids: Some(events) })
 }
 
 /// Inserts missing joins, resets expired ones, and locks all.

@@ -1,25 +1,26 @@
 //! Matching events against the config index, and rendering the tasks to start. Long computations
 //! run on a dedicated thread pool.
 
+use std::collections::HashMap;
 use std::fmt::Display;
-use std::io;
 use std::result::Result as StdResult;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use serving::compute::{ComputeError, ComputePool, MAX_INLINE_BODY_BYTES};
+use serving::compute::MAX_INLINE_BODY_BYTES;
 use store::Result;
 use store::panics::catch_panic_sync;
 use tasks::{ActionTask, TaskType};
 
 use super::renderings::RenderingNotes;
-use crate::Event;
+use crate::compute_pool::compute_on_pool;
 use crate::configs::template::{
     EventTemplateBudget, EventTemplateScope, render_params, render_value,
 };
 use crate::configs::{ActionConfigIndex, CompiledActionConfig};
 use crate::params;
+use crate::{Event, EventId};
 
 /// Maximum length of a concurrency key, in bytes.
 const MAX_CONCURRENCY_KEY_BYTES: usize = 256;
@@ -29,10 +30,6 @@ const MAX_INLINE_EVENTS: usize = 64;
 const MAX_TASKS_PER_CHUNK: usize = 1000;
 /// Template output per chunk, in bytes.
 const MAX_CHUNK_BYTES: usize = 4 << 20;
-
-/// Thread pool for matching and rendering. Its queue holds event writers, each of which waits for
-/// one computation at a time.
-static MATCHING_POOL: LazyLock<ComputePool> = LazyLock::new(|| ComputePool::new("events", 2, 1024));
 
 /// Options for starting tasks on events.
 #[derive(Clone)]
@@ -106,23 +103,46 @@ fn match_events_inline(
     matches
 }
 
-/// Runs a long computation of the event path on the thread pool.
-pub(crate) async fn compute_on_pool<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
-    MATCHING_POOL.run(work).await.map_err(|error| match error {
-        // Transient: the writer retries.
-        ComputeError::Overloaded | ComputeError::TimedOut => {
-            sqlx::Error::Io(io::Error::other(error)).into()
-        }
-        ComputeError::Panicked => store::Error::Abandoned,
-    })
-}
-
 /// A task to be rendered from a config and an event, or from all events of a join.
 pub(super) struct TaskToStart {
     pub(super) event_match: EventMatch,
-    pub(super) joined: Option<Vec<Event>>,
+    /// Ids of a completed join's events, in trigger order.
+    pub(super) join_event_ids: Option<Vec<i64>>,
+}
+
+/// Events of completed joins, by id.
+pub(super) struct JoinEvents(pub(super) HashMap<i64, Event>);
+
+impl JoinEvents {
+    /// The events in the order of `ids`; `None` if retention has deleted one.
+    fn find_all(&self, ids: &[i64]) -> Option<Vec<Event>> {
+        ids.iter().map(|id| self.0.get(id).cloned()).collect()
+    }
+}
+
+/// An event of a join has been deleted by retention.
+struct JoinEventDeleted;
+
+impl TaskToStart {
+    /// Tasks with equal keys share a template budget.
+    fn budget_key(&self) -> (EventId, bool) {
+        (self.event_match.event.id, self.join_event_ids.is_some())
+    }
+
+    /// The join's events in trigger order; `None` if the config is no join.
+    fn find_joined_events(
+        &self,
+        join_events: &JoinEvents,
+    ) -> StdResult<Option<Vec<Event>>, JoinEventDeleted> {
+        let Some(ids) = &self.join_event_ids else { return Ok(None) };
+        let joined = join_events.find_all(ids);
+        if joined.is_none() {
+            let (config, event) =
+                (&self.event_match.config.definition.name, self.event_match.event.id);
+            tracing::warn!(config, %event, "an event of a join is not kept any more: it starts no task");
+        }
+        joined.map(Some).ok_or(JoinEventDeleted)
+    }
 }
 
 /// A rendered chunk of tasks.
@@ -134,21 +154,27 @@ pub(super) struct RenderedTasks {
     pub(super) budget: EventTemplateBudget,
 }
 
-/// Renders one chunk of `to_start`, beginning at index `from`. `budget`: what remains for the event
-/// of the previous task; all templates of one event share a budget.
+/// Renders one chunk of `to_start`, beginning at index `from`. `join_events`: the events of its
+/// joins. `budget`: the rest of the previous task's; the single-event configs of an event share
+/// one, and so do the joins that it completes.
 pub(super) fn render_task_chunk(
     to_start: &[TaskToStart],
     from: usize,
+    join_events: &JoinEvents,
     mut budget: EventTemplateBudget,
     options: &EventTaskOptions,
 ) -> RenderedTasks {
     let (mut tasks, mut done, mut bytes) = (Vec::new(), from, 0);
-    let mut of = from.checked_sub(1).map(|before| to_start[before].event_match.event.id);
+    let mut of = from.checked_sub(1).map(|before| to_start[before].budget_key());
     let mut alone = None;
-    for TaskToStart { event_match: pull, joined } in &to_start[from..] {
-        if of != Some(pull.event.id) {
-            (of, alone, budget) = (Some(pull.event.id), None, EventTemplateBudget::of_event());
+    for wanted in &to_start[from..] {
+        let pull = &wanted.event_match;
+        done += 1;
+        if of != Some(wanted.budget_key()) {
+            (of, alone, budget) =
+                (Some(wanted.budget_key()), None, EventTemplateBudget::of_event());
         }
+        let Ok(joined) = wanted.find_joined_events(join_events) else { continue };
         let joined = joined.as_deref();
         let own = joined.filter(|_| pull.config.has_templates);
         let own = own.map(|joined| EventTemplateScope::new(&pull.event, Some(joined)));
@@ -161,7 +187,6 @@ pub(super) fn render_task_chunk(
         let task =
             render_task_in_scope(&pull.config, (&pull.event, joined), scope, options, &mut budget);
         tasks.extend(log_task_error(task, pull));
-        done += 1;
         bytes += pull.config.params_bytes + budget.spent_bytes() - before;
         if tasks.len() >= MAX_TASKS_PER_CHUNK || bytes >= MAX_CHUNK_BYTES {
             break;
@@ -277,8 +302,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::EventCause;
     use crate::configs::ActionConfig;
-    use crate::{EventCause, EventId};
 
     fn test_event(name: &str, params: Value) -> Arc<Event> {
         let (author, time_created) = ("me".to_owned(), chrono::DateTime::UNIX_EPOCH);

@@ -5,8 +5,8 @@
 //! - Cost: events without match and without key take two round trips and one WAL flush per batch
 //!   (ids; rows, with the index version check). All others take one transaction. Matching and
 //!   rendering have budgets, and run on separate threads when they may take long.
-//! - Lock order: caller's rows, event keys, tasks, lanes, groups, jobs of single-event configs;
-//!   then joins by id, and their tasks, lanes, groups, jobs.
+//! - Lock order: caller's rows, event keys, joins by id; then tasks, lanes, groups, jobs of all
+//!   configs, in chunks of up to 1,000 tasks.
 //! - Promise: ids are allocated before the write. A retry after commit outcome unknown finds its
 //!   rows and changes nothing.
 
@@ -30,7 +30,7 @@ use crate::{EventId, EventStore, NewEvent};
 use batch::{EventBatch, EventBatchRequest};
 
 pub(crate) use joins::{JoinState, read_join_state};
-pub(crate) use matching::{EventTaskOptions, compute_on_pool, render_task};
+pub(crate) use matching::{EventTaskOptions, render_task};
 pub(crate) use renderings::RenderingNotes;
 pub(crate) use rows::{StoredEventRow, find_event_rows};
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use sqlx::PgConnection;
 use store::Result;
 
-use super::matching::{self, EventTaskOptions, TaskToStart, compute_on_pool};
+use super::joins::{find_join_chunk_end, load_join_events};
+use super::matching::{self, EventTaskOptions, TaskToStart};
 use super::renderings::{EventIdentity, RenderingPermission};
+use crate::compute_pool::compute_on_pool;
 use crate::configs::template::EventTemplateBudget;
 
-/// Renders and starts tasks; returns the number of new ones.
+/// Renders and starts tasks; returns the number of new ones. `to_start` is grouped by event.
 pub(super) async fn start_tasks_in_tx(
     connection: &mut PgConnection,
     to_start: Vec<TaskToStart>,
@@ -42,11 +44,17 @@ async fn render_and_start_tasks(
     let (wanted, mut done, mut started) = (Arc::new(to_start), 0, 0);
     let mut budget = EventTemplateBudget::of_event();
     while done < wanted.len() {
-        let (all, terms) = (wanted.clone(), options.clone());
-        let some = compute_on_pool(move || matching::render_task_chunk(&all, done, budget, &terms))
+        let end = find_join_chunk_end(&wanted, done);
+        let join_events = Arc::new(load_join_events(connection, &wanted[done..end]).await?);
+        while done < end {
+            let (all, loaded, terms) = (wanted.clone(), join_events.clone(), options.clone());
+            let some = compute_on_pool(move || {
+                matching::render_task_chunk(&all[..end], done, &loaded, budget, &terms)
+            })
             .await?;
-        started += tasks::start_action_tasks_in_tx(connection, &some.tasks).await?.len();
-        (done, budget) = (some.done_count, some.budget);
+            started += tasks::start_action_tasks_in_tx(connection, &some.tasks).await?.len();
+            (done, budget) = (some.done_count, some.budget);
+        }
     }
     Ok(started)
 }

@@ -14,13 +14,13 @@ use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
 use store::{ConnectionGeneration, Error, Lease, OwnConnection, Result, run_statement};
 
+use super::GroupingRow;
 use super::fold::{AggregateDeltas, Grouping, HourlySum, fold_hourly_sums, format_units};
-use super::{GroupingColumns, GroupingRow};
 use crate::events::InternedText;
 use crate::partitions::read_closing_sums;
 use crate::sequence::SequenceNotifier;
 use crate::sharding::parse_canonical;
-use crate::types::{LedgerTypeCatalogue, LedgerTypeRegistry};
+use crate::types::{GroupingColumns, LedgerTypeCatalogue, LedgerTypeRegistry};
 
 /// Approximate number of events per chunk.
 const MAX_EVENTS_PER_CHUNK: i64 = 50_000;

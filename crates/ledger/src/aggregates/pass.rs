@@ -11,7 +11,8 @@ use sqlx::PgPool;
 use store::{DutyWork, Error, LeaseOptions, Result, run_duties};
 use tokio_util::sync::CancellationToken;
 
-use super::{AGGREGATOR_DUTY, Aggregator, GroupingColumns};
+use super::{AGGREGATOR_DUTY, Aggregator};
+use crate::types::GroupingColumns;
 
 /// Interval between polls of the groupings' progress.
 const PASS_POLL_INTERVAL: Duration = Duration::from_millis(50);

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use store::PgStatement;
 
 use super::BalanceQuery;
-use crate::aggregates::{BalanceCutOffs, compute_cut_offs, find_serving_grouping};
-use crate::types::{AccountType, AggregateInterval};
+use crate::aggregates::{BalanceCutOffs, compute_cut_offs};
+use crate::types::{AccountType, AggregateInterval, find_serving_grouping};
 
 /// Above this many unaggregated events in the shard, the
 /// account's events are read instead of the aggregates.

@@ -226,7 +226,7 @@ async fn write_parts(
 ) {
     let mut waiting = parts;
     while !waiting.is_empty() {
-        let (now, later) = next(waiting);
+        let (now, later) = split_off_one_transaction(waiting);
         let events: Arc<[Arc<[LedgerEvent]>]> =
             now.iter().map(|part| part.events.clone()).collect();
         match write_event_batch(own, cache, events).await {
@@ -256,7 +256,7 @@ async fn write_parts(
 
 /// Splits off the first parts that share no key and fit in
 /// one transaction; returns them and the rest.
-fn next(
+fn split_off_one_transaction(
     parts: Vec<LedgerEventWriteRequest>,
 ) -> (Vec<LedgerEventWriteRequest>, Vec<LedgerEventWriteRequest>) {
     let (mut keys, mut events) = (HashSet::new(), 0);

@@ -161,9 +161,9 @@ pub(super) async fn list_account_events(
         }
     };
     let listing = LedgerEventQuery { account_id, from, to, after, limit };
-    let asked = RequestedMoment { field: "from", moment: from };
-    let found = read_within_horizon(&ledger, &query, asked, |pool| {
-        list_with_standing(pool, listing.clone())
+    let requested_moment = RequestedMoment { field: "from", moment: from };
+    let found = read_within_horizon(&ledger, &query, requested_moment, |pool| {
+        list_with_horizon_row(pool, listing.clone())
     })
     .await?;
     let token = found
@@ -233,15 +233,18 @@ async fn default_period_end(
 async fn read_within_horizon<'l, T, F: Future<Output = store::Result<(T, HorizonRow)>>>(
     ledger: &'l Ledger,
     query: &AccountQuery,
-    asked: RequestedMoment,
+    requested_moment: RequestedMoment,
     read: impl Fn(&'l PgPool) -> F,
 ) -> Result<T, ApiError> {
     let shard_index = ledger.shards.index_of_hash(query.shard_hash);
     let pool = &ledger.shards.all()[shard_index].pool;
-    ledger.horizons[shard_index].read_consistent(asked, || read(pool)).await.map_err(shard_error)?
+    ledger.horizons[shard_index]
+        .read_consistent(requested_moment, || read(pool))
+        .await
+        .map_err(shard_error)?
 }
 
-async fn list_with_standing(
+async fn list_with_horizon_row(
     pool: &PgPool,
     query: LedgerEventQuery,
 ) -> store::Result<(LedgerEventPage, HorizonRow)> {
@@ -257,7 +260,7 @@ async fn read_groups(
     from: Option<DateTime<Utc>>,
     to: DateTime<Utc>,
 ) -> Result<(Vec<Json_>, Option<String>), ApiError> {
-    let question = BalanceQuery {
+    let balance_query = BalanceQuery {
         account_id: query.account.id,
         from,
         to,
@@ -265,13 +268,12 @@ async fn read_groups(
         group_by: query.group_by.clone(),
         after: page.map(|page| page.last_sort_key),
     };
-    let asked = from.map_or(RequestedMoment { field: "at", moment: to }, |from| RequestedMoment {
-        field: "from",
-        moment: from,
+    let requested_moment = from.map_or(RequestedMoment { field: "at", moment: to }, |from| {
+        RequestedMoment { field: "from", moment: from }
     });
     let BalancePage { groups, next_sort_key: next } =
-        read_within_horizon(ledger, query, asked, |pool| {
-            read_balances(pool, kind, question.clone())
+        read_within_horizon(ledger, query, requested_moment, |pool| {
+            read_balances(pool, kind, balance_query.clone())
         })
         .await?;
     let next =
@@ -300,7 +302,7 @@ async fn read_explanation(
     at: DateTime<Utc>,
 ) -> Result<Json_, ApiError> {
     let shard = ledger.shards.shard_of_hash(query.shard_hash);
-    let question = BalanceQuery {
+    let balance_query = BalanceQuery {
         account_id: query.account.id,
         from: None,
         to: at,
@@ -308,7 +310,7 @@ async fn read_explanation(
         group_by: query.group_by.clone(),
         after: None,
     };
-    let found = explain_balance(&shard.pool, kind, &question).await.map_err(shard_error)?;
+    let found = explain_balance(&shard.pool, kind, &balance_query).await.map_err(shard_error)?;
     let aggregate = found.grouping.map(|grouping| {
         json!({
             "grouping": grouping, "interval": kind.aggregate, "cut_off": moment::format_moment(found.cut_off),

@@ -16,10 +16,9 @@ use tokio::time::timeout;
 
 use super::Retention;
 use super::retention::list_months_ahead;
-use crate::aggregates::GroupingColumns;
 use crate::events::{LedgerEventCache, create_event_partitions};
 use crate::sharding::Shard;
-use crate::types::LedgerTypeCatalogue;
+use crate::types::{GroupingColumns, LedgerTypeCatalogue};
 
 /// Statement timeout: summing up a month may take long.
 const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(3600);

@@ -4,6 +4,7 @@
 mod change;
 mod check;
 mod definition;
+mod grouping;
 mod integration;
 mod plan;
 mod refresh;
@@ -20,6 +21,7 @@ pub use definition::{
     AccountType, AggregateInterval, KeyedType, LedgerAttribute, LedgerTypeDefinition,
     LedgerTypeKind, RESERVED_ATTRIBUTE_NAMES,
 };
+pub(crate) use grouping::{GroupingColumns, find_serving_grouping};
 pub use integration::{
     LEDGER_TYPES_INTEGRATION, LedgerTypeArguments, LedgerTypeReconciler, LedgerTypeUsage,
     LedgerTypeUsageQuery, parse_bundle_types,

@@ -31,7 +31,8 @@ const MAX_REASON_CHARS: usize = 1000;
 /// Wait after a failed call to the engine.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Outcome of handling one message.
+/// Outcome of handling one message; `Done` and `Dead` as in [`crate::JobOutcome`]. Messages count
+/// no attempts, so `RetryAfter` stands for both failed and deferred attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageOutcome {
     /// Processed: the message is deleted.

@@ -81,14 +81,14 @@ fn given_up_jobs_wait_with_their_reason_and_can_be_driven_again() {
     assert_eq!(panics, 1, "the one on purpose");
 }
 
-/// Returns `RetryAfter` ten times, then fails once, then succeeds.
+/// Returns `Deferred` ten times, then fails once, then succeeds.
 #[derive(Default)]
 struct Waits(AtomicUsize);
 
 impl JobHandler for Waits {
     async fn handle(&self, _: &Job) -> JobOutcome {
         match self.0.fetch_add(1, Ordering::SeqCst) {
-            0..10 => JobOutcome::RetryAfter(Duration::from_millis(1), "not my turn".to_owned()),
+            0..10 => JobOutcome::Deferred(Duration::from_millis(1), "not my turn".to_owned()),
             10 => JobOutcome::Failed("not now".to_owned()),
             _ => JobOutcome::Done,
         }

@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::{ConnectionAction, now_millis};
 use super::handler::{ConnectionHandler, ListenerProtocol};
-use super::limits::{ConnectionLimits, MAX_HEAD_BYTES, MAX_TARGET_BYTES};
+use super::limits::ConnectionLimits;
 use super::registry::ConnectionSlot;
 use super::watched_stream::WatchedStream;
 use super::{ListenerContext, ShutdownTokens};
 use crate::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::http_guard::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 
 /// HTTP/2 connection window of HTTP listeners.
 const HTTP_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;

@@ -4,10 +4,6 @@ use std::time::Duration;
 
 /// Default maximum of concurrent streams per HTTP/2 connection.
 const MAX_STREAMS_PER_CONNECTION: u32 = 200;
-/// Maximum size of an HTTP/1 request head in bytes; larger heads get status 431.
-pub const MAX_HEAD_BYTES: usize = 32 << 10;
-/// Maximum size of a request target in bytes; longer targets get status 414.
-pub const MAX_TARGET_BYTES: usize = 16 << 10;
 /// Default maximum size of a gRPC message in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// Maximum number of connections per listener, if there are enough file descriptors.

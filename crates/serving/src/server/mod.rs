@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 pub use budget::{ByteBudget, MAX_BYTES_IN_FLIGHT};
 pub use files::raise_file_limit;
 pub use handler::ListenerProtocol;
-pub use limits::{ConnectionLimits, MAX_HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_TARGET_BYTES};
+pub use limits::{ConnectionLimits, MAX_MESSAGE_BYTES};
 
 use crate::grpc;
 use crate::http_guard::AllowedHosts;

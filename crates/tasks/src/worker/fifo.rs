@@ -56,7 +56,7 @@ impl FifoConsumer for TaskFifoConsumer {
         });
         match ended.await {
             TaskAttemptOutcome::Done => MessageOutcome::Done,
-            TaskAttemptOutcome::RetryAfter(delay, _) | TaskAttemptOutcome::Deferred(delay, _) => {
+            TaskAttemptOutcome::Failed(delay, _) | TaskAttemptOutcome::Deferred(delay, _) => {
                 MessageOutcome::RetryAfter(delay)
             }
             TaskAttemptOutcome::Dead(reason) => MessageOutcome::Dead(reason),

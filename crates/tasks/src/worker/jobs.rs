@@ -123,15 +123,14 @@ impl JobHandler for ActionJobHandler {
                 }
             },
         );
-        let ended = tokio::select! {
-            ended = attempt => ended,
-            // The lane's new holder has the task too.
-            () = job.lane.wait_until_lost() => TaskAttemptOutcome::Done,
+        let outcome = tokio::select! {
+            outcome = attempt => outcome,
+            () = job.lane.wait_until_lost() => return JobOutcome::LaneLost,
         };
-        match ended {
+        match outcome {
             TaskAttemptOutcome::Done => JobOutcome::Done,
-            TaskAttemptOutcome::RetryAfter(_, reason) => JobOutcome::Failed(reason),
-            TaskAttemptOutcome::Deferred(delay, reason) => JobOutcome::RetryAfter(delay, reason),
+            TaskAttemptOutcome::Failed(_, reason) => JobOutcome::Failed(reason),
+            TaskAttemptOutcome::Deferred(delay, reason) => JobOutcome::Deferred(delay, reason),
             TaskAttemptOutcome::Dead(reason) => JobOutcome::Dead(reason),
         }
     }

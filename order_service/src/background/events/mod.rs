@@ -1,10 +1,5 @@
-//! Events of orders: `orderProcessed` and `orderFailed`, and the task types that need the order
-//! service.
+//! Events of orders: `orderProcessed` and `orderFailed`.
 
-mod configurator_run;
 mod outcomes;
-mod process_orders;
 
-pub use configurator_run::{ConfiguratorRunHandler, ConfiguratorRunner};
 pub use outcomes::OrderEventWriter;
-pub use process_orders::{OrderProcessor, ProcessOrdersHandler};

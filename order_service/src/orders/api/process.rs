@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{OrderApiState, convert};
-use crate::background::events::OrderProcessor;
+use crate::background::tasks::OrderProcessor;
 use crate::orders::db::{AcceptedOrders, ORDER_QUEUE, OrderState, OutcomeKind, OutcomeNotice};
 use crate::orders::outcome_hub::OutcomeSubscriber;
 
@@ -74,7 +74,7 @@ pub(super) fn follow_accepted_orders(
         let kind = if state == OrderState::ProcessFinished {
             OutcomeKind::Finished
         } else {
-            OutcomeKind::Failed
+            OutcomeKind::OrderFailed
         };
         subscriber.on_outcome(&OutcomeNotice { order_id, data, kind });
     }

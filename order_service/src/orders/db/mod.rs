@@ -229,20 +229,23 @@ impl AcceptedBatch {
     }
 }
 
-/// Outcome of an attempt.
+/// Outcome of an attempt; `Failed`, `Deferred` and `Dead` as in the table of [`queue::JobOutcome`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderAttemptOutcome {
     /// All three stages succeeded.
     Finished,
-    /// Failed with a retry.
-    Waiting {
+    /// Failed with a retry; the attempt counts.
+    Failed {
         /// Error message of the attempt.
         reason: String,
-        /// Whether it counts as an attempt (an unreachable data manager does not).
-        counted: bool,
+    },
+    /// Not possible yet (an unreachable data manager): retried, the attempt does not count.
+    Deferred {
+        /// Error message of the attempt.
+        reason: String,
     },
     /// Failed permanently: no automatic retry.
-    Failed {
+    Dead {
         /// Error message of the attempt.
         reason: String,
     },
@@ -254,6 +257,13 @@ pub enum OrderAttemptOutcome {
         /// Error message of the last attempt.
         reason: String,
     },
+}
+
+impl OrderAttemptOutcome {
+    /// Whether the order waits for another attempt.
+    fn is_retried(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Deferred { .. })
+    }
 }
 
 /// Outcome notice for subscribers.
@@ -273,7 +283,7 @@ pub enum OutcomeKind {
     /// All stages succeeded.
     Finished,
     /// Failed permanently: no automatic retry.
-    Failed,
+    OrderFailed,
     /// A counted attempt failed; a retry follows.
     AttemptFailed,
 }

@@ -45,10 +45,7 @@ async fn process_attempt(context: &PipelineWorkerContext, entry: PipelineEntry) 
     let outcome = loop {
         if attempt.origin.lane().is_lost() {
             // Another process owns the order now: this attempt must not interfere.
-            break OrderAttemptOutcome::Waiting {
-                reason: "the lane was lost".to_owned(),
-                counted: false,
-            };
+            break OrderAttemptOutcome::Deferred { reason: "the lane was lost".to_owned() };
         }
         let Some((action, next)) = context.stages.action_after(attempt.state) else {
             break OrderAttemptOutcome::Finished;
@@ -56,12 +53,12 @@ async fn process_attempt(context: &PipelineWorkerContext, entry: PipelineEntry) 
         match store::panics::catch_panic(action.run(&mut attempt)).await {
             Ok(Ok(())) => reach_state(&mut attempt, next, &context.clock),
             Ok(Err(StageError::Transient(reason))) => {
-                break OrderAttemptOutcome::Waiting { reason, counted: true };
+                break OrderAttemptOutcome::Failed { reason };
             }
             Ok(Err(StageError::NotTried(reason))) => {
-                break OrderAttemptOutcome::Waiting { reason, counted: false };
+                break OrderAttemptOutcome::Deferred { reason };
             }
-            Ok(Err(StageError::Permanent(reason))) => break OrderAttemptOutcome::Failed { reason },
+            Ok(Err(StageError::Permanent(reason))) => break OrderAttemptOutcome::Dead { reason },
             Err(panic) => {
                 let reason = format!(
                     "LOGIC_ERROR: the stage to {} panicked: {}",
@@ -74,7 +71,7 @@ async fn process_attempt(context: &PipelineWorkerContext, entry: PipelineEntry) 
                     reason,
                     "a stage panicked"
                 );
-                break OrderAttemptOutcome::Failed { reason };
+                break OrderAttemptOutcome::Dead { reason };
             }
         }
     };

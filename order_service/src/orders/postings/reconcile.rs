@@ -101,11 +101,13 @@ async fn load_rules_of_orders(
 ) -> Result<HashMap<i32, Vec<PostingRule>>, Error> {
     let mut rules = HashMap::new();
     for order in orders {
-        let (Some(_), Some(basis)) = (order.data, order.posting_context) else { continue };
-        if basis.rules_version != 0
-            && let Entry::Vacant(entry) = rules.entry(basis.rules_version)
+        let (Some(_), Some(posting_context)) = (order.data, order.posting_context) else {
+            continue;
+        };
+        if posting_context.rules_version != 0
+            && let Entry::Vacant(entry) = rules.entry(posting_context.rules_version)
         {
-            entry.insert(load_rules_version(pool, basis.rules_version).await?);
+            entry.insert(load_rules_version(pool, posting_context.rules_version).await?);
         }
     }
     Ok(rules)
@@ -120,12 +122,14 @@ fn expect_postings(
 ) -> (Vec<(Order, Vec<LedgerEvent>)>, Vec<DifferingOrder>) {
     let (mut expected_postings, mut differing_orders) = (Vec::new(), Vec::new());
     for order in orders {
-        let (Some(data), Some(basis)) = (order.data, order.posting_context) else { continue };
-        let Some(rules) = rules.get(&basis.rules_version) else { continue };
+        let (Some(data), Some(posting_context)) = (order.data, order.posting_context) else {
+            continue;
+        };
+        let Some(rules) = rules.get(&posting_context.rules_version) else { continue };
         let new_events = build_posting_events(
             rules,
             (order.order_id, order.product_id),
-            StoredOrderData { data, posting_context: basis },
+            StoredOrderData { data, posting_context },
         );
         let catalogue = types.current();
         let checked_events: Result<Vec<LedgerEvent>, _> =
@@ -179,7 +183,8 @@ async fn explain_mismatched_orders(
     let posted = find_stored_events(shards, event_ids).await?;
     let mut explained_orders = Vec::new();
     for order in &orders {
-        let rules_version = order.posting_context.map_or(0, |basis| basis.rules_version);
+        let rules_version =
+            order.posting_context.map_or(0, |posting_context| posting_context.rules_version);
         let difference =
             match find_posted_data(order.order_id, rules_of_order(rules, order), &posted) {
                 None => PostingDifference::Unexplained,
@@ -200,7 +205,7 @@ fn rules_of_order<'r>(
     rules: &'r HashMap<i32, Vec<PostingRule>>,
     order: &Order,
 ) -> &'r [PostingRule] {
-    let version = order.posting_context.map(|basis| basis.rules_version);
+    let version = order.posting_context.map(|posting_context| posting_context.rules_version);
     version.and_then(|version| rules.get(&version)).map(Vec::as_slice).unwrap_or_default()
 }
 

@@ -26,8 +26,8 @@ use crate::reconcilers::partitions::{PARTITIONS_INTEGRATION, PartitionReconciler
 use crate::reconcilers::queues::{
     EnvQueues, QUEUES_INTEGRATION, QueueReconciler, build_env_queues, check_queues,
 };
-use crate::serve::connections::NESTED_CONNECTION_COUNT;
 use crate::settings::QueueEngine;
+use crate::settings::database_connections::NESTED_DATABASE_CONNECTION_COUNT;
 
 /// Checks that a JSON schema cannot express.
 const BUNDLE_CHECKS: [BundleCheck; 5] =
@@ -59,7 +59,7 @@ pub struct ReconcileTargets {
 impl ReconcileTargets {
     /// Targets with all FIFO queues in the control database.
     pub fn new(pool: PgPool, shards: ShardSet) -> Self {
-        let nested_pool = store::reserve_pool(&pool, "within", NESTED_CONNECTION_COUNT);
+        let nested_pool = store::reserve_pool(&pool, "within", NESTED_DATABASE_CONNECTION_COUNT);
         Self { queues: Arc::new(pool.clone()), pool, nested_pool, shards: Arc::new(shards) }
     }
 

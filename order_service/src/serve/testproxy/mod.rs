@@ -24,12 +24,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connections::NESTED_CONNECTION_COUNT;
 use super::database::{self, DatabaseAccess};
 use super::queues::FifoQueueSet;
 use super::{configurator as room, join_tasks_within, ledger, queues};
 use crate::reconcilers::bundle;
 use crate::settings::ServiceSettings;
+use crate::settings::database_connections::NESTED_DATABASE_CONNECTION_COUNT;
 
 /// File descriptors reserved for everything except clients.
 const RESERVED_FILE_COUNT: u64 = 256;
@@ -94,7 +94,8 @@ pub async fn run_test_proxy(
     };
     let role_tasks = match entries {
         None => {
-            let within = store::reserve_pool(&database.pool, "within", NESTED_CONNECTION_COUNT);
+            let within =
+                store::reserve_pool(&database.pool, "within", NESTED_DATABASE_CONNECTION_COUNT);
             let usage = bundle::TypeUsageFinder::new(
                 within,
                 Arc::new(bundle::ShardSet::from_open_shards(shards.all())),

@@ -36,6 +36,7 @@ const MAX_REDIRECTS: usize = 3;
 const MAX_KEPT_CHARS: usize = 2000;
 
 /// Handler of task type `http_request`.
+#[derive(Clone)]
 pub struct HttpRequest {
     /// Opens connections to allowed addresses.
     pub connector: WebhookConnector,

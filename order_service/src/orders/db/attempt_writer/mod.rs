@@ -91,8 +91,8 @@ impl OrderAttemptWriter {
     }
 
     /// Queues an outcome; the writer retries until it is written.
-    pub async fn write(&self, attempt: OrderAttempt, end: OrderAttemptOutcome) {
-        self.coalescer.push_for(attempt.turn, (attempt, end)).await;
+    pub async fn write(&self, attempt: OrderAttempt, outcome: OrderAttemptOutcome) {
+        self.coalescer.push_for(attempt.turn, (attempt, outcome)).await;
     }
 
     /// Waits until every queued outcome is written.
@@ -110,9 +110,10 @@ impl OrderAttemptWriter {
 impl OrderAttemptBatchWriter {
     async fn write_batch(&self, batch: Vec<(OrderAttempt, OrderAttemptOutcome)>) {
         let emptied_batches = count_out_orders(&batch);
-        let decided = batch.into_iter().map(|(work, end)| self.decide_outcome(work, end));
+        let decided =
+            batch.into_iter().map(|(attempt, outcome)| self.decide_outcome(attempt, outcome));
         let (plain_finishes, mut others): (Vec<_>, Vec<_>) =
-            decided.partition(|(work, end)| is_plain_finish(work, end));
+            decided.partition(|(attempt, outcome)| is_plain_finish(attempt, outcome));
         // A batch's row is deleted in the write of its last order: the later of the two writes.
         if !plain_finishes.is_empty() {
             let removable_ids =
@@ -130,22 +131,23 @@ impl OrderAttemptBatchWriter {
     fn decide_outcome(
         &self,
         attempt: OrderAttempt,
-        end: OrderAttemptOutcome,
+        outcome: OrderAttemptOutcome,
     ) -> (OrderAttempt, OrderAttemptOutcome) {
-        let outcome = match end {
-            OrderAttemptOutcome::Waiting { reason, counted: true }
-                if self.is_given_up(&attempt) =>
-            {
+        let outcome = match outcome {
+            OrderAttemptOutcome::Failed { reason } if self.is_given_up(&attempt) => {
                 OrderAttemptOutcome::GivenUp {
                     after: self.give_up.after,
                     reason: to_storable_text(&reason),
                 }
             }
-            OrderAttemptOutcome::Waiting { reason, counted } => {
-                OrderAttemptOutcome::Waiting { reason: to_storable_text(&reason), counted }
-            }
             OrderAttemptOutcome::Failed { reason } => {
                 OrderAttemptOutcome::Failed { reason: to_storable_text(&reason) }
+            }
+            OrderAttemptOutcome::Deferred { reason } => {
+                OrderAttemptOutcome::Deferred { reason: to_storable_text(&reason) }
+            }
+            OrderAttemptOutcome::Dead { reason } => {
+                OrderAttemptOutcome::Dead { reason: to_storable_text(&reason) }
             }
             OrderAttemptOutcome::GivenUp { after, reason } => {
                 OrderAttemptOutcome::GivenUp { after, reason: to_storable_text(&reason) }
@@ -195,7 +197,7 @@ impl OrderAttemptBatchWriter {
     ) {
         let mut parts = vec![attempts];
         while let Some(mut part) = parts.pop() {
-            part.retain(|(work, _)| !self.leave_if_lane_lost(work));
+            part.retain(|(attempt, _)| !self.leave_if_lane_lost(attempt));
             let removable_ids =
                 if parts.is_empty() { removable_batch_ids(emptied_batches) } else { Vec::new() };
             let arguments = (part.clone(), removable_ids, self.give_up.backoff);
@@ -232,12 +234,12 @@ impl OrderAttemptBatchWriter {
     /// and is requeued from there.
     fn handle_refused_attempt(
         &self,
-        (mut attempt, end): (OrderAttempt, OrderAttemptOutcome),
+        (mut attempt, outcome): (OrderAttempt, OrderAttemptOutcome),
         error: &Error,
     ) -> Option<Vec<(OrderAttempt, OrderAttemptOutcome)>> {
         tracing::error!(order_id = attempt.order_id, %error, code = "CONSISTENCY_ERROR", "the end of an order is refused");
         metrics::counter!("order_ends_refused_total").increment(1);
-        if !matches!(end, OrderAttemptOutcome::Waiting { .. }) {
+        if !outcome.is_retried() {
             let reason = to_storable_text(&format!(
                 "CONSISTENCY_ERROR: the end of the order is refused: {error}"
             ));
@@ -246,7 +248,7 @@ impl OrderAttemptBatchWriter {
             if attempt.state == OrderState::ProcessFinished {
                 attempt.state = OrderState::FinishedExternalInteraction;
             }
-            return Some(vec![(attempt, OrderAttemptOutcome::Waiting { reason, counted: true })]);
+            return Some(vec![(attempt, OrderAttemptOutcome::Failed { reason })]);
         }
         self.requeue_later(attempt);
         None
@@ -288,25 +290,27 @@ impl OrderAttemptBatchWriter {
     }
 
     fn publish_written_outcomes(&self, attempts: &[(OrderAttempt, OrderAttemptOutcome)]) {
-        let notices: Vec<OutcomeNotice> =
-            attempts.iter().filter_map(|(work, end)| build_outcome_notice(work, end)).collect();
-        for (attempt, end) in attempts {
+        let notices: Vec<OutcomeNotice> = attempts
+            .iter()
+            .filter_map(|(attempt, outcome)| build_outcome_notice(attempt, outcome))
+            .collect();
+        for (attempt, outcome) in attempts {
             if let OrderAttemptOrigin::Retried(job) = &attempt.origin {
                 self.jobs.end_job(&job.lane, job.id);
             }
-            let outcome = match end {
+            let label = match outcome {
                 OrderAttemptOutcome::Finished => "finished",
-                OrderAttemptOutcome::Waiting { .. } => "waiting",
-                OrderAttemptOutcome::Failed { .. } | OrderAttemptOutcome::GivenUp { .. } => {
-                    "failed"
+                OrderAttemptOutcome::Failed { .. } | OrderAttemptOutcome::Deferred { .. } => {
+                    "waiting"
                 }
+                OrderAttemptOutcome::Dead { .. } | OrderAttemptOutcome::GivenUp { .. } => "failed",
             };
-            metrics::counter!("orders_ended_total", "outcome" => outcome).increment(1);
+            metrics::counter!("orders_ended_total", "outcome" => label).increment(1);
         }
         let failed: Vec<i32> = notices
             .iter()
-            .filter(|told| told.kind == OutcomeKind::Failed)
-            .map(|told| told.order_id)
+            .filter(|notice| notice.kind == OutcomeKind::OrderFailed)
+            .map(|notice| notice.order_id)
             .collect();
         if let Some(first) = failed.first() {
             tracing::warn!(
@@ -323,8 +327,8 @@ impl OrderAttemptBatchWriter {
 /// left.
 fn count_out_orders(attempts: &[(OrderAttempt, OrderAttemptOutcome)]) -> Vec<Arc<AcceptedBatch>> {
     let mut emptied_batches = Vec::new();
-    for (work, _) in attempts {
-        if let OrderAttemptOrigin::Accepted(batch) = &work.origin
+    for (attempt, _) in attempts {
+        if let OrderAttemptOrigin::Accepted(batch) = &attempt.origin
             && batch.count_out_order()
         {
             emptied_batches.push(batch.clone());
@@ -356,11 +360,11 @@ fn build_outcome_notice(
 ) -> Option<OutcomeNotice> {
     let kind = match outcome {
         OrderAttemptOutcome::Finished => OutcomeKind::Finished,
-        OrderAttemptOutcome::Failed { .. } | OrderAttemptOutcome::GivenUp { .. } => {
-            OutcomeKind::Failed
+        OrderAttemptOutcome::Dead { .. } | OrderAttemptOutcome::GivenUp { .. } => {
+            OutcomeKind::OrderFailed
         }
-        OrderAttemptOutcome::Waiting { counted: true, .. } => OutcomeKind::AttemptFailed,
-        OrderAttemptOutcome::Waiting { counted: false, .. } => return None,
+        OrderAttemptOutcome::Failed { .. } => OutcomeKind::AttemptFailed,
+        OrderAttemptOutcome::Deferred { .. } => return None,
     };
     Some(OutcomeNotice { order_id: attempt.order_id, data: attempt.data, kind })
 }

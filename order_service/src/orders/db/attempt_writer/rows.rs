@@ -26,29 +26,33 @@ struct OrderAttemptColumns {
 
 impl OrderAttemptColumns {
     fn from_attempts(mut attempts: Vec<&(OrderAttempt, OrderAttemptOutcome)>) -> Self {
-        attempts.sort_unstable_by_key(|(work, _)| work.order_id);
+        attempts.sort_unstable_by_key(|(attempt, _)| attempt.order_id);
         Self {
-            ids: attempts.iter().map(|(work, _)| work.order_id).collect(),
-            states: attempts.iter().map(|(work, _)| work.state as i16).collect(),
-            attempts: attempts.iter().map(|(work, end)| counted_attempts(work, end)).collect(),
-            started: attempts.iter().map(|(work, _)| work.started_at).collect(),
-            external: attempts.iter().map(|(work, _)| work.external_at).collect(),
-            reasons: attempts.iter().map(|(_, end)| outcome_reason(end)).collect(),
+            ids: attempts.iter().map(|(attempt, _)| attempt.order_id).collect(),
+            states: attempts.iter().map(|(attempt, _)| attempt.state as i16).collect(),
+            attempts: attempts
+                .iter()
+                .map(|(attempt, outcome)| counted_attempts(attempt, outcome))
+                .collect(),
+            started: attempts.iter().map(|(attempt, _)| attempt.started_at).collect(),
+            external: attempts.iter().map(|(attempt, _)| attempt.external_at).collect(),
+            reasons: attempts.iter().map(|(_, outcome)| outcome_reason(outcome)).collect(),
         }
     }
 }
 
 /// The number of the order's counted attempts, including this one.
 fn counted_attempts(attempt: &OrderAttempt, outcome: &OrderAttemptOutcome) -> i32 {
-    let is_counted = !matches!(outcome, OrderAttemptOutcome::Waiting { counted: false, .. });
+    let is_counted = !matches!(outcome, OrderAttemptOutcome::Deferred { .. });
     (attempt.attempts + u32::from(is_counted)).cast_signed()
 }
 
 fn outcome_reason(outcome: &OrderAttemptOutcome) -> Option<String> {
     match outcome {
         OrderAttemptOutcome::Finished => None,
-        OrderAttemptOutcome::Waiting { reason, .. }
-        | OrderAttemptOutcome::Failed { reason }
+        OrderAttemptOutcome::Failed { reason }
+        | OrderAttemptOutcome::Deferred { reason }
+        | OrderAttemptOutcome::Dead { reason }
         | OrderAttemptOutcome::GivenUp { reason, .. } => Some(reason.clone()),
     }
 }
@@ -59,7 +63,7 @@ pub(super) async fn finish_orders(
     removable_batches: &[Uuid],
 ) -> Result<()> {
     let columns = OrderAttemptColumns::from_attempts(
-        attempts.iter().filter(|(_, end)| *end == OrderAttemptOutcome::Finished).collect(),
+        attempts.iter().filter(|(_, outcome)| *outcome == OrderAttemptOutcome::Finished).collect(),
     );
     store::statement("finish_orders", FINISH_ORDERS_SQL)
         .bind(&columns.ids)
@@ -84,8 +88,8 @@ pub(super) struct OrderAttemptWriteResult {
 impl OrderAttemptWriteResult {
     /// Replaces the requested outcomes by the written ones.
     pub(super) fn correct_outcomes(&self, attempts: &mut [(OrderAttempt, OrderAttemptOutcome)]) {
-        for (work, end) in attempts {
-            *end = written_outcome(work, end, &self.spared_orders);
+        for (attempt, outcome) in attempts {
+            *outcome = written_outcome(attempt, outcome, &self.spared_orders);
         }
     }
 }
@@ -100,15 +104,15 @@ fn written_outcome(
         OrderAttemptOutcome::GivenUp { reason, .. }
             if spared_orders.contains(&attempt.order_id) =>
         {
-            OrderAttemptOutcome::Waiting { reason: reason.clone(), counted: true }
+            OrderAttemptOutcome::Failed { reason: reason.clone() }
         }
         OrderAttemptOutcome::GivenUp { after, reason } => {
             let after = humantime::format_duration(*after);
-            OrderAttemptOutcome::Failed {
+            OrderAttemptOutcome::Dead {
                 reason: to_storable_text(&format!("given up after {after}: {reason}")),
             }
         }
-        end => end.clone(),
+        outcome => outcome.clone(),
     }
 }
 
@@ -119,13 +123,15 @@ pub(super) async fn write_attempts(
     removable_batches: &[Uuid],
     backoff: Backoff,
 ) -> Result<OrderAttemptWriteResult> {
-    fence_lanes(connection, attempts.iter().map(|(work, _)| &**work.origin.lane())).await?;
+    fence_lanes(connection, attempts.iter().map(|(attempt, _)| &**attempt.origin.lane())).await?;
     finish_orders(&mut *connection, attempts, removable_batches).await?;
     let with_data = wait_orders(connection, attempts).await?;
     let spared_orders = find_spared_orders(attempts, &with_data);
     let attempts: Vec<(OrderAttempt, OrderAttemptOutcome)> = attempts
         .iter()
-        .map(|(work, end)| (work.clone(), written_outcome(work, end, &spared_orders)))
+        .map(|(attempt, outcome)| {
+            (attempt.clone(), written_outcome(attempt, outcome, &spared_orders))
+        })
         .collect();
     fail_orders(connection, &attempts).await?;
     let jobs = OrderJobChanges::from_attempts(&attempts, &with_data, backoff);
@@ -139,12 +145,12 @@ fn find_spared_orders(
     with_data: &HashSet<i32>,
 ) -> HashSet<i32> {
     let mut spared_orders = HashSet::new();
-    for (work, end) in attempts {
-        if matches!(end, OrderAttemptOutcome::GivenUp { .. })
-            && with_data.contains(&work.order_id)
+    for (attempt, outcome) in attempts {
+        if matches!(outcome, OrderAttemptOutcome::GivenUp { .. })
+            && with_data.contains(&attempt.order_id)
             && !mutant("given_up_with_data")
         {
-            spared_orders.insert(work.order_id);
+            spared_orders.insert(attempt.order_id);
         }
     }
     spared_orders
@@ -168,9 +174,10 @@ impl<'a> OrderJobChanges<'a> {
         backoff: Backoff,
     ) -> Self {
         let mut changes = Self::default();
-        for (work, end) in attempts {
-            let has_data = with_data.contains(&work.order_id);
-            changes.add_settlement(work, decide_job_outcome(work, end, has_data, backoff));
+        for (attempt, outcome) in attempts {
+            let has_data = with_data.contains(&attempt.order_id);
+            changes
+                .add_settlement(attempt, decide_job_outcome(attempt, outcome, has_data, backoff));
         }
         changes
     }
@@ -226,10 +233,11 @@ fn decide_job_outcome(
 ) -> JobSettlement {
     match outcome {
         OrderAttemptOutcome::Finished => JobSettlement::Complete,
-        OrderAttemptOutcome::Failed { reason } | OrderAttemptOutcome::GivenUp { reason, .. } => {
+        OrderAttemptOutcome::Dead { reason } | OrderAttemptOutcome::GivenUp { reason, .. } => {
             JobSettlement::Bury { reason: reason.clone() }
         }
-        OrderAttemptOutcome::Waiting { reason, counted } => {
+        OrderAttemptOutcome::Failed { reason } | OrderAttemptOutcome::Deferred { reason } => {
+            let counts_attempt = matches!(outcome, OrderAttemptOutcome::Failed { .. });
             let failures = match &attempt.origin {
                 OrderAttemptOrigin::Accepted(_) => 0,
                 OrderAttemptOrigin::Retried(job) => job.recent_failures(),
@@ -237,7 +245,7 @@ fn decide_job_outcome(
             // The callback arrived while the attempt was ending: retry immediately.
             let delay = match has_data && attempt.data.is_none() {
                 true => Duration::ZERO,
-                false if *counted => backoff.random_delay(failures + 1),
+                false if counts_attempt => backoff.random_delay(failures + 1),
                 // Nothing was tried: the breaker limits the rate, and a short backoff notices the
                 // peer's return.
                 false => backoff.random_delay(failures.min(2)),
@@ -247,7 +255,7 @@ fn decide_job_outcome(
                 delay,
                 hurried_delay: if_hurried,
                 reason: reason.clone(),
-                counts_attempt: *counted,
+                counts_attempt,
             }
         }
     }
@@ -264,7 +272,7 @@ async fn fail_orders(
     let columns = OrderAttemptColumns::from_attempts(
         attempts
             .iter()
-            .filter(|(_, end)| matches!(end, OrderAttemptOutcome::Failed { .. }))
+            .filter(|(_, outcome)| matches!(outcome, OrderAttemptOutcome::Dead { .. }))
             .collect(),
     );
     if columns.ids.is_empty() {
@@ -287,8 +295,8 @@ async fn wait_orders(
     connection: &mut PgConnection,
     attempts: &[(OrderAttempt, OrderAttemptOutcome)],
 ) -> Result<HashSet<i32>> {
-    let waiting_attempts = attempts.iter().filter(|(_, end)| {
-        matches!(end, OrderAttemptOutcome::Waiting { .. } | OrderAttemptOutcome::GivenUp { .. })
+    let waiting_attempts = attempts.iter().filter(|(_, outcome)| {
+        outcome.is_retried() || matches!(outcome, OrderAttemptOutcome::GivenUp { .. })
     });
     let columns = OrderAttemptColumns::from_attempts(waiting_attempts.collect());
     if columns.ids.is_empty() {

@@ -1,7 +1,4 @@
-//! Connection budget: how the allowed connections are divided, and whether the server has enough.
-//!
-//! `--database-connections` and `--shard-connections` are upper bounds of everything this process
-//! opens. Work that must not wait for a pool has reserved connections; idle ones are closed.
+//! Check of the database connection budget against the limits of the server.
 
 use anyhow::Context as _;
 use ledger::sharding::LedgerShards;
@@ -10,38 +7,9 @@ use store::PgConnectOptions;
 
 use crate::settings::DatabaseSettings;
 
-/// Connections for lease renewal (`store::open_lease_pool`).
-const LEASE_CONNECTION_COUNT: u32 = 1;
-/// Connections for queries made while another connection is held.
-pub(crate) const NESTED_CONNECTION_COUNT: u32 = 2;
-/// Connections of the control database reserved for one task each: LISTEN, accepted orders,
-/// callbacks, order outcomes, order claims, task claims, events, template renderings.
-const CONTROL_TASK_CONNECTION_COUNT: u32 = 8;
-/// Per shard: LISTEN for locks, event writer, sequencer, aggregator, exporter.
-const SHARD_TASK_CONNECTION_COUNT: u32 = 5;
-
-/// Minimum of `--database-connections`: the reserved ones and 2 shared.
-pub(crate) const MIN_CONTROL_CONNECTIONS: u32 = 13;
-/// Minimum of `--shard-connections`: the reserved ones and 1 shared.
-pub(crate) const MIN_SHARD_CONNECTIONS: u32 = 7;
-
-/// Size of the control database's shared pool, after the reserved connections.
-pub(super) fn control_pool_size(connection_count: u32) -> u32 {
-    connection_count
-        .saturating_sub(
-            LEASE_CONNECTION_COUNT + NESTED_CONNECTION_COUNT + CONTROL_TASK_CONNECTION_COUNT,
-        )
-        .max(1)
-}
-
-/// Size of a shard's shared pool, after the reserved connections.
-pub(super) fn shard_pool_size(connection_count: u32) -> u32 {
-    connection_count.saturating_sub(LEASE_CONNECTION_COUNT + SHARD_TASK_CONNECTION_COUNT).max(1)
-}
-
 /// Fails if the control database's server allows fewer connections than this process may open.
 /// Warns if only the connections of other clients make it too few.
-pub(super) async fn check_connection_limits(
+pub(super) async fn check_database_connection_limits(
     settings: &DatabaseSettings,
     control: &PgPool,
     shards: &LedgerShards,
@@ -97,27 +65,3 @@ const CONNECTION_LIMIT_SQL: &str = "SELECT least(
            (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),
            (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())),
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_parts_make_up_what_the_settings_say() {
-        for all in MIN_CONTROL_CONNECTIONS..200 {
-            assert_eq!(
-                control_pool_size(all)
-                    + LEASE_CONNECTION_COUNT
-                    + NESTED_CONNECTION_COUNT
-                    + CONTROL_TASK_CONNECTION_COUNT,
-                all
-            );
-        }
-        for all in MIN_SHARD_CONNECTIONS..200 {
-            assert_eq!(
-                shard_pool_size(all) + LEASE_CONNECTION_COUNT + SHARD_TASK_CONNECTION_COUNT,
-                all
-            );
-        }
-    }
-}
