@@ -1,15 +1,56 @@
 //! Commands `migrate` and `config print`.
 
-use clap::ArgMatches;
+use clap::{Args, Subcommand};
 use ledger::sharding::ShardDefinition;
 use serde_json::json;
 use settings::ResolvedSettings;
 use store::{MigrationSet, PendingChange};
 
-use super::{CommandFailure, output};
+use super::definition::{LEDGER_DATABASE_SETTING_NAMES, all_examples, first_example, setting_args};
+use super::output::OutputArgs;
+use super::{CommandFailure, missing_subcommand, output};
 use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
 use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
+
+const MIGRATE_EXAMPLES: &str = "order_service migrate --database-url postgres://…";
+const PRINT_EXAMPLES: &str = "order_service config print";
+
+/// Arguments of `migrate`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Brings the database to this version",
+    args = setting_args(&LEDGER_DATABASE_SETTING_NAMES),
+    after_help = first_example(MIGRATE_EXAMPLES),
+    after_long_help = all_examples(MIGRATE_EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct MigrateArgs {
+    #[arg(long, help = "Only list what would be done")]
+    dry_run: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Commands `config …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    Print(PrintConfigArgs),
+}
+
+/// Arguments of `config print`.
+#[derive(Debug, Args)]
+#[command(
+    about = "The effective settings and where each came from",
+    args = setting_args(&["config"]),
+    after_help = first_example(PRINT_EXAMPLES),
+    after_long_help = all_examples(PRINT_EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct PrintConfigArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+}
 
 /// Pending or applied migrations of one database.
 struct DatabaseMigration {
@@ -18,13 +59,13 @@ struct DatabaseMigration {
 }
 
 pub(super) async fn run_migrate_command(
-    args: &ArgMatches,
+    args: &MigrateArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let settings = DatabaseSettings::new(resolved)?;
-    let dry_run = args.get_flag("dry-run");
+    let dry_run = args.dry_run;
     let steps = migrate_databases(&settings, dry_run).await?;
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         let databases: Vec<_> = steps.iter().map(migration_json).collect();
         output::print_json(json!({"dry_run": dry_run, "databases": databases}));
         return Ok(());
@@ -115,15 +156,22 @@ async fn migrate_shard(
     Ok(pending)
 }
 
-pub(super) fn print_config(
-    args: &ArgMatches,
+pub(super) fn run_config_command(
+    command: Option<ConfigCommand>,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
+    match command.ok_or_else(|| missing_subcommand("config"))? {
+        ConfigCommand::Print(args) => print_config(&args, resolved),
+    }
+    Ok(())
+}
+
+fn print_config(args: &PrintConfigArgs, resolved: &ResolvedSettings) {
     resolved
         .warnings()
         .iter()
         .for_each(|warning| output::print_remark(format!("warning: {warning}")));
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         let mut settings = serde_json::Map::new();
         for (name, value) in resolved.iter_values() {
             settings.insert(
@@ -132,11 +180,10 @@ pub(super) fn print_config(
             );
         }
         output::print_json(serde_json::Value::Object(settings));
-        return Ok(());
+        return;
     }
     let rows = resolved.iter_values().map(|(name, value)| {
         [name.to_owned(), value.masked_text().to_owned(), value.source.to_string()]
     });
     output::print_table(["setting", "value", "from"], rows);
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Command `configurator forecast`, and the queue engine of an environment.
 
-use clap::ArgMatches;
+use clap::{Args, Subcommand};
 use configurator::check::IntegrationCheckEngine;
 use configurator::template::Env;
 use configurator::{RunRequest, http};
@@ -9,29 +9,86 @@ use serde_json::{Map, Value};
 use settings::ResolvedSettings;
 use store::PgNotificationHub;
 
-use super::{CommandFailure, output};
+use super::definition::{
+    DATABASE_SETTING_NAMES, all_examples, first_example, named_value_parser, setting_args,
+};
+use super::output::OutputArgs;
+use super::{CommandFailure, missing_subcommand, output};
 use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
 use crate::serve::{configurator as room, queues};
 use crate::settings::{DatabaseSettings, QueueEngine, QueueSettings};
 
-pub(super) fn parse_env_arg(args: &ArgMatches) -> Result<Env, CommandFailure> {
-    let env = args.get_one::<String>("env").map(String::as_str).unwrap_or_default();
-    env.parse().map_err(|reason| CommandFailure::Usage(format!("--env: {reason}")))
+const FORECAST_EXAMPLES: &str = "order_service configurator forecast --template shop.yaml --template-name shop --env test --general-inputs '{\"id\": 5}'";
+/// The usage that clap generates is wider than a terminal.
+const FORECAST_USAGE: &str =
+    "order_service configurator forecast --template-name <NAME> --env <ENV>";
+
+/// Commands `configurator …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfiguratorCommand {
+    Forecast(ForecastArgs),
 }
 
-fn parse_inputs_arg(args: &ArgMatches, name: &str) -> Result<Map<String, Value>, CommandFailure> {
-    let text = args.get_one::<String>(name).map(String::as_str).unwrap_or("{}");
+/// Arguments of `configurator forecast`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Shows which create, update and delete each block would get from a template, without sending anything",
+    override_usage = FORECAST_USAGE,
+    args = setting_args(&DATABASE_SETTING_NAMES),
+    after_help = first_example(FORECAST_EXAMPLES),
+    after_long_help = all_examples(FORECAST_EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct ForecastArgs {
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The template [default: the one that was put under the name]"
+    )]
+    template: Option<String>,
+    #[arg(long, value_name = "NAME", help = "The instance's template name")]
+    template_name: String,
+    #[arg(
+        long,
+        value_name = "ENV",
+        value_parser = named_value_parser(Env::ALL, Env::name),
+        help = "The environment: dev, test or prod"
+    )]
+    env: Env,
+    #[arg(long, value_name = "JSON", default_value = "{}", help = "The template's general inputs")]
+    general_inputs: String,
+    #[arg(
+        long,
+        value_name = "JSON",
+        default_value = "{}",
+        help = "The template's inputs of the environment"
+    )]
+    env_inputs: String,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(super) async fn run_configurator_command(
+    command: Option<ConfiguratorCommand>,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
+    match command.ok_or_else(|| missing_subcommand("configurator"))? {
+        ConfiguratorCommand::Forecast(args) => run_forecast_command(&args, resolved).await,
+    }
+}
+
+fn parse_inputs(flag: &str, text: &str) -> Result<Map<String, Value>, CommandFailure> {
     serde_json::from_str(text)
-        .map_err(|error| CommandFailure::Usage(format!("--{name}: not a JSON object: {error}")))
+        .map_err(|error| CommandFailure::Usage(format!("{flag}: not a JSON object: {error}")))
 }
 
-pub(super) async fn run_forecast_command(
-    args: &ArgMatches,
+async fn run_forecast_command(
+    args: &ForecastArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let run_request = RunRequest {
-        template_name: args.get_one::<String>("template-name").cloned().unwrap_or_default(),
-        template: match args.get_one::<String>("template") {
+        template_name: args.template_name.clone(),
+        template: match &args.template {
             Some(file) => {
                 let read = std::fs::read_to_string(file);
                 Some(read.map_err(|error| {
@@ -40,9 +97,9 @@ pub(super) async fn run_forecast_command(
             }
             None => None,
         },
-        env: parse_env_arg(args)?,
-        general_inputs: parse_inputs_arg(args, "general-inputs")?,
-        env_inputs: parse_inputs_arg(args, "env-inputs")?,
+        env: args.env,
+        general_inputs: parse_inputs("--general-inputs", &args.general_inputs)?,
+        env_inputs: parse_inputs("--env-inputs", &args.env_inputs)?,
     };
     let settings = QueueSettings::new(resolved)?;
     let database = database::open_control_database(
@@ -58,7 +115,7 @@ pub(super) async fn run_forecast_command(
     database.close().await;
     let forecast = forecast
         .map_err(|refused| CommandFailure::Failed(http::to_api_error(refused).to_string()))?;
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         output::print_json(http::forecast_json(&forecast));
         return Ok(());
     }

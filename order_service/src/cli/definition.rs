@@ -1,14 +1,24 @@
-//! Definition of all commands, for clap.
+//! Root of the command line for clap's derive: all commands, and the settings in their help. The
+//! arguments of a command are a struct beside its code; texts of the help are `help` and `about`
+//! attributes, never doc comments.
 
-mod configurator;
-mod events;
-mod export;
-mod ledger;
-mod reconcile;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Command, CommandFactory as _, Parser, Subcommand};
 
-use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
-
-use crate::orders::db::OrderState;
+use super::action_configs::ActionConfigsArgs;
+use super::admin::{ConfigCommand, MigrateArgs};
+use super::bundle::BundleCommand;
+use super::configurator::ConfiguratorCommand;
+use super::export::ExportCommand;
+use super::integration::IntegrationCommand;
+use super::ledger::LedgerCommand;
+use super::orders::OrdersCommand;
+use super::process::ProcessArgs;
+use super::queues::QueuesCommand;
+use super::reconcile::ReconcileArgs;
+use super::shard_of::ShardOfArgs;
+use super::status::StatusArgs;
+use super::testproxy::TestproxyArgs;
 use crate::settings::PROGRAM_SETTINGS;
 
 /// Settings in the help of `serve`; the others are for special cases.
@@ -24,13 +34,25 @@ const SERVE_SETTING_NAMES: [&str; 9] = [
     "config",
 ];
 /// Settings in the help of commands that call the gRPC port.
-const GRPC_CLIENT_SETTING_NAMES: [&str; 2] = ["app-port", "config"];
+pub(super) const GRPC_CLIENT_SETTING_NAMES: [&str; 2] = ["app-port", "config"];
 /// Settings in the help of commands that call the HTTP port.
-const HTTP_CLIENT_SETTING_NAMES: [&str; 2] = ["http-port", "config"];
+pub(super) const HTTP_CLIENT_SETTING_NAMES: [&str; 2] = ["http-port", "config"];
 /// Settings in the help of commands that read the control database.
-const DATABASE_SETTING_NAMES: [&str; 3] = ["database-url", "data-dir", "config"];
+pub(super) const DATABASE_SETTING_NAMES: [&str; 3] = ["database-url", "data-dir", "config"];
 /// Settings in the help of commands that also read the ledger's shards.
-const LEDGER_DATABASE_SETTING_NAMES: [&str; 4] = ["database-url", "data-dir", "shards", "config"];
+pub(super) const LEDGER_DATABASE_SETTING_NAMES: [&str; 4] =
+    ["database-url", "data-dir", "shards", "config"];
+
+/// Settings in the help of commands that use the FIFO queues.
+pub(super) const QUEUE_SETTING_NAMES: [&str; 7] = [
+    "database-url",
+    "data-dir",
+    "queue-engine",
+    "sqs-endpoint-url",
+    "queues",
+    "answer-queue",
+    "config",
+];
 
 /// Maximum columns of help texts.
 pub(super) const MAX_HELP_WIDTH: usize = 100;
@@ -38,253 +60,135 @@ pub(super) const MAX_HELP_WIDTH: usize = 100;
 /// Keeps the help within a screen of 24 lines.
 const HELP_TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}{after-help}";
 
-/// Builds the whole command line.
-pub fn build_command() -> Command {
-    let commands = Command::new("order_service")
-        .about("Takes orders over gRPC and carries each through the pipeline")
-        .after_help(
-            "Example: order_service -data_manager_address localhost:8086 -app_port 8085\n\
-             Settings: order_service serve --help, order_service help settings",
-        )
-        .version(env!("CARGO_PKG_VERSION"))
-        .help_template(HELP_TEMPLATE)
-        .max_term_width(MAX_HELP_WIDTH)
-        .subcommand(
-            command_with_example(
-                "serve",
-                "Serves (what happens without a command, too)",
-                "order_service serve --app-port 8085",
-            )
-            .args(setting_args(&SERVE_SETTING_NAMES)),
-        )
-        .subcommand(process_command())
-        .subcommand(orders_command())
-        .subcommand(
-            command_with_example(
-                "migrate",
-                "Brings the database to this version",
-                "order_service migrate --database-url postgres://…",
-            )
-            .args(setting_args(&LEDGER_DATABASE_SETTING_NAMES))
-            .arg(switch_arg("dry-run", "Only list what would be done"))
-            .arg(output_arg()),
-        )
-        .subcommand(ledger::ledger_command())
-        .subcommand(ledger::shard_of_command())
-        .subcommand(export::export_command())
-        .subcommand(configurator::configurator_command())
-        .subcommand(configurator::queues_command())
-        .subcommand(configurator::integration_command())
-        .subcommand(configurator::testproxy_command())
-        .subcommand(bundle_command())
-        .subcommand(reconcile::reconcile_command())
-        .subcommand(events::action_configs_command())
-        .subcommand(
-            command_with_example(
-                "status",
-                "Processes, queues, shards and errors at a glance",
-                "order_service status",
-            )
-            .args(setting_args(&LEDGER_DATABASE_SETTING_NAMES))
-            .arg(output_arg()),
-        )
-        .subcommand(
-            Command::new("config")
-                .about("Looks at the settings")
-                .arg_required_else_help(true)
-                .subcommand(
-                    command_with_example(
-                        "print",
-                        "The effective settings and where each came from",
-                        "order_service config print",
-                    )
-                    .args(setting_args(&["config"]))
-                    .arg(output_arg()),
-                ),
-        )
-        .subcommand(
-            Command::new("settings")
-                .about("Lists all settings, with environment variables and defaults")
-                .override_help(settings::render_settings_page(
-                    &PROGRAM_SETTINGS,
-                    terminal::terminal_width(MAX_HELP_WIDTH).min(MAX_HELP_WIDTH),
-                )),
-        );
-    settings::add_setting_args(commands, &PROGRAM_SETTINGS, &[])
+const SERVE_EXAMPLE: &str = "order_service serve --app-port 8085";
+
+/// Whole command line, except the flags of the settings.
+#[derive(Parser)]
+#[command(
+    name = "order_service",
+    version,
+    about = "Takes orders over gRPC and carries each through the pipeline",
+    after_help = "Example: order_service -data_manager_address localhost:8086 -app_port 8085\n\
+                  Settings: order_service serve --help, order_service help settings",
+    help_template = HELP_TEMPLATE,
+    max_term_width = MAX_HELP_WIDTH
+)]
+#[group(skip)]
+pub(super) struct ServiceCli {
+    /// `None` serves.
+    #[command(subcommand)]
+    pub(super) command: Option<ServiceCommand>,
 }
 
-fn process_command() -> Command {
-    let example = "order_service process --order 17:4 --order -3:9\n         order_service process --file orders.csv --output json";
-    command_with_example("process", "Sends orders to a running service and shows the results", example)
-        .arg(
-            Arg::new("order")
-                .long("order")
-                .value_name("ORDER:PRODUCT")
-                .action(ArgAction::Append)
-                .allow_hyphen_values(true)
-                .help("An order and its product; may be repeated"),
-        )
-        .arg(
-            Arg::new("file")
-                .long("file")
-                .value_name("FILE")
-                .allow_hyphen_values(true)
-                .help("Orders from a file, or - for standard input: CSV (ORDER,PRODUCT; RFC 4180) or JSON objects, one a line"),
-        )
-        .arg(
-            Arg::new("timeout")
-                .long("timeout")
-                .value_name("TIME")
-                .default_value("30s")
-                .help("How long each request may take, and how long to try again while the service has no room; 1000 orders go in one, 16 requests at a time"),
-        )
-        .args(setting_args(&GRPC_CLIENT_SETTING_NAMES))
-        .arg(server_arg())
-        .arg(output_arg())
+/// All commands. `Option`: the dispatch reports a missing subcommand, clap has another text for it.
+#[derive(Subcommand)]
+pub(super) enum ServiceCommand {
+    #[command(
+        about = "Serves (what happens without a command, too)",
+        args = setting_args(&SERVE_SETTING_NAMES),
+        after_help = first_example(SERVE_EXAMPLE),
+        after_long_help = all_examples(SERVE_EXAMPLE)
+    )]
+    Serve,
+    Process(ProcessArgs),
+    #[command(about = "Looks at orders and re-drives them", arg_required_else_help = true)]
+    Orders {
+        #[command(subcommand)]
+        command: Option<OrdersCommand>,
+    },
+    Migrate(MigrateArgs),
+    #[command(
+        about = "Reads the ledger of a running service, or checks its databases",
+        arg_required_else_help = true
+    )]
+    Ledger {
+        #[command(subcommand)]
+        command: Option<LedgerCommand>,
+    },
+    ShardOf(ShardOfArgs),
+    #[command(
+        about = "Proves what was exported, and decides after an alarm",
+        arg_required_else_help = true
+    )]
+    Export {
+        #[command(subcommand)]
+        command: Option<ExportCommand>,
+    },
+    #[command(about = "Looks ahead at configurator runs", arg_required_else_help = true)]
+    Configurator {
+        #[command(subcommand)]
+        command: Option<ConfiguratorCommand>,
+    },
+    #[command(
+        about = "Makes FIFO queues, and takes messages out of the way",
+        arg_required_else_help = true
+    )]
+    Queues {
+        #[command(subcommand)]
+        command: Option<QueuesCommand>,
+    },
+    #[command(about = "Checks integrations", arg_required_else_help = true)]
+    Integration {
+        #[command(subcommand)]
+        command: Option<IntegrationCommand>,
+    },
+    Testproxy(TestproxyArgs),
+    #[command(about = "Looks at the configuration bundle", arg_required_else_help = true)]
+    Bundle {
+        #[command(subcommand)]
+        command: Option<BundleCommand>,
+    },
+    Reconcile(ReconcileArgs),
+    ActionConfigs(ActionConfigsArgs),
+    Status(StatusArgs),
+    #[command(about = "Looks at the settings", arg_required_else_help = true)]
+    Config {
+        #[command(subcommand)]
+        command: Option<ConfigCommand>,
+    },
+    #[command(
+        about = "Lists all settings, with environment variables and defaults",
+        override_help = render_settings_help()
+    )]
+    Settings,
 }
 
-fn orders_command() -> Command {
-    Command::new("orders")
-        .about("Looks at orders and re-drives them")
-        .arg_required_else_help(true)
-        .subcommand(
-            command_with_example("get", "Shows one order", "order_service orders get 17")
-                .args(setting_args(&GRPC_CLIENT_SETTING_NAMES))
-                .arg(order_id_arg().required(true))
-                .arg(server_arg())
-                .arg(output_arg()),
-        )
-        .subcommand(orders_list_command())
-        .subcommand(orders_retry_command())
-        .subcommand(
-            command_with_example(
-                "reconcile",
-                "Compares orders with their postings, after a database was put back to an older copy (reads the databases)",
-                "order_service orders reconcile --apply",
-            )
-            .arg(switch_arg("apply", "Put right what differs; without this it is only shown"))
-            .arg(output_arg()),
-        )
-        .subcommand(
-            command_with_example(
-                "callbacks",
-                "Callbacks of the last day for orders that nobody knows (reads the database)",
-                "order_service orders callbacks --orphans",
-            )
-            .args(setting_args(&DATABASE_SETTING_NAMES))
-            .arg(switch_arg("orphans", "Show callbacks without an order").required(true))
-            .arg(output_arg()),
-        )
+/// Builds the whole command line, with the flags of all settings.
+pub(super) fn build_command() -> Command {
+    settings::add_setting_args(ServiceCli::command(), &PROGRAM_SETTINGS, &[])
 }
 
-fn order_id_arg() -> Arg {
-    Arg::new("id").value_name("ID").allow_negative_numbers(true).value_parser(value_parser!(i32))
+fn render_settings_help() -> String {
+    let width = terminal::terminal_width(MAX_HELP_WIDTH).min(MAX_HELP_WIDTH);
+    settings::render_settings_page(&PROGRAM_SETTINGS, width)
 }
 
-fn order_state_arg() -> Arg {
-    let states: Vec<&str> = OrderState::ALL.iter().map(|state| state.name()).collect();
-    Arg::new("state").long("state").value_name("STATE").value_parser(states)
-}
+const ALL_SETTINGS_HINT: &str = "All settings: order_service help settings";
 
-fn orders_list_command() -> Command {
-    command_with_example(
-        "list",
-        "Lists orders by id, a page at a time",
-        "order_service orders list --state order_failed",
-    )
-    .args(setting_args(&GRPC_CLIENT_SETTING_NAMES))
-    .arg(order_state_arg().help("Only orders in this state"))
-    .arg(
-        Arg::new("page-size")
-            .long("page-size")
-            .value_name("COUNT")
-            .default_value("100")
-            .value_parser(value_parser!(i32).range(1..=1000))
-            .help("Orders on a page"),
-    )
-    .arg(
-        Arg::new("page-token")
-            .long("page-token")
-            .value_name("TOKEN")
-            .default_value("")
-            .help("The page to show, as the page before named it"),
-    )
-    .arg(server_arg())
-    .arg(output_arg())
-}
-
-fn orders_retry_command() -> Command {
-    command_with_example(
-        "retry",
-        "Revives failed orders and tries waiting ones now",
-        "order_service orders retry 17 18\n         order_service orders retry --state order_failed",
-    )
-    .args(setting_args(&GRPC_CLIENT_SETTING_NAMES))
-    .arg(order_id_arg().action(ArgAction::Append).num_args(1..))
-    .arg(order_state_arg().help("All orders in this state; asks back with their number"))
-    .arg(
-        Arg::new("file")
-            .long("file")
-            .value_name("FILE")
-            .allow_hyphen_values(true)
-            .help("The orders of a file, or - for standard input; asks back with their number"),
-    )
-    .arg(switch_arg("yes", "Does not ask back"))
-    .group(ArgGroup::new("which").args(["id", "state", "file"]).required(true))
-    .arg(server_arg())
-    .arg(output_arg())
-}
-
-fn bundle_command() -> Command {
-    Command::new("bundle").about("Looks at the configuration bundle").arg_required_else_help(true).subcommand(
-        command_with_example(
-            "validate",
-            "Checks every file of a bundle (--bundle DIR, or the built-in one) against its schema, and that they fit",
-            "order_service bundle validate --bundle configs",
-        )
-        .args(setting_args(&["bundle", "config"]))
-        .arg(output_arg()),
-    )
-}
-
-/// A command whose `-h` shows its first example, and whose `--help` shows all, one a line.
-fn command_with_example(
-    name: &'static str,
-    about: &'static str,
-    examples: &'static str,
-) -> Command {
-    const SETTINGS: &str = "All settings: order_service help settings";
+/// End of a command's `-h`: the first of its examples, which are one a line.
+pub(super) fn first_example(examples: &str) -> String {
     let first = examples.lines().next().unwrap_or_default();
-    Command::new(name)
-        .about(about)
-        .after_help(format!("Example: {first}\n{SETTINGS}"))
-        .after_long_help(format!("Example: {examples}\n\n{SETTINGS}"))
+    format!("Example: {first}\n{ALL_SETTINGS_HINT}")
+}
+
+/// End of a command's `--help`: all examples.
+pub(super) fn all_examples(examples: &str) -> String {
+    format!("Example: {examples}\n\n{ALL_SETTINGS_HINT}")
 }
 
 /// Flags of the settings listed in a command's help.
-fn setting_args(names: &[&str]) -> Vec<Arg> {
+pub(super) fn setting_args(names: &[&str]) -> Vec<Arg> {
     settings::visible_setting_args(&PROGRAM_SETTINGS, names)
 }
 
-fn switch_arg(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
-}
-
-fn output_arg() -> Arg {
-    Arg::new("output")
-        .long("output")
-        .value_name("FORMAT")
-        .default_value("text")
-        .value_parser(["text", "json"])
-        .hide_possible_values(true)
-        .help("How the result is printed: text or json")
-}
-
-fn server_arg() -> Arg {
-    Arg::new("server")
-        .long("server")
-        .value_name("HOST:PORT")
-        .help("The running service [default: localhost and --app-port]")
+/// Parser of an argument that is the name of one of `values`.
+pub(super) fn named_value_parser<T: Copy + Send + Sync + 'static, const N: usize>(
+    values: [T; N],
+    value_name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(values.map(value_name)).try_map(move |text| {
+        values.into_iter().find(|value| value_name(*value) == text).ok_or("unknown name")
+    })
 }
 
 #[cfg(test)]
@@ -353,6 +257,7 @@ mod tests {
             &HTTP_CLIENT_SETTING_NAMES,
             &DATABASE_SETTING_NAMES,
             &LEDGER_DATABASE_SETTING_NAMES,
+            &QUEUE_SETTING_NAMES,
         ] {
             assert_eq!(setting_args(names).len(), names.len(), "{names:?}");
         }
@@ -360,12 +265,12 @@ mod tests {
 
     #[test]
     fn negative_ids_are_ids() {
-        let matches = build_command()
-            .try_get_matches_from(["order_service", "orders", "retry", "-2147483648", "3"])
-            .unwrap();
-        let retry =
-            matches.subcommand_matches("orders").unwrap().subcommand_matches("retry").unwrap();
-        let ids: Vec<i32> = retry.get_many("id").unwrap().copied().collect();
-        assert_eq!(ids, [i32::MIN, 3]);
+        let line = ["order_service", "orders", "retry", "-2147483648", "3"];
+        let Some(ServiceCommand::Orders { command: Some(OrdersCommand::Retry(retry)) }) =
+            ServiceCli::try_parse_from(line).unwrap().command
+        else {
+            panic!("another command")
+        };
+        assert_eq!(retry.target.ids, [i32::MIN, 3]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clap::ArgMatches;
+use clap::{Args, Subcommand};
 use ledger::export::{
     ExportEngine, ExportError, ExportRealignment, ExportVerification, ExportVerifier, begin_epoch,
     resume_export,
@@ -12,10 +12,101 @@ use ledger::types::LedgerTypeRegistry;
 use serde_json::json;
 use settings::ResolvedSettings;
 
-use super::{CommandFailure, output};
+use super::definition::{all_examples, first_example, setting_args};
+use super::output::OutputArgs;
+use super::{CommandFailure, missing_subcommand, output};
 use crate::serve::database::{self, DatabaseAccess};
 use crate::serve::{export, ledger as shards};
 use crate::settings::{DatabaseSettings, ExportSettings};
+
+/// Settings of the export engine and the exported shards.
+const EXPORT_SETTING_NAMES: [&str; 6] =
+    ["database-url", "data-dir", "shards", "export-engine", "nats-url", "config"];
+
+const VERIFY_EXAMPLES: &str = "order_service export verify\n         \
+                               order_service export verify --shard s0 --output json";
+const NEW_EPOCH_EXAMPLES: &str = "order_service export new-epoch s0 --dry-run";
+const RESUME_EXAMPLES: &str = "order_service export resume s0 --from-broker --dry-run";
+
+/// Commands `export …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum ExportCommand {
+    Verify(VerifyExportArgs),
+    NewEpoch(NewEpochArgs),
+    Resume(ResumeExportArgs),
+}
+
+/// Arguments of `export verify`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Compares stream and ledger: counts, checksums, gaps, order, every event; exit code 1 if they differ",
+    args = setting_args(&EXPORT_SETTING_NAMES),
+    after_help = first_example(VERIFY_EXAMPLES),
+    after_long_help = all_examples(VERIFY_EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct VerifyExportArgs {
+    #[arg(long, value_name = "SHARD", help = "Only this shard [default: all of them]")]
+    shard: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Arguments of `export new-epoch`.
+#[derive(Debug, Args)]
+#[command(
+    about = "After a ledger was put back behind its broker: begins an epoch after what both have in common",
+    args = setting_args(&EXPORT_SETTING_NAMES),
+    after_help = first_example(NEW_EPOCH_EXAMPLES),
+    after_long_help = all_examples(NEW_EPOCH_EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct NewEpochArgs {
+    #[arg(value_name = "SHARD", help = "The shard's name, as in `ledger shards`")]
+    shard: String,
+    #[arg(long, help = "Only say what would be decided")]
+    dry_run: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Arguments of `export resume`.
+#[derive(Debug, Args)]
+#[command(
+    about = "After a broker was put back to an older copy: sends again what it lacks, and says what that is",
+    args = setting_args(&EXPORT_SETTING_NAMES),
+    after_help = first_example(RESUME_EXAMPLES),
+    after_long_help = all_examples(RESUME_EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct ResumeExportArgs {
+    #[arg(value_name = "SHARD", help = "The shard's name, as in `ledger shards`")]
+    shard: String,
+    // Required: the only place to resume from.
+    #[arg(long = "from-broker", required = true, help = "Go on from what the broker holds now")]
+    _from_broker: bool,
+    #[arg(long, help = "Only say what would be decided")]
+    dry_run: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(super) async fn run_export_command(
+    command: Option<ExportCommand>,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
+    match command.ok_or_else(|| missing_subcommand("export"))? {
+        ExportCommand::Verify(args) => verify_export(&args, resolved).await,
+        ExportCommand::NewEpoch(NewEpochArgs { shard, dry_run, output }) => {
+            let request = PositionRequest { shard, dry_run, begins_epoch: true };
+            decide_export_position(&request, output, resolved).await
+        }
+        ExportCommand::Resume(ResumeExportArgs { shard, dry_run, output, .. }) => {
+            let request = PositionRequest { shard, dry_run, begins_epoch: false };
+            decide_export_position(&request, output, resolved).await
+        }
+    }
+}
 
 /// Shards, types and engine that the commands use.
 struct ExportCommandContext {
@@ -70,13 +161,13 @@ fn shard_failure(shard: &Shard) -> impl Fn(ExportError) -> CommandFailure + '_ {
     |error| CommandFailure::Failed(format!("shard {}: {error}", shard.name))
 }
 
-pub(super) async fn verify_export(
-    args: &ArgMatches,
+async fn verify_export(
+    args: &VerifyExportArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let context = ExportCommandContext::open(resolved).await?;
     let mut proofs = Vec::new();
-    for shard in context.find_shards(args.get_one("shard"))? {
+    for shard in context.find_shards(args.shard.as_ref())? {
         let bar = output::events_progress_bar(&shard.name);
         let proof =
             context.verifier(shard).verify(|done, all| output::advance_bar(&bar, done, all)).await;
@@ -85,7 +176,7 @@ pub(super) async fn verify_export(
     }
     context.close().await;
     let holds = proofs.iter().all(ExportVerification::is_consistent);
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         output::print_json(json!({"holds": holds, "shards": proofs}));
     } else {
         print_verifications(&proofs);
@@ -159,31 +250,25 @@ fn shorten_checksum(checksum: &str) -> String {
     checksum.chars().take(16).collect()
 }
 
-pub(super) async fn begin_new_epoch(
-    args: &ArgMatches,
-    resolved: &ResolvedSettings,
-) -> Result<(), CommandFailure> {
-    decide_export_position(args, resolved, true).await
-}
-
-pub(super) async fn resume_from_broker(
-    args: &ArgMatches,
-    resolved: &ResolvedSettings,
-) -> Result<(), CommandFailure> {
-    decide_export_position(args, resolved, false).await
+/// Position at which the export of a shard continues.
+struct PositionRequest {
+    shard: String,
+    dry_run: bool,
+    /// A new epoch; else from what the broker holds.
+    begins_epoch: bool,
 }
 
 async fn decide_export_position(
-    args: &ArgMatches,
+    request: &PositionRequest,
+    format: OutputArgs,
     resolved: &ResolvedSettings,
-    epoch: bool,
 ) -> Result<(), CommandFailure> {
     let context = ExportCommandContext::open(resolved).await?;
-    let dry_run = args.get_flag("dry-run");
-    for shard in context.find_shards(args.get_one("shard"))? {
+    let dry_run = request.dry_run;
+    for shard in context.find_shards(Some(&request.shard))? {
         let bar = output::events_progress_bar(&shard.name);
         let verifier = context.verifier(shard);
-        let decided = match epoch {
+        let decided = match request.begins_epoch {
             true => {
                 begin_epoch(&verifier, dry_run, |done, all| output::advance_bar(&bar, done, all))
                     .await
@@ -195,7 +280,7 @@ async fn decide_export_position(
         };
         bar.finish_and_clear();
         let decided = decided.map_err(shard_failure(shard))?;
-        if output::is_json_output(args) {
+        if format.is_json() {
             output::print_json(decision_json(&shard.name, &decided, dry_run));
         } else {
             print_decision(&shard.name, &decided, dry_run);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::ArgMatches;
+use clap::Args;
 use proto::order_service::order_service_client::OrderServiceClient;
 use serving::peer::GrpcPeer;
 use settings::ResolvedSettings;
@@ -14,14 +14,26 @@ use super::CommandFailure;
 /// Default timeout of a request to the service.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Flag `--server`, shared by commands that call the gRPC port.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(super) struct GrpcServerArgs {
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        help = "The running service [default: localhost and --app-port]"
+    )]
+    server: Option<String>,
+}
+
 pub(super) type OrderGrpcClient = OrderServiceClient<Channel>;
 
 /// Client for `--server`, or for localhost and `--app-port`; also returns its address.
 pub(super) fn connect_grpc_client(
-    args: &ArgMatches,
+    args: &GrpcServerArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(OrderGrpcClient, String), CommandFailure> {
-    let server = match args.get_one::<String>("server") {
+    let server = match &args.server {
         Some(server) => server.clone(),
         None => format!("localhost:{}", resolved.get_required::<u16>("app-port")?),
     };

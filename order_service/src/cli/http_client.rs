@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::ArgMatches;
+use clap::Args;
 use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
@@ -25,6 +25,18 @@ const MAX_ANSWER_BYTES: usize = 256 << 20;
 /// Everything except the unreserved characters of RFC 3986.
 const URL_RESERVED_CHARS: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Flag `--url`, shared by commands that call the HTTP port.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(super) struct ServiceUrlArgs {
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "The running service [default: http://localhost and --http-port]"
+    )]
+    url: Option<String>,
+}
 
 /// Client of one running service.
 pub(super) struct ServiceHttpClient {
@@ -49,14 +61,22 @@ struct ServiceErrorDetail {
 impl ServiceHttpClient {
     /// Client for `--url`, or for localhost and `--http-port`.
     pub(super) fn from_args(
-        args: &ArgMatches,
+        args: &ServiceUrlArgs,
         resolved: &ResolvedSettings,
     ) -> Result<Self, CommandFailure> {
-        let origin = match args.get_one::<String>("url") {
-            Some(url) => parse_origin(url)
-                .map_err(|reason| CommandFailure::Usage(format!("--url: {reason}")))?,
-            None => format!("http://localhost:{}", resolved.get_required::<u16>("http-port")?),
-        };
+        match &args.url {
+            Some(url) => Self::from_url(url),
+            None => {
+                let port = resolved.get_required::<u16>("http-port")?;
+                Ok(Self::from_origin(format!("http://localhost:{port}"), ANSWER_TIMEOUT))
+            }
+        }
+    }
+
+    /// Client for a given `--url`.
+    pub(super) fn from_url(url: &str) -> Result<Self, CommandFailure> {
+        let origin = parse_origin(url)
+            .map_err(|reason| CommandFailure::Usage(format!("--url: {reason}")))?;
         Ok(Self::from_origin(origin, ANSWER_TIMEOUT))
     }
 

@@ -2,24 +2,106 @@
 
 use std::time::Duration;
 
-use clap::ArgMatches;
+use clap::{Args, Subcommand};
 use configurator::check::{
     IntegrationCheckEngine, IntegrationCheckOptions, IntegrationCheckOutcome,
     IntegrationCheckReport, IntegrationCheckResult, IntegrationCheckTask,
     check_integration as run_checks,
 };
-use configurator::template::is_queue_name;
+use configurator::template::{Env, is_queue_name};
 use queue::fifo::FifoError;
-use serde_json::{Value, json};
+use serde_json::Value;
 use settings::ResolvedSettings;
 
-use super::configurator::{open_queue_place, parse_env_arg};
-use super::{CommandFailure, output};
+use super::configurator::open_queue_place;
+use super::definition::{
+    QUEUE_SETTING_NAMES, all_examples, first_example, named_value_parser, setting_args,
+};
+use super::output::OutputArgs;
+use super::{CommandFailure, missing_subcommand, output};
 use crate::serve::database::DatabaseAccess;
 use crate::settings::QueueSettings;
 
-pub(super) async fn check_integration(
-    args: &ArgMatches,
+const CHECK_EXAMPLES: &str = "order_service integration check --queue balance --env test\n         \
+     order_service integration check --queue balance --task set_service --args '{\"service_id\": 5}'\n\n\
+     Without --task only what needs no task that succeeds is checked. Exit codes: 0 no fault found, 1 faults (or the \
+     queues do not answer), 2 wrong usage.";
+
+/// Commands `integration …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum IntegrationCommand {
+    Check(CheckIntegrationArgs),
+}
+
+/// Arguments of `integration check`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Checks that a running integration keeps to the protocol: answers, idempotency, order",
+    args = setting_args(&QUEUE_SETTING_NAMES),
+    after_help = first_example(CHECK_EXAMPLES),
+    after_long_help = all_examples(CHECK_EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct CheckIntegrationArgs {
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "The integration's queue, without environment and ending"
+    )]
+    queue: String,
+    #[arg(
+        long,
+        value_name = "ENV",
+        default_value = "test",
+        value_parser = named_value_parser(Env::ALL, Env::name),
+        help = "The environment: dev, test or prod"
+    )]
+    env: Env,
+    #[arg(
+        long,
+        value_name = "TYPE",
+        help = "A task type of the integration: the part of `integration` after the dot"
+    )]
+    task: Option<String>,
+    #[arg(
+        long = "args",
+        value_name = "JSON",
+        default_value = "{}",
+        requires = "task",
+        help = "Args with which the task succeeds"
+    )]
+    succeeding_args: String,
+    #[arg(
+        long,
+        value_name = "JSON",
+        requires = "task",
+        help = "Args with which the task fails for good"
+    )]
+    permanent_args: Option<String>,
+    #[arg(
+        long,
+        value_name = "JSON",
+        requires = "task",
+        help = "Args with which the task fails for now"
+    )]
+    temporary_args: Option<String>,
+    #[arg(long, value_name = "TIME", default_value = "10s", help = "How long an answer may take")]
+    patience: String,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(super) async fn run_integration_command(
+    command: Option<IntegrationCommand>,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
+    match command.ok_or_else(|| missing_subcommand("integration"))? {
+        IntegrationCommand::Check(args) => check_integration(&args, resolved).await,
+    }
+}
+
+async fn check_integration(
+    args: &CheckIntegrationArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let settings = QueueSettings::new(resolved)?;
@@ -30,7 +112,7 @@ pub(super) async fn check_integration(
         IntegrationCheckEngine::Postgres(_) => "postgres",
         IntegrationCheckEngine::Sqs(_) => "sqs",
     };
-    let (queue, env, is_json) = (plan.queue.clone(), plan.env, output::is_json_output(args));
+    let (queue, env, is_json) = (plan.queue.clone(), plan.env, args.output.is_json());
     let report = run_conformance_checks(place, plan, is_json).await;
     if let Some(database) = database {
         database.close().await;
@@ -56,44 +138,48 @@ pub(super) async fn check_integration(
 }
 
 fn build_check_plan(
-    args: &ArgMatches,
+    args: &CheckIntegrationArgs,
     settings: &QueueSettings,
 ) -> Result<IntegrationCheckOptions, CommandFailure> {
-    let queue = args.get_one::<String>("queue").cloned().unwrap_or_default();
+    let queue = args.queue.clone();
     if !is_queue_name(&queue) {
         return Err(CommandFailure::Usage(format!(
             "`{queue}` is no queue name: 1 to 60 letters, digits, _ and -"
         )));
     }
-    let succeeding_args = parse_object_arg(args, "args")?.unwrap_or_else(|| json!({}));
-    let task_type = args.get_one::<String>("task").cloned();
+    let succeeding_args = parse_json_object("--args", &args.succeeding_args)?;
+    let task_type = args.task.clone();
     let task = task_type.map(|task_type| IntegrationCheckTask { task_type, args: succeeding_args });
     if task.as_ref().is_some_and(|task| task.task_type.is_empty()) {
         return Err(CommandFailure::Usage("--task: a type of task is not empty".to_owned()));
     }
-    let answer_timeout_text =
-        args.get_one::<String>("patience").map(String::as_str).unwrap_or_default();
-    let answer_timeout = humantime::parse_duration(answer_timeout_text)
+    let answer_timeout = humantime::parse_duration(&args.patience)
         .map_err(|error| CommandFailure::Usage(format!("--patience: {error}")))?;
     Ok(IntegrationCheckOptions {
         queue,
-        env: parse_env_arg(args)?,
+        env: args.env,
         answer_queue: settings.answer_queue.clone(),
         task,
-        permanent_args: parse_object_arg(args, "permanent-args")?,
-        temporary_args: parse_object_arg(args, "temporary-args")?,
+        permanent_args: parse_optional_object("--permanent-args", &args.permanent_args)?,
+        temporary_args: parse_optional_object("--temporary-args", &args.temporary_args)?,
         answer_timeout: answer_timeout.clamp(Duration::from_millis(100), Duration::from_secs(3600)),
     })
 }
 
 /// Parses an option that must be a JSON object, as the args of a block are.
-fn parse_object_arg(args: &ArgMatches, name: &str) -> Result<Option<Value>, CommandFailure> {
-    let Some(text) = args.get_one::<String>(name) else { return Ok(None) };
+fn parse_json_object(flag: &str, text: &str) -> Result<Value, CommandFailure> {
     match serde_json::from_str(text) {
-        Ok(value @ Value::Object(_)) => Ok(Some(value)),
-        Ok(_) => Err(CommandFailure::Usage(format!("--{name}: must be a JSON object"))),
-        Err(error) => Err(CommandFailure::Usage(format!("--{name}: not a JSON object: {error}"))),
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(CommandFailure::Usage(format!("{flag}: must be a JSON object"))),
+        Err(error) => Err(CommandFailure::Usage(format!("{flag}: not a JSON object: {error}"))),
     }
+}
+
+fn parse_optional_object(
+    flag: &str,
+    text: &Option<String>,
+) -> Result<Option<Value>, CommandFailure> {
+    text.as_ref().map(|text| parse_json_object(flag, text)).transpose()
 }
 
 async fn run_conformance_checks(

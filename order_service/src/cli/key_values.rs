@@ -1,16 +1,10 @@
 //! `KEY=VALUE` arguments of a command.
 
-use clap::ArgMatches;
-
 use super::CommandFailure;
 
 /// Attributes in argument order. Names of query options are refused.
-pub(super) fn parse_attributes(args: &ArgMatches) -> Result<Vec<(String, String)>, CommandFailure> {
-    args.get_many::<String>("attribute")
-        .into_iter()
-        .flatten()
-        .map(|word| parse_attribute(word))
-        .collect()
+pub(super) fn parse_attributes(words: &[String]) -> Result<Vec<(String, String)>, CommandFailure> {
+    words.iter().map(|word| parse_attribute(word)).collect()
 }
 
 fn parse_attribute(word: &str) -> Result<(String, String), CommandFailure> {

@@ -27,7 +27,8 @@ mod testproxy;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ArgMatches;
+use clap::{ArgMatches, FromArgMatches as _};
+use definition::{ServiceCli, ServiceCommand};
 use serving::listen::check_exposure;
 use settings::{ResolvedSettings, SettingError};
 use store::embedded::{KEEPER_COMMAND, run_keeper};
@@ -103,6 +104,8 @@ fn run_keeper_command() -> Option<ExitCode> {
 }
 
 fn run_command(matches: &ArgMatches) -> Result<(), CommandFailure> {
+    let line = ServiceCli::from_arg_matches(matches)
+        .map_err(|error| CommandFailure::Usage(settings::usage_error_line(&error)))?;
     // The innermost command's matches have the settings from anywhere on the line.
     let mut innermost = matches;
     while let Some((_, inner)) = innermost.subcommand() {
@@ -114,7 +117,7 @@ fn run_command(matches: &ArgMatches) -> Result<(), CommandFailure> {
         with_default_data_dir(ResolvedSettings::new(&PROGRAM_SETTINGS, innermost, environment)?);
     let runtime = build_runtime(resolved.get_in_range("threads", 0..=1024)?)
         .map_err(|error| CommandFailure::Failed(format!("starting the runtime: {error}")))?;
-    let done = runtime.block_on(dispatch_command(matches, &resolved));
+    let done = runtime.block_on(dispatch_command(line.command, &resolved));
     // Tasks still running are idle or have used up their shutdown time.
     runtime.shutdown_background();
     done
@@ -132,81 +135,45 @@ fn build_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 async fn dispatch_command(
-    matches: &ArgMatches,
+    command: Option<ServiceCommand>,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    match matches.subcommand() {
-        None | Some(("serve", _)) => Box::pin(run_serve_command(resolved)).await,
-        Some(("process", args)) => process::run_process_command(args, resolved).await,
-        Some(("orders", args)) => match args.subcommand() {
-            Some(("get", args)) => orders::print_order(args, resolved).await,
-            Some(("list", args)) => orders::print_orders(args, resolved).await,
-            Some(("retry", args)) => retries::retry_orders(args, resolved).await,
-            Some(("callbacks", args)) => orders::print_orphan_callbacks(args, resolved).await,
-            Some(("reconcile", args)) => reconciled_orders::reconcile_orders(args, resolved).await,
-            _ => {
-                Err(CommandFailure::Usage("orders: which command? (see orders --help)".to_owned()))
-            }
-        },
-        Some(("ledger", args)) => ledger::run_ledger_command(args, resolved).await,
-        Some(("shard-of", args)) => shard_of::run_shard_of_command(args, resolved).await,
-        Some(("export", args)) => match args.subcommand() {
-            Some(("verify", args)) => export::verify_export(args, resolved).await,
-            Some(("new-epoch", args)) => export::begin_new_epoch(args, resolved).await,
-            Some(("resume", args)) => export::resume_from_broker(args, resolved).await,
-            _ => {
-                Err(CommandFailure::Usage("export: which command? (see export --help)".to_owned()))
-            }
-        },
-        Some(("configurator", args)) => match args.subcommand() {
-            Some(("forecast", args)) => configurator::run_forecast_command(args, resolved).await,
-            _ => Err(CommandFailure::Usage(
-                "configurator: which command? (see configurator --help)".to_owned(),
-            )),
-        },
-        Some(("queues", args)) => match args.subcommand() {
-            Some(("ensure", args)) => queues::ensure_queues(args, resolved).await,
-            Some(("bury", args)) => queues::bury_queue_message(args, resolved).await,
-            _ => {
-                Err(CommandFailure::Usage("queues: which command? (see queues --help)".to_owned()))
-            }
-        },
-        Some(("integration", args)) => match args.subcommand() {
-            Some(("check", args)) => integration::check_integration(args, resolved).await,
-            _ => Err(CommandFailure::Usage(
-                "integration: which command? (see integration --help)".to_owned(),
-            )),
-        },
-        Some(("testproxy", args)) => {
-            Box::pin(testproxy::run_testproxy_command(args, resolved)).await
+    match command.unwrap_or(ServiceCommand::Serve) {
+        ServiceCommand::Serve => Box::pin(run_serve_command(resolved)).await,
+        ServiceCommand::Process(args) => process::run_process_command(&args, resolved).await,
+        ServiceCommand::Orders { command } => orders::run_orders_command(command, resolved).await,
+        ServiceCommand::Migrate(args) => admin::run_migrate_command(&args, resolved).await,
+        ServiceCommand::Ledger { command } => ledger::run_ledger_command(command, resolved).await,
+        ServiceCommand::ShardOf(args) => shard_of::run_shard_of_command(&args, resolved).await,
+        ServiceCommand::Export { command } => export::run_export_command(command, resolved).await,
+        ServiceCommand::Configurator { command } => {
+            configurator::run_configurator_command(command, resolved).await
         }
-        Some(("migrate", args)) => admin::run_migrate_command(args, resolved).await,
-        Some(("status", args)) => status::run_status_command(args, resolved).await,
-        Some(("bundle", args)) => match args.subcommand() {
-            Some(("validate", args)) => bundle::validate_bundle(args, resolved),
-            _ => {
-                Err(CommandFailure::Usage("bundle: which command? (see bundle --help)".to_owned()))
-            }
-        },
-        Some(("action-configs", args)) => {
-            action_configs::run_action_configs_command(args, resolved).await
+        ServiceCommand::Queues { command } => queues::run_queues_command(command, resolved).await,
+        ServiceCommand::Integration { command } => {
+            integration::run_integration_command(command, resolved).await
         }
-        Some(("reconcile", args)) => reconcile::run_reconcile_command(args, resolved).await,
-        Some(("config", args)) => match args.subcommand() {
-            Some(("print", args)) => admin::print_config(args, resolved),
-            _ => {
-                Err(CommandFailure::Usage("config: which command? (see config --help)".to_owned()))
-            }
-        },
-        Some(("settings", _)) => {
-            output::print_lines(settings::render_settings_page(
-                &PROGRAM_SETTINGS,
-                terminal::terminal_width(definition::MAX_HELP_WIDTH),
-            ));
+        ServiceCommand::Testproxy(args) => {
+            Box::pin(testproxy::run_testproxy_command(&args, resolved)).await
+        }
+        ServiceCommand::Bundle { command } => bundle::run_bundle_command(command, resolved),
+        ServiceCommand::Reconcile(args) => reconcile::run_reconcile_command(&args, resolved).await,
+        ServiceCommand::ActionConfigs(args) => {
+            action_configs::run_action_configs_command(&args, resolved).await
+        }
+        ServiceCommand::Status(args) => status::run_status_command(&args, resolved).await,
+        ServiceCommand::Config { command } => admin::run_config_command(command, resolved),
+        ServiceCommand::Settings => {
+            let width = terminal::terminal_width(definition::MAX_HELP_WIDTH);
+            output::print_lines(settings::render_settings_page(&PROGRAM_SETTINGS, width));
             Ok(())
         }
-        Some((other, _)) => Err(CommandFailure::Usage(format!("unknown command {other}"))),
     }
+}
+
+/// Error for a command line that ends before the subcommand, after a flag of a setting.
+fn missing_subcommand(command: &str) -> CommandFailure {
+    CommandFailure::Usage(format!("{command}: which command? (see {command} --help)"))
 }
 
 async fn run_serve_command(resolved: &ResolvedSettings) -> Result<(), CommandFailure> {

@@ -6,13 +6,14 @@ use std::io::ErrorKind;
 use std::sync::OnceLock;
 
 use chrono::{DateTime, SecondsFormat};
-use clap::ArgMatches;
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::order_service::{Order, StateChange};
 use serde_json::{Value, json};
 use terminal::{TableBorders, escape_control_chars, shorten_text};
 
 use super::CommandFailure;
+use super::definition::named_value_parser;
 use crate::orders::db::OrderState;
 
 /// Width in columns of one-screen output without a terminal.
@@ -21,8 +22,43 @@ const DEFAULT_SCREEN_WIDTH: usize = 80;
 /// Maximum characters of an error in a list; JSON and `orders get` have all of it.
 const MAX_LISTED_ERROR_CHARS: usize = 160;
 
-pub(super) fn is_json_output(args: &ArgMatches) -> bool {
-    args.get_one::<String>("output").is_some_and(|format| format == "json")
+/// Format of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutputFormat {
+    Text,
+    Json,
+}
+
+impl OutputFormat {
+    const ALL: [Self; 2] = [Self::Text, Self::Json];
+
+    fn flag_value(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Flag `--output`, shared by commands that print a result.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(skip)]
+pub(super) struct OutputArgs {
+    #[arg(
+        long = "output",
+        value_name = "FORMAT",
+        default_value = "text",
+        value_parser = named_value_parser(OutputFormat::ALL, OutputFormat::flag_value),
+        hide_possible_values = true,
+        help = "How the result is printed: text or json"
+    )]
+    format: OutputFormat,
+}
+
+impl OutputArgs {
+    pub(super) fn is_json(self) -> bool {
+        self.format == OutputFormat::Json
+    }
 }
 
 /// First write error of standard output.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use clap::ArgMatches;
+use clap::Args;
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::order_service::ProcessOrdersRequest;
@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 use settings::ResolvedSettings;
 use tonic::{Code, Request, Status};
 
+use super::definition::{GRPC_CLIENT_SETTING_NAMES, all_examples, first_example, setting_args};
+use super::grpc_client::GrpcServerArgs;
 use super::order_file::{self, OrderFileColumns, OrderFileEntry};
+use super::output::OutputArgs;
 use super::{CommandFailure, grpc_client, output};
 
 /// Maximum orders in one request.
@@ -27,27 +30,66 @@ const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Maximum backoff after `RESOURCE_EXHAUSTED`.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 
+const EXAMPLES: &str = "order_service process --order 17:4 --order -3:9\n         \
+                        order_service process --file orders.csv --output json";
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+#[command(
+    about = "Sends orders to a running service and shows the results",
+    args = setting_args(&GRPC_CLIENT_SETTING_NAMES),
+    after_help = first_example(EXAMPLES),
+    after_long_help = all_examples(EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct ProcessArgs {
+    #[arg(
+        long = "order",
+        value_name = "ORDER:PRODUCT",
+        allow_hyphen_values = true,
+        help = "An order and its product; may be repeated"
+    )]
+    orders: Vec<String>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        allow_hyphen_values = true,
+        help = "Orders from a file, or - for standard input: CSV (ORDER,PRODUCT; RFC 4180) or JSON objects, one a line"
+    )]
+    file: Option<String>,
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "30s",
+        help = "How long each request may take, and how long to try again while the service has no room; 1000 orders go in one, 16 requests at a time"
+    )]
+    timeout: String,
+    #[command(flatten)]
+    server: GrpcServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
 pub(super) async fn run_process_command(
-    args: &ArgMatches,
+    args: &ProcessArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let orders = parse_order_args(args)?;
-    let timeout = args.get_one::<String>("timeout").map(String::as_str).unwrap_or_default();
-    let timeout = humantime::parse_duration(timeout).map_err(|error| {
-        CommandFailure::Usage(format!("--timeout: `{timeout}`: {error} (such as 30s)"))
+    let timeout = humantime::parse_duration(&args.timeout).map_err(|error| {
+        CommandFailure::Usage(format!("--timeout: `{}`: {error} (such as 30s)", args.timeout))
     })?;
-    let (processed, failure) = send_orders(args, resolved, orders, timeout).await?;
+    let (processed, failure) = send_orders(&args.server, resolved, orders, timeout).await?;
     if let Some(failure) = failure {
         if !processed.is_empty() {
             output::print_remark(format!(
                 "{} orders were sent before the failure",
                 processed.len()
             ));
-            print_processed_orders(args, &processed);
+            print_processed_orders(args.output, &processed);
         }
         return Err(failure);
     }
-    print_processed_orders(args, &processed);
+    print_processed_orders(args.output, &processed);
     let unprocessed_ids: Vec<i32> =
         processed.iter().filter(|order| !order.is_processed).map(|order| order.order_id).collect();
     match unprocessed_ids.as_slice() {
@@ -62,8 +104,8 @@ pub(super) async fn run_process_command(
     }
 }
 
-fn print_processed_orders(args: &ArgMatches, processed: &[OrderResponse]) {
-    if output::is_json_output(args) {
+fn print_processed_orders(format: OutputArgs, processed: &[OrderResponse]) {
+    if format.is_json() {
         let orders: Vec<Value> = processed.iter().map(processed_order_json).collect();
         output::print_json(json!({"processed_orders": orders}));
     } else {
@@ -90,12 +132,12 @@ fn processed_order_row(order: &OrderResponse) -> [String; 5] {
 }
 
 async fn send_orders(
-    args: &ArgMatches,
+    server: &GrpcServerArgs,
     resolved: &ResolvedSettings,
     orders: Vec<OrderRequest>,
     timeout: Duration,
 ) -> Result<(Vec<OrderResponse>, Option<CommandFailure>), CommandFailure> {
-    let (client, server) = grpc_client::connect_grpc_client(args, resolved)?;
+    let (client, server) = grpc_client::connect_grpc_client(server, resolved)?;
     let progress = orders_progress_bar(orders.len() as u64);
     let sender = OrderSender::new(client, timeout);
     let requests = orders.chunks(MAX_ORDERS_PER_REQUEST).map(async |chunk| {
@@ -181,8 +223,8 @@ fn orders_progress_bar(order_count: u64) -> ProgressBar {
 }
 
 /// Parses and validates all orders before any is sent.
-fn parse_order_args(args: &ArgMatches) -> Result<Vec<OrderRequest>, CommandFailure> {
-    let single = args.get_many::<String>("order").into_iter().flatten().map(|text| {
+fn parse_order_args(args: &ProcessArgs) -> Result<Vec<OrderRequest>, CommandFailure> {
+    let single = args.orders.iter().map(|text| {
         parse_order_pair(text).ok_or_else(|| {
             CommandFailure::Usage(format!("--order: `{text}` is not ORDER:PRODUCT (such as 17:4)"))
         })
@@ -195,7 +237,7 @@ fn parse_order_args(args: &ArgMatches) -> Result<Vec<OrderRequest>, CommandFailu
             twice.order_id
         )));
     }
-    if let Some(file) = args.get_one::<String>("file") {
+    if let Some(file) = &args.file {
         let file_orders = order_file::read_order_file(file, OrderFileColumns::OrderAndProduct)
             .map_err(CommandFailure::Failed)?;
         if let Some(twice) = file_orders.iter().find(|order| given_ids.contains(&order.order_id)) {

@@ -1,16 +1,103 @@
 //! Commands `queues ensure` and `queues bury`.
 
-use clap::ArgMatches;
+use clap::{Args, Subcommand};
 use configurator::dead_letters::{BuryMessageOptions, bury_message_by_id as bury_message};
-use configurator::template::is_queue_name;
+use configurator::template::{Env, is_queue_name};
 use serde_json::json;
 use settings::ResolvedSettings;
 
-use super::configurator::{open_queue_place, parse_env_arg};
-use super::{CommandFailure, output};
+use super::configurator::open_queue_place;
+use super::definition::{
+    QUEUE_SETTING_NAMES, all_examples, first_example, named_value_parser, setting_args,
+};
+use super::output::OutputArgs;
+use super::{CommandFailure, missing_subcommand, output};
 use crate::platform_integration::PLATFORM_QUEUE;
 use crate::serve::database::DatabaseAccess;
 use crate::settings::QueueSettings;
+
+const ENSURE_EXAMPLES: &str = "order_service queues ensure --env test balance";
+const BURY_EXAMPLES: &str = "order_service queues bury --env test --block-id 4711 balance";
+
+/// Commands `queues …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum QueuesCommand {
+    Ensure(EnsureQueuesArgs),
+    Bury(BuryMessageArgs),
+}
+
+/// Arguments of `queues ensure`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Makes the queues of an environment: of answers, of the integration platform, and those named",
+    args = setting_args(&QUEUE_SETTING_NAMES),
+    after_help = first_example(ENSURE_EXAMPLES),
+    after_long_help = all_examples(ENSURE_EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct EnsureQueuesArgs {
+    #[arg(
+        long,
+        value_name = "ENV",
+        value_parser = named_value_parser(Env::ALL, Env::name),
+        help = "The environment: dev, test or prod"
+    )]
+    env: Env,
+    #[arg(
+        value_name = "NAME",
+        num_args = 1,
+        help = "An integration's queue, without environment and ending"
+    )]
+    names: Vec<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Arguments of `queues bury`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Takes a message that its integration dies of out of the way: puts it among the dead letters, and answers its block with an error",
+    args = setting_args(&QUEUE_SETTING_NAMES),
+    after_help = first_example(BURY_EXAMPLES),
+    after_long_help = all_examples(BURY_EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct BuryMessageArgs {
+    #[arg(
+        long,
+        value_name = "ENV",
+        value_parser = named_value_parser(Env::ALL, Env::name),
+        help = "The environment: dev, test or prod"
+    )]
+    env: Env,
+    #[arg(
+        long,
+        value_name = "ID",
+        help = "The message's block_id: a time-out names the older one that was in the way"
+    )]
+    block_id: i64,
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "1m",
+        help = "How long it is looked for: what an integration has in hand comes back after the visibility time-out"
+    )]
+    within: String,
+    #[arg(value_name = "NAME", help = "The integration's queue, without environment and ending")]
+    queue_name: String,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(super) async fn run_queues_command(
+    command: Option<QueuesCommand>,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
+    match command.ok_or_else(|| missing_subcommand("queues"))? {
+        QueuesCommand::Ensure(args) => ensure_queues(&args, resolved).await,
+        QueuesCommand::Bury(args) => bury_queue_message(&args, resolved).await,
+    }
+}
 
 fn check_queue_name(name: &str) -> Result<(), CommandFailure> {
     if is_queue_name(name) {
@@ -21,21 +108,20 @@ fn check_queue_name(name: &str) -> Result<(), CommandFailure> {
     )))
 }
 
-pub(super) async fn ensure_queues(
-    args: &ArgMatches,
+async fn ensure_queues(
+    args: &EnsureQueuesArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let env = parse_env_arg(args)?;
+    let env = args.env;
     let settings = QueueSettings::new(resolved)?;
-    let queue_names: Vec<String> =
-        args.get_many::<String>("name").into_iter().flatten().cloned().collect();
-    queue_names.iter().try_for_each(|name| check_queue_name(name))?;
+    args.names.iter().try_for_each(|name| check_queue_name(name))?;
     let (place, database) =
         open_queue_place(&settings.engine, env, resolved, DatabaseAccess::CreateMissing).await?;
     let engine = place.fifo_engine();
     let mut created = Vec::new();
-    for name in
-        [settings.answer_queue.clone(), PLATFORM_QUEUE.to_owned()].into_iter().chain(queue_names)
+    for name in [settings.answer_queue.clone(), PLATFORM_QUEUE.to_owned()]
+        .into_iter()
+        .chain(args.names.iter().cloned())
     {
         let ensured = if name == settings.answer_queue {
             configurator::queues::ensure_answer_queue(engine.as_ref(), &name, env).await
@@ -49,7 +135,7 @@ pub(super) async fn ensure_queues(
     if let Some(database) = database {
         database.close().await;
     }
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         output::print_json(json!({"queues": created}));
     } else {
         created.iter().for_each(output::print_line);
@@ -57,22 +143,20 @@ pub(super) async fn ensure_queues(
     Ok(())
 }
 
-pub(super) async fn bury_queue_message(
-    args: &ArgMatches,
+async fn bury_queue_message(
+    args: &BuryMessageArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let env = parse_env_arg(args)?;
+    let env = args.env;
     let settings = QueueSettings::new(resolved)?;
-    let queue = args.get_one::<String>("name").cloned().unwrap_or_default();
-    check_queue_name(&queue)?;
-    let within = args.get_one::<String>("within").map(String::as_str).unwrap_or_default();
-    let within = humantime::parse_duration(within)
+    check_queue_name(&args.queue_name)?;
+    let within = humantime::parse_duration(&args.within)
         .map_err(|error| CommandFailure::Usage(format!("--within: {error} (such as 90s or 5m)")))?;
-    let block_id = args.get_one::<i64>("block-id").copied().unwrap_or_default();
+    let block_id = args.block_id;
     let (place, database) =
         open_queue_place(&settings.engine, env, resolved, DatabaseAccess::Existing).await?;
     let burial = BuryMessageOptions {
-        queue,
+        queue: args.queue_name.clone(),
         env,
         answer_queue: settings.answer_queue,
         block_id,
@@ -93,7 +177,7 @@ pub(super) async fn bury_queue_message(
         return Err(CommandFailure::Failed(reason));
     };
     let dead = env.dead_letter_queue_name(&burial.queue);
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         output::print_json(
             json!({"queue": name, "block_id": block_id, "receives": receives, "dead_letters": dead}),
         );

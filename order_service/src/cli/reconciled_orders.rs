@@ -1,10 +1,12 @@
 //! Command `orders reconcile`: compares orders with their postings.
 
-use clap::ArgMatches;
+use clap::Args;
 use ledger::types::LedgerTypeRegistry;
 use serde_json::{Value, json};
 use settings::ResolvedSettings;
 
+use super::definition::{all_examples, first_example};
+use super::output::OutputArgs;
 use super::{CommandFailure, output};
 use crate::orders::postings::{
     DifferingOrder, PostingComparison, PostingDifference, compare_order_postings, repair_order,
@@ -16,6 +18,23 @@ use crate::settings::DatabaseSettings;
 /// Maximum orders listed by id; the others are only counted.
 const MAX_LISTED_ORDERS: usize = 1000;
 
+const EXAMPLES: &str = "order_service orders reconcile --apply";
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+#[command(
+    about = "Compares orders with their postings, after a database was put back to an older copy (reads the databases)",
+    after_help = first_example(EXAMPLES),
+    after_long_help = all_examples(EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct ReconcileOrdersArgs {
+    #[arg(long, help = "Put right what differs; without this it is only shown")]
+    apply: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
 /// Totals of the whole run.
 #[derive(Default)]
 struct OrderComparisonTotals {
@@ -26,10 +45,10 @@ struct OrderComparisonTotals {
 }
 
 pub(super) async fn reconcile_orders(
-    args: &ArgMatches,
+    args: &ReconcileOrdersArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let (settings, apply) = (DatabaseSettings::new(resolved)?, args.get_flag("apply"));
+    let (settings, apply) = (DatabaseSettings::new(resolved)?, args.apply);
     let database = database::open_control_database(&settings, DatabaseAccess::Existing).await?;
     let shards = shards::open_shards(&settings, &database).await?;
     let types = LedgerTypeRegistry::default();
@@ -60,7 +79,7 @@ pub(super) async fn reconcile_orders(
         }
     }
     database.close().await;
-    print_comparison(args, apply, &outcome);
+    print_comparison(args.output, apply, &outcome);
     match outcome.differ - outcome.put_right {
         left if apply && left > 0 => {
             Err(CommandFailure::Failed(format!("{left} orders need a person to look into them")))
@@ -69,8 +88,8 @@ pub(super) async fn reconcile_orders(
     }
 }
 
-fn print_comparison(args: &ArgMatches, apply: bool, outcome: &OrderComparisonTotals) {
-    if output::is_json_output(args) {
+fn print_comparison(format: OutputArgs, apply: bool, outcome: &OrderComparisonTotals) {
+    if format.is_json() {
         let orders: Vec<Value> = outcome.listed.iter().map(differing_order_json).collect();
         output::print_line(json!({
             "dry_run": !apply, "compared": outcome.compared, "differ": outcome.differ, "put_right": outcome.put_right,

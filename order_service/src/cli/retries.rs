@@ -3,14 +3,19 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use clap::ArgMatches;
+use clap::Args;
 use futures::StreamExt as _;
 use proto::order_service as wire;
 use serde_json::json;
 use settings::ResolvedSettings;
 use tonic::{Code, Request, Status};
 
+use super::definition::{
+    GRPC_CLIENT_SETTING_NAMES, all_examples, first_example, named_value_parser, setting_args,
+};
+use super::grpc_client::GrpcServerArgs;
 use super::order_file::{self, OrderFileColumns};
+use super::output::OutputArgs;
 use super::{CommandFailure, grpc_client, output};
 use crate::orders::db::OrderState;
 
@@ -20,6 +25,51 @@ const MAX_IDS_PER_REQUEST: usize = 10_000;
 const MAX_CONCURRENT_REQUESTS: usize = 16;
 /// Long, because there may be many failed orders.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
+
+const EXAMPLES: &str = "order_service orders retry 17 18\n         \
+                        order_service orders retry --state order_failed";
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+#[command(
+    about = "Revives failed orders and tries waiting ones now",
+    args = setting_args(&GRPC_CLIENT_SETTING_NAMES),
+    after_help = first_example(EXAMPLES),
+    after_long_help = all_examples(EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct RetryOrdersArgs {
+    #[command(flatten)]
+    pub(super) target: RetryTargetArgs,
+    #[arg(long, help = "Does not ask back")]
+    yes: bool,
+    #[command(flatten)]
+    server: GrpcServerArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Orders to retry: exactly one of these is given.
+#[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = false)]
+pub(super) struct RetryTargetArgs {
+    #[arg(value_name = "ID", allow_negative_numbers = true)]
+    pub(super) ids: Vec<i32>,
+    #[arg(
+        long,
+        value_name = "STATE",
+        value_parser = named_value_parser(OrderState::ALL, OrderState::name),
+        help = "All orders in this state; asks back with their number"
+    )]
+    state: Option<OrderState>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        allow_hyphen_values = true,
+        help = "The orders of a file, or - for standard input; asks back with their number"
+    )]
+    file: Option<String>,
+}
 
 /// Selected orders, and their description for messages.
 struct RetrySelection {
@@ -43,13 +93,13 @@ impl RetrySelection {
 }
 
 pub(super) async fn retry_orders(
-    args: &ArgMatches,
+    args: &RetryOrdersArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let selection = parse_selection(args)?;
-    let (mut client, server) = grpc_client::connect_grpc_client(args, resolved)?;
-    let is_bulk = args.get_many::<i32>("id").is_none();
-    if is_bulk && !args.get_flag("yes") {
+    let selection = read_selection(&args.target)?;
+    let (mut client, server) = grpc_client::connect_grpc_client(&args.server, resolved)?;
+    let is_bulk = args.target.ids.is_empty();
+    if is_bulk && !args.yes {
         let counted = send_retries(&mut client, &selection, true).await;
         let counted = counted.map_err(|status| retry_failure(&server, &status))?;
         confirm_retry(counted.orders, &selection.description)?;
@@ -57,13 +107,13 @@ pub(super) async fn retry_orders(
     let answer = send_retries(&mut client, &selection, false).await;
     let answer = answer.map_err(|status| retry_failure(&server, &status))?;
     if is_bulk {
-        print_retry_count(args, &answer);
+        print_retry_count(args.output, &answer);
     } else {
         let mut retried_ids = selection.ids;
         retried_ids.retain(|id| !answer.errors.iter().any(|error| error.order_id == *id));
         let orders = fetch_orders(&client, retried_ids).await;
         let orders = orders.map_err(|status| retry_failure(&server, &status))?;
-        print_retried_orders(args, &answer, orders);
+        print_retried_orders(args.output, &answer, orders);
     }
     match answer.errors.as_slice() {
         [] => Ok(()),
@@ -84,19 +134,16 @@ fn retry_failure(server: &str, status: &Status) -> CommandFailure {
     }
 }
 
-fn parse_selection(args: &ArgMatches) -> Result<RetrySelection, CommandFailure> {
-    if let Some(file) = args.get_one::<String>("file") {
+fn read_selection(target: &RetryTargetArgs) -> Result<RetrySelection, CommandFailure> {
+    if let Some(file) = &target.file {
         let orders = order_file::read_order_file(file, OrderFileColumns::Order)
             .map_err(CommandFailure::Failed)?;
         let ids = orders.iter().map(|order| order.order_id).collect();
         return Ok(RetrySelection { ids, state: None, description: format!("of {file}") });
     }
-    let state = args.get_one::<String>("state");
-    let state =
-        state.and_then(|name| OrderState::ALL.into_iter().find(|state| state.name() == name));
-    let ids = args.get_many::<i32>("id").into_iter().flatten().copied().collect();
+    let state = target.state;
     let description = state.map_or_else(String::new, |state| format!("in state {}", state.name()));
-    Ok(RetrySelection { ids, state, description })
+    Ok(RetrySelection { ids: target.ids.clone(), state, description })
 }
 
 /// Merged answers of all requests.
@@ -195,8 +242,8 @@ fn errors_json(answer: &wire::RetryOrdersResponse) -> Vec<serde_json::Value> {
         .collect()
 }
 
-fn print_retry_count(args: &ArgMatches, answer: &wire::RetryOrdersResponse) {
-    match output::is_json_output(args) {
+fn print_retry_count(format: OutputArgs, answer: &wire::RetryOrdersResponse) {
+    match format.is_json() {
         true => {
             output::print_json(json!({"retried": answer.orders, "errors": errors_json(answer)}))
         }
@@ -205,11 +252,11 @@ fn print_retry_count(args: &ArgMatches, answer: &wire::RetryOrdersResponse) {
 }
 
 fn print_retried_orders(
-    args: &ArgMatches,
+    format: OutputArgs,
     answer: &wire::RetryOrdersResponse,
     orders: Vec<wire::Order>,
 ) {
-    if output::is_json_output(args) {
+    if format.is_json() {
         let orders: Vec<_> = orders.iter().map(output::order_json).collect();
         output::print_json(json!({"orders": orders, "errors": errors_json(answer)}));
     } else if !orders.is_empty() {

@@ -1,22 +1,57 @@
 //! `shard-of`: computes the shard of an account, lock or state. Types come from the control
 //! database, as does the map unless `--shards` is set; no shard is connected.
 
-use clap::ArgMatches;
+use clap::Args;
 use ledger::sharding::{ShardHash, encode_canonical};
 use ledger::types::{LedgerAttribute, LedgerTypeCatalogue, LedgerTypeDefinition, LedgerTypeKind};
 use serde_json::json;
 use settings::ResolvedSettings;
 
+use super::definition::{
+    LEDGER_DATABASE_SETTING_NAMES, all_examples, first_example, named_value_parser, setting_args,
+};
+use super::output::OutputArgs;
 use super::{CommandFailure, key_values, output};
 use crate::serve::database::{self, DatabaseAccess};
 use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
+const EXAMPLES: &str = "order_service shard-of --type storage_outflow storage_id=7";
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+#[command(
+    about = "Shows on which shard an account, a lock or a state lies",
+    args = setting_args(&LEDGER_DATABASE_SETTING_NAMES),
+    after_help = first_example(EXAMPLES),
+    after_long_help = all_examples(EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct ShardOfArgs {
+    #[arg(long = "type", value_name = "TYPE", help = "The type of account, lock or state")]
+    type_name: String,
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_parser = named_value_parser(LedgerTypeKind::ALL, LedgerTypeKind::name),
+        help = "What the type is a type of, if several kinds have one of this name"
+    )]
+    kind: Option<LedgerTypeKind>,
+    #[arg(
+        value_name = "KEY=VALUE",
+        num_args = 1,
+        help = "Attributes; those of the shard key must be there"
+    )]
+    attributes: Vec<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
 pub(super) async fn run_shard_of_command(
-    args: &ArgMatches,
+    args: &ShardOfArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let attributes = key_values::parse_attributes(args)?;
+    let attributes = key_values::parse_attributes(&args.attributes)?;
     let settings = DatabaseSettings::new(resolved)?;
     let database = database::open_control_database(&settings, DatabaseAccess::Existing).await?;
     let types = ledger::types::load_types(&database.pool).await;
@@ -24,14 +59,13 @@ pub(super) async fn run_shard_of_command(
     database.close().await;
     let (types, map) = (types.map_err(anyhow::Error::from)?, map?);
 
-    let name = args.get_one::<String>("type").map(String::as_str).unwrap_or_default();
-    let kind = args.get_one::<String>("kind").and_then(|kind| LedgerTypeKind::parse(kind));
-    let definition = find_type(&types, name, kind).map_err(CommandFailure::Failed)?;
+    let name = args.type_name.as_str();
+    let definition = find_type(&types, name, args.kind).map_err(CommandFailure::Failed)?;
     let shard_key =
         canonical_shard_key(&definition, &attributes).map_err(CommandFailure::Failed)?;
     let hash = ShardHash::from_shard_key(&shard_key);
     let shard = &map.shards()[map.index_of_prefix(hash.hash_prefix())].name;
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         output::print_json(
             json!({"type": name, "kind": definition.kind().name(), "shard_key": shard_key,
             "hash": hash.to_hex(), "shard": shard}),

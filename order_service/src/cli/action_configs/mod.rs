@@ -6,7 +6,7 @@ mod remote;
 
 use std::collections::HashSet;
 
-use clap::ArgMatches;
+use clap::{Args, value_parser};
 use events::Event;
 use events::configs::{
     ACTION_CONFIG_KIND, ActionConfig, ActionConfigSteps, OwnershipOptions, StoredActionConfig,
@@ -18,9 +18,50 @@ use reconcile::{Bundle, BundleSource, ObjectOwner};
 use serde_json::{Value, json};
 use settings::ResolvedSettings;
 
+use super::definition::{all_examples, first_example, setting_args};
+use super::output::OutputArgs;
 use super::{CommandFailure, output};
 use crate::reconcilers::bundle::find_bundle_problems;
 use crate::settings::read_bundle_setting;
+
+const EXAMPLES: &str = "order_service action-configs --bundle configs --dry-run --history 1000\n         \
+                        EVENTS_TOKEN=… order_service action-configs --bundle configs --url http://localhost:8095";
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+#[command(
+    about = "Brings a service's action configs to what a bundle says",
+    args = setting_args(&["bundle", "database-url", "data-dir", "config"]),
+    after_help = first_example(EXAMPLES),
+    after_long_help = all_examples(EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct ActionConfigsArgs {
+    #[arg(long, help = "Only show what would be done; writes nothing")]
+    dry_run: bool,
+    #[arg(long, help = "Take over what belongs to the API or the configurator")]
+    take_over: bool,
+    #[arg(
+        long,
+        help = "Delete everything of a kind if the bundle has nothing of it; without this, that is refused"
+    )]
+    allow_delete_all: bool,
+    #[arg(
+        long,
+        value_name = "COUNT",
+        value_parser = value_parser!(i64).range(1..=100_000),
+        help = "Also show which of the latest events would start other tasks than they did"
+    )]
+    history: Option<i64>,
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "The running service, over its HTTP port, with the token from EVENTS_TOKEN [default: the database of the settings]"
+    )]
+    url: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
 
 /// Options of the command.
 struct ActionConfigOptions {
@@ -46,7 +87,7 @@ struct EventHistory {
 }
 
 pub(super) async fn run_action_configs_command(
-    args: &ArgMatches,
+    args: &ActionConfigsArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let place = read_bundle_setting(resolved)?.unwrap_or(BundleSource::Builtin);
@@ -63,17 +104,17 @@ pub(super) async fn run_action_configs_command(
     let desired_configs = parse_configs(&bundle)
         .map_err(|diagnostic| CommandFailure::Failed(diagnostic.to_string()))?;
     let options = ActionConfigOptions {
-        dry_run: args.get_flag("dry-run"),
-        take_over: args.get_flag("take-over"),
-        allow_delete_all: args.get_flag("allow-delete-all"),
-        history: args.get_one::<i64>("history").copied(),
+        dry_run: args.dry_run,
+        take_over: args.take_over,
+        allow_delete_all: args.allow_delete_all,
+        history: args.history,
     };
-    let (steps, past) = match args.get_one::<String>("url") {
-        Some(_) => remote::sync_service(args, resolved, &desired_configs, &options).await?,
+    let (steps, past) = match &args.url {
+        Some(url) => remote::sync_service(url, &desired_configs, &options).await?,
         None => local::sync_database(resolved, &desired_configs, &options).await?,
     };
     let history = past.map(|past| EventHistoryComparison::from_history(&past, desired_configs));
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         output::print_json(changes_json(&steps, history.as_ref(), options.dry_run));
     } else {
         print_changes(&steps);

@@ -2,7 +2,6 @@
 //! atomic; running the command again completes an interrupted sync.
 
 use chrono::{DateTime, Utc};
-use clap::ArgMatches;
 use events::configs::{ActionConfig, ActionConfigSteps, StoredActionConfig, plan_configs};
 use events::history::StartedConfigs;
 use events::{Event, EventCause, EventId, EventParams};
@@ -11,7 +10,6 @@ use reconcile::ObjectOwner;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use settings::ResolvedSettings;
 
 use super::{ActionConfigOptions, EventHistory};
 use crate::cli::CommandFailure;
@@ -49,13 +47,11 @@ struct RemoteTask {
 }
 
 pub(super) async fn sync_service(
-    args: &ArgMatches,
-    resolved: &ResolvedSettings,
+    url: &str,
     desired_configs: &[ActionConfig],
     options: &ActionConfigOptions,
 ) -> Result<(ActionConfigSteps, Option<EventHistory>), CommandFailure> {
-    let service = ServiceHttpClient::from_args(args, resolved)?
-        .with_token(std::env::var("EVENTS_TOKEN").ok());
+    let service = ServiceHttpClient::from_url(url)?.with_token(std::env::var("EVENTS_TOKEN").ok());
     let response: RemoteListResponse<RemoteActionConfig> =
         fetch_json(&service, &CONFIGS_PATH, &[]).await?;
     let stored: Vec<StoredActionConfig> = response

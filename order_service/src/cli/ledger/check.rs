@@ -1,18 +1,37 @@
 //! Command `ledger check`: compares the ledger with its events.
 
-use clap::ArgMatches;
+use clap::Args;
 use indicatif::ProgressBar;
 use ledger::check::{LedgerCheckProgress, LedgerCheckReport, check_shards as check_ledger};
 use ledger::types::LedgerTypeRegistry;
 use settings::ResolvedSettings;
 
-use crate::cli::{CommandFailure, output};
+use super::definition::{LEDGER_DATABASE_SETTING_NAMES, all_examples, first_example, setting_args};
+use super::{CommandFailure, OutputArgs, output};
 use crate::serve::database::{self, DatabaseAccess};
 use crate::serve::ledger as shards;
 use crate::settings::DatabaseSettings;
 
+const EXAMPLES: &str = "order_service ledger check\n         \
+                        order_service ledger check --output json";
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+#[command(
+    about = "Recomputes everything from the raw events and names every difference; exit code 1 if there is one \
+             (reads the databases directly, changes nothing)",
+    args = setting_args(&LEDGER_DATABASE_SETTING_NAMES),
+    after_help = first_example(EXAMPLES),
+    after_long_help = all_examples(EXAMPLES)
+)]
+#[group(skip)]
+pub(in crate::cli) struct LedgerCheckArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
 pub(super) async fn run_ledger_check(
-    args: &ArgMatches,
+    args: &LedgerCheckArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let settings = DatabaseSettings::new(resolved)?;
@@ -25,7 +44,7 @@ pub(super) async fn run_ledger_check(
     bar.finish_and_clear();
     let report = report.map_err(anyhow::Error::from)?;
     database.close().await;
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         let mut shown = serde_json::json!(report);
         shown["holds"] = report.has_no_differences().into();
         output::print_json(shown);

@@ -1,11 +1,47 @@
 //! Commands `ledger types` and `ledger shards`.
 
-use clap::ArgMatches;
+use clap::Args;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use settings::ResolvedSettings;
 
-use super::{CommandFailure, ServiceHttpClient, output, parse_answer};
+use super::definition::{HTTP_CLIENT_SETTING_NAMES, all_examples, first_example, setting_args};
+use super::{CommandFailure, OutputArgs, ServiceHttpClient, ServiceUrlArgs, output, parse_answer};
+
+const TYPES_EXAMPLES: &str = "order_service ledger types";
+const SHARDS_EXAMPLES: &str = "order_service ledger shards";
+
+/// Arguments of `ledger types`.
+#[derive(Debug, Args)]
+#[command(
+    about = "The types of accounts, locks and states",
+    args = setting_args(&HTTP_CLIENT_SETTING_NAMES),
+    after_help = first_example(TYPES_EXAMPLES),
+    after_long_help = all_examples(TYPES_EXAMPLES)
+)]
+#[group(skip)]
+pub(in crate::cli) struct LedgerTypesArgs {
+    #[command(flatten)]
+    url: ServiceUrlArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Arguments of `ledger shards`.
+#[derive(Debug, Args)]
+#[command(
+    about = "The shards, what they own and what they hold",
+    args = setting_args(&HTTP_CLIENT_SETTING_NAMES),
+    after_help = first_example(SHARDS_EXAMPLES),
+    after_long_help = all_examples(SHARDS_EXAMPLES)
+)]
+#[group(skip)]
+pub(in crate::cli) struct LedgerShardsArgs {
+    #[command(flatten)]
+    url: ServiceUrlArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
 
 #[derive(Deserialize)]
 struct RemoteLedgerTypes {
@@ -43,12 +79,12 @@ struct RemoteLedgerShards {
 }
 
 pub(super) async fn print_ledger_types(
-    args: &ArgMatches,
+    args: &LedgerTypesArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let service = ServiceHttpClient::from_args(args, resolved)?;
+    let service = ServiceHttpClient::from_args(&args.url, resolved)?;
     let answer = service.get(&["v1", "types"], &[]).await?;
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         output::print_json(answer);
         return Ok(());
     }
@@ -96,12 +132,12 @@ fn list_attributes(attributes: &[RemoteLedgerAttribute]) -> String {
 }
 
 pub(super) async fn print_ledger_shards(
-    args: &ArgMatches,
+    args: &LedgerShardsArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let service = ServiceHttpClient::from_args(args, resolved)?;
+    let service = ServiceHttpClient::from_args(&args.url, resolved)?;
     let answer = service.get(&["v1", "shards"], &[]).await?;
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         output::print_json(answer);
         return Ok(());
     }

@@ -1,15 +1,48 @@
 //! `ledger events`: fetches page by page and prints each page immediately.
 
-use clap::ArgMatches;
+use clap::{Args, value_parser};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use settings::ResolvedSettings;
 
+use super::definition::{HTTP_CLIENT_SETTING_NAMES, all_examples, first_example, setting_args};
 use super::{
-    CommandFailure, ServiceHttpClient, account_type_arg, key_values, output, parse_answer,
-    query_parameters,
+    CommandFailure, OutputArgs, PeriodArgs, ServiceHttpClient, ServiceUrlArgs, key_values, output,
+    parse_answer, query_parameters,
 };
+
+const EXAMPLES: &str = "order_service ledger events storage_outflow storage_id=7 --limit 20\n         \
+                        order_service ledger events storage_outflow storage_id=7 --output json > events.ndjson";
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+#[command(
+    about = "The events of an account, in the order of their time",
+    args = setting_args(&HTTP_CLIENT_SETTING_NAMES),
+    after_help = first_example(EXAMPLES),
+    after_long_help = all_examples(EXAMPLES)
+)]
+#[group(skip)]
+pub(in crate::cli) struct LedgerEventsArgs {
+    #[arg(value_name = "TYPE", help = "The account's type")]
+    account_type: String,
+    #[arg(value_name = "KEY=VALUE", num_args = 1, help = "Its key attributes")]
+    attributes: Vec<String>,
+    #[command(flatten)]
+    url: ServiceUrlArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    period: PeriodArgs,
+    #[arg(
+        long,
+        value_name = "COUNT",
+        value_parser = value_parser!(u64).range(1..),
+        help = "At most so many [default: all of them]"
+    )]
+    limit: Option<u64>,
+}
 
 /// Events per page, the API's `limit`.
 const EVENTS_PAGE_SIZE: u64 = 1000;
@@ -32,26 +65,24 @@ struct RemoteLedgerEvent {
 }
 
 pub(super) async fn list_ledger_events(
-    args: &ArgMatches,
+    args: &LedgerEventsArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let attributes = key_values::parse_attributes(args)?;
-    let service = ServiceHttpClient::from_args(args, resolved)?;
-    let (mut remaining, mut token) = (args.get_one::<u64>("limit").copied(), None::<String>);
+    let attributes = key_values::parse_attributes(&args.attributes)?;
+    let service = ServiceHttpClient::from_args(&args.url, resolved)?;
+    let (mut remaining, mut token) = (args.limit, None::<String>);
     let mut first = true;
+    let options = [("from", &args.period.from), ("to", &args.period.to)];
     loop {
         let limit = remaining.unwrap_or(EVENTS_PAGE_SIZE).min(EVENTS_PAGE_SIZE);
-        let (text, mut parameters) = (
-            limit.to_string(),
-            query_parameters(args, &attributes, &[("from", "from"), ("to", "to")]),
-        );
+        let (text, mut parameters) = (limit.to_string(), query_parameters(&attributes, &options));
         parameters.push(("limit", &text));
         parameters.extend(token.as_deref().map(|token| ("page_token", token)));
         let page: RemoteLedgerEventPage = parse_answer(
             &service,
-            &service.get(&["v1", "events", account_type_arg(args)], &parameters).await?,
+            &service.get(&["v1", "events", &args.account_type], &parameters).await?,
         )?;
-        let shown = match output::is_json_output(args) {
+        let shown = match args.output.is_json() {
             true => {
                 terminal::print_json_lines(page.events.iter().map(|event| to_one_line(event.get())))
             }

@@ -6,43 +6,68 @@ mod describe;
 mod events;
 mod totals;
 
-use clap::ArgMatches;
+use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 use settings::ResolvedSettings;
 
-use super::http_client::ServiceHttpClient;
-use super::{CommandFailure, key_values, output};
+use super::http_client::{ServiceHttpClient, ServiceUrlArgs};
+use super::output::OutputArgs;
+use super::{CommandFailure, definition, key_values, missing_subcommand, output};
+use check::LedgerCheckArgs;
+use describe::{LedgerShardsArgs, LedgerTypesArgs};
+use events::LedgerEventsArgs;
+use totals::{BalanceArgs, TurnoversArgs};
 
-pub(super) async fn run_ledger_command(
-    args: &ArgMatches,
-    resolved: &ResolvedSettings,
-) -> Result<(), CommandFailure> {
-    match args.subcommand() {
-        Some(("balance", args)) => totals::print_balance(args, resolved).await,
-        Some(("turnovers", args)) => totals::print_turnovers(args, resolved).await,
-        Some(("events", args)) => events::list_ledger_events(args, resolved).await,
-        Some(("types", args)) => describe::print_ledger_types(args, resolved).await,
-        Some(("check", args)) => check::run_ledger_check(args, resolved).await,
-        Some(("shards", args)) => describe::print_ledger_shards(args, resolved).await,
-        _ => Err(CommandFailure::Usage("ledger: which command? (see ledger --help)".to_owned())),
-    }
+/// Commands `ledger …`.
+#[derive(Debug, Subcommand)]
+pub(super) enum LedgerCommand {
+    Balance(BalanceArgs),
+    Turnovers(TurnoversArgs),
+    Events(LedgerEventsArgs),
+    Types(LedgerTypesArgs),
+    Shards(LedgerShardsArgs),
+    Check(LedgerCheckArgs),
 }
 
-/// The argument `type`: an account type's name.
-fn account_type_arg(args: &ArgMatches) -> &str {
-    args.get_one::<String>("type").map(String::as_str).unwrap_or_default()
+/// Period of events, shared by `turnovers` and `events`.
+#[derive(Debug, Args)]
+#[group(skip)]
+struct PeriodArgs {
+    #[arg(
+        long,
+        value_name = "TIME",
+        help = "Only events not before this time, in RFC 3339 [default: all]"
+    )]
+    from: Option<String>,
+    #[arg(
+        long,
+        value_name = "TIME",
+        help = "Only events before this time, in RFC 3339 [default: now]"
+    )]
+    to: Option<String>,
+}
+
+pub(super) async fn run_ledger_command(
+    command: Option<LedgerCommand>,
+    resolved: &ResolvedSettings,
+) -> Result<(), CommandFailure> {
+    match command.ok_or_else(|| missing_subcommand("ledger"))? {
+        LedgerCommand::Balance(args) => totals::print_balance(&args, resolved).await,
+        LedgerCommand::Turnovers(args) => totals::print_turnovers(&args, resolved).await,
+        LedgerCommand::Events(args) => events::list_ledger_events(&args, resolved).await,
+        LedgerCommand::Types(args) => describe::print_ledger_types(&args, resolved).await,
+        LedgerCommand::Shards(args) => describe::print_ledger_shards(&args, resolved).await,
+        LedgerCommand::Check(args) => check::run_ledger_check(&args, resolved).await,
+    }
 }
 
 /// Query parameters: attributes, and the options that are set.
 fn query_parameters<'a>(
-    args: &'a ArgMatches,
     attributes: &'a [(String, String)],
-    options: &[(&'a str, &str)],
+    options: &[(&'a str, &'a Option<String>)],
 ) -> Vec<(&'a str, &'a str)> {
     let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let option_values = options
-        .iter()
-        .filter_map(|(name, option)| Some((*name, args.get_one::<String>(option)?.as_str())));
+    let option_values = options.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
     attributes.chain(option_values).collect()
 }
 

@@ -1,13 +1,14 @@
 //! Commands `ledger balance` and `ledger turnovers`.
 
-use clap::ArgMatches;
+use clap::Args;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use settings::ResolvedSettings;
 
+use super::definition::{HTTP_CLIENT_SETTING_NAMES, all_examples, first_example, setting_args};
 use super::{
-    CommandFailure, ServiceHttpClient, account_type_arg, key_values, output, parse_answer,
-    query_parameters,
+    CommandFailure, OutputArgs, PeriodArgs, ServiceHttpClient, ServiceUrlArgs, key_values, output,
+    parse_answer, query_parameters,
 };
 
 /// Fields of an answer that a table shows.
@@ -36,42 +37,103 @@ struct RemoteTotalsGroup {
     balance: String,
 }
 
+const BALANCE_EXAMPLES: &str = "order_service ledger balance storage_outflow storage_id=7\n         \
+     order_service ledger balance storage_outflow storage_id=7 product_id=4 --at 2024-03-01T00:00:00Z\n         \
+     order_service ledger balance storage_outflow storage_id=7 --group-by product_id,pickup_point_id";
+const TURNOVERS_EXAMPLES: &str = "order_service ledger turnovers storage_outflow storage_id=7 --from 2024-02-01T00:00:00Z --to 2024-03-01T00:00:00Z";
+
+/// Arguments that both commands begin with.
+#[derive(Debug, Args)]
+#[group(skip)]
+struct AccountTotalsArgs {
+    #[arg(value_name = "TYPE", help = "The account's type")]
+    account_type: String,
+    #[arg(
+        value_name = "KEY=VALUE",
+        num_args = 1,
+        help = "Its key attributes, and auxiliary ones to filter by"
+    )]
+    attributes: Vec<String>,
+    #[command(flatten)]
+    url: ServiceUrlArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Arguments of `ledger balance`.
+#[derive(Debug, Args)]
+#[command(
+    about = "The balance of an account, in all and by groups",
+    args = setting_args(&HTTP_CLIENT_SETTING_NAMES),
+    after_help = first_example(BALANCE_EXAMPLES),
+    after_long_help = all_examples(BALANCE_EXAMPLES)
+)]
+#[group(skip)]
+pub(in crate::cli) struct BalanceArgs {
+    #[command(flatten)]
+    account: AccountTotalsArgs,
+    #[arg(long, value_name = "TIME", help = "Only events before this time [default: now]")]
+    at: Option<String>,
+    #[arg(
+        long,
+        value_name = "ATTRIBUTE,…",
+        help = "One line for each combination of these auxiliary attributes"
+    )]
+    group_by: Option<String>,
+}
+
+/// Arguments of `ledger turnovers`.
+#[derive(Debug, Args)]
+#[command(
+    about = "The turnovers of an account in a period, in all and by groups",
+    args = setting_args(&HTTP_CLIENT_SETTING_NAMES),
+    after_help = first_example(TURNOVERS_EXAMPLES),
+    after_long_help = all_examples(TURNOVERS_EXAMPLES)
+)]
+#[group(skip)]
+pub(in crate::cli) struct TurnoversArgs {
+    #[command(flatten)]
+    account: AccountTotalsArgs,
+    #[command(flatten)]
+    period: PeriodArgs,
+    #[arg(
+        long,
+        value_name = "ATTRIBUTE,…",
+        help = "One line for each combination of these auxiliary attributes"
+    )]
+    group_by: Option<String>,
+}
+
 pub(super) async fn print_balance(
-    args: &ArgMatches,
+    args: &BalanceArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    print_totals(args, resolved, "balances", &[("at", "at"), ("group_by", "group-by")]).await
+    let options = [("at", &args.at), ("group_by", &args.group_by)];
+    print_totals(&args.account, resolved, "balances", &options).await
 }
 
 pub(super) async fn print_turnovers(
-    args: &ArgMatches,
+    args: &TurnoversArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    print_totals(
-        args,
-        resolved,
-        "turnovers",
-        &[("from", "from"), ("to", "to"), ("group_by", "group-by")],
-    )
-    .await
+    let PeriodArgs { from, to } = &args.period;
+    let options = [("from", from), ("to", to), ("group_by", &args.group_by)];
+    print_totals(&args.account, resolved, "turnovers", &options).await
 }
 
 async fn print_totals(
-    args: &ArgMatches,
+    args: &AccountTotalsArgs,
     resolved: &ResolvedSettings,
     route: &str,
-    options: &[(&'static str, &str)],
+    options: &[(&str, &Option<String>)],
 ) -> Result<(), CommandFailure> {
-    let attributes = key_values::parse_attributes(args)?;
-    let service = ServiceHttpClient::from_args(args, resolved)?;
-    let name = account_type_arg(args);
-    let answer = fetch_all_pages(
-        &service,
-        &["v1", route, name],
-        &query_parameters(args, &attributes, options),
-    )
-    .await?;
-    if output::is_json_output(args) {
+    let attributes = key_values::parse_attributes(&args.attributes)?;
+    let service = ServiceHttpClient::from_args(&args.url, resolved)?;
+    let name = args.account_type.as_str();
+    let answer =
+        fetch_all_pages(&service, &["v1", route, name], &query_parameters(&attributes, options))
+            .await?;
+    if args.output.is_json() {
         output::print_json(answer);
         return Ok(());
     }

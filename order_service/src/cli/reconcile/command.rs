@@ -1,9 +1,134 @@
 //! Parsed command line of `reconcile`.
 
-use clap::ArgMatches;
+use clap::{ArgGroup, Args, value_parser};
 use reconcile::{ObjectOwner, ReconcileRequest};
 
 use super::super::CommandFailure;
+use super::super::definition::{all_examples, first_example, setting_args};
+use super::super::output::OutputArgs;
+
+const EXAMPLES: &str = "order_service reconcile --bundle configs --dry-run\n         \
+     order_service reconcile ledger-types --bundle configs\n         \
+     order_service reconcile --bundle configs --dry-run --early-exit-compare origin/main --check-only-affected-shards\n         \
+     order_service reconcile --bundle configs --plan-out plan.json && order_service reconcile --bundle configs --apply plan.json";
+
+/// Arguments that a plan file already contains, in the order of the error that names them.
+const SAID_BY_THE_PLAN: [&str; 10] = [
+    "integrations",
+    "dry_run",
+    "early_exit_compare",
+    "changed_since",
+    "shard",
+    "drift",
+    "take_over",
+    "allow_delete_all",
+    "arguments",
+    "plan_out",
+];
+
+/// Arguments of the command. The group `narrowed` are the flags that restrict a run.
+#[derive(Debug, Args)]
+#[command(
+    about = "Brings the platform to what a bundle (--bundle DIR) says",
+    args = setting_args(&["bundle", "database-url", "data-dir", "shards", "config"]),
+    after_help = first_example(EXAMPLES),
+    after_long_help = all_examples(EXAMPLES),
+    group = ArgGroup::new("said-by-the-plan").multiple(true).args(SAID_BY_THE_PLAN),
+    group = ArgGroup::new("narrowed").multiple(true)
+)]
+#[group(skip)]
+pub(in crate::cli) struct ReconcileArgs {
+    #[arg(
+        value_name = "INTEGRATION",
+        num_args = 1,
+        help = "What is brought there: ledger-types, postings, schedules, action-configs, partitions, queues [default: all of them]"
+    )]
+    integrations: Vec<String>,
+    #[arg(long, help = "Only show what would be done; writes nothing")]
+    dry_run: bool,
+    #[arg(
+        long,
+        value_name = "REV_OR_DIR",
+        requires = "dry_run",
+        group = "narrowed",
+        help = "In a dry run, do nothing where the desired state is that of this revision, or of the bundle in this folder"
+    )]
+    early_exit_compare: Option<String>,
+    #[arg(
+        long,
+        requires = "early_exit_compare",
+        group = "narrowed",
+        help = "In a dry run, look only at the shards that differ"
+    )]
+    check_only_affected_shards: bool,
+    #[arg(
+        long,
+        value_name = "REV",
+        group = "narrowed",
+        help = "Skip integrations for which nothing has changed since this revision"
+    )]
+    changed_since: Option<String>,
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "check_only_affected_shards",
+        help = "Only this shard of the one integration"
+    )]
+    shard: Option<String>,
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "10",
+        value_parser = value_parser!(u16).range(1..=1000),
+        help = "Shards that are run at the same time at most"
+    )]
+    pool_size: u16,
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        requires = "early_exit_compare",
+        group = "narrowed",
+        help = "Run this part of the skipped shards all the same, and fail if one would have changed something"
+    )]
+    sample_skipped: Option<String>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["narrowed", "drift"],
+        help = "Only plan, and write the plan to this file"
+    )]
+    plan_out: Option<String>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "said-by-the-plan",
+        help = "Do what this plan says; refused if the bundle or a target has moved since"
+    )]
+    apply: Option<String>,
+    #[arg(long, help = "Only report what is not as the bundle says; exit code 3 if anything is")]
+    drift: bool,
+    #[arg(long, help = "Take over what belongs to the API or the configurator")]
+    take_over: bool,
+    #[arg(
+        long,
+        help = "Delete everything of a kind if the bundle has nothing of it; without this, that is refused"
+    )]
+    allow_delete_all: bool,
+    #[arg(
+        long = "arg",
+        value_name = "KEY=VALUE",
+        help = "An argument of the one integration; may be repeated"
+    )]
+    arguments: Vec<String>,
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Bring a running service there over HTTP, with the token in RECONCILE_TOKEN if there is one"
+    )]
+    url: Option<String>,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
 
 /// Parsed arguments of the command.
 pub(super) struct ReconcileCommand {
@@ -30,43 +155,32 @@ pub(super) enum PlanFileMode {
 }
 
 impl ReconcileCommand {
-    pub(super) fn new(args: &ArgMatches) -> Result<Self, CommandFailure> {
-        let drift_only = args.get_flag("drift");
-        let plan_file = match (get_text_arg(args, "plan-out"), get_text_arg(args, "apply")) {
+    pub(super) fn new(args: &ReconcileArgs) -> Result<Self, CommandFailure> {
+        let plan_file = match (args.plan_out.clone(), args.apply.clone()) {
             (Some(file), _) => PlanFileMode::PlanOut(file),
             (None, Some(file)) => PlanFileMode::Apply(file),
             (None, None) => PlanFileMode::Nothing,
         };
         // `--drift` and `--plan-out` imply a dry run.
-        let dry_run =
-            args.get_flag("dry-run") || drift_only || matches!(plan_file, PlanFileMode::PlanOut(_));
+        let dry_run = args.dry_run || args.drift || matches!(plan_file, PlanFileMode::PlanOut(_));
         Ok(Self {
-            request: parse_request(args, dry_run)?,
-            compare_to: get_text_arg(args, "early-exit-compare"),
-            changed_since: get_text_arg(args, "changed-since"),
-            only_affected_shards: args.get_flag("check-only-affected-shards"),
-            shard: get_text_arg(args, "shard"),
-            sample_ratio: args
-                .get_one::<String>("sample-skipped")
-                .map_or(Ok(0.0), |text| parse_percent(text))?,
-            pool_size: args
-                .get_one::<u16>("pool-size")
-                .map_or(reconcile::DEFAULT_POOL_SIZE, |size| (*size).into()),
-            drift_only,
+            request: build_request(args, dry_run)?,
+            compare_to: args.early_exit_compare.clone(),
+            changed_since: args.changed_since.clone(),
+            only_affected_shards: args.check_only_affected_shards,
+            shard: args.shard.clone(),
+            sample_ratio: args.sample_skipped.as_deref().map_or(Ok(0.0), parse_percent)?,
+            pool_size: args.pool_size.into(),
+            drift_only: args.drift,
             plan_file,
-            url: get_text_arg(args, "url"),
+            url: args.url.clone(),
         })
     }
 }
 
-fn get_text_arg(args: &ArgMatches, name: &str) -> Option<String> {
-    args.get_one::<String>(name).cloned()
-}
-
-fn parse_request(args: &ArgMatches, dry_run: bool) -> Result<ReconcileRequest, CommandFailure> {
-    let reconcilers = args.get_many::<String>("integration").into_iter().flatten();
+fn build_request(args: &ReconcileArgs, dry_run: bool) -> Result<ReconcileRequest, CommandFailure> {
     let mut arguments = Vec::new();
-    for text in args.get_many::<String>("arg").into_iter().flatten() {
+    for text in &args.arguments {
         let Some((key, value)) = text.split_once('=') else {
             return Err(CommandFailure::Usage(format!(
                 "--arg: `{text}` is not KEY=VALUE (such as shard=s0)"
@@ -75,11 +189,11 @@ fn parse_request(args: &ArgMatches, dry_run: bool) -> Result<ReconcileRequest, C
         arguments.push((key.to_owned(), value.to_owned()));
     }
     Ok(ReconcileRequest {
-        reconcilers: reconcilers.cloned().collect(),
+        reconcilers: args.integrations.clone(),
         arguments,
         dry_run,
-        take_over: args.get_flag("take-over"),
-        allow_delete_all: args.get_flag("allow-delete-all"),
+        take_over: args.take_over,
+        allow_delete_all: args.allow_delete_all,
         owner: ObjectOwner::Bundle,
     })
 }

@@ -9,7 +9,6 @@ mod remote;
 mod show;
 mod targets;
 
-use clap::ArgMatches;
 use reconcile::{
     Bundle, BundleSource, DecidedRuns, ObjectOwner, ReconcileNarrowing, ReconcileOptions,
     ReconcileReport, ReconcileRequestError, SavedPlan,
@@ -20,6 +19,7 @@ use super::{CommandFailure, output};
 use crate::reconcilers::bundle::reconcile_runtime;
 use crate::serve::database::DatabaseAccess;
 use crate::settings::{DatabaseSettings, QueueEngine, QueueSettings, read_bundle_setting};
+pub(super) use command::ReconcileArgs;
 use command::{PlanFileMode, ReconcileCommand};
 use remote::ReconcileHttpClient;
 use targets::OpenReconcileTargets;
@@ -38,7 +38,7 @@ impl ReconcileCommandSettings {
 }
 
 pub(super) async fn run_reconcile_command(
-    args: &ArgMatches,
+    args: &ReconcileArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let place = read_bundle_setting(resolved)?.ok_or_else(|| {
@@ -79,9 +79,9 @@ pub(super) async fn run_reconcile_command(
     };
     bar.finish_and_clear();
     match done? {
-        Ok(report) => show::print_report(args, &command, &report),
+        Ok(report) => show::print_report(args.output, &command, &report),
         Err(ReconcileRequestError::InvalidBundle(wrong)) => {
-            Err(show::print_unsound_bundle(args, &bundle, &wrong))
+            Err(show::print_unsound_bundle(args.output, &bundle, &wrong))
         }
         Err(ReconcileRequestError::InvalidUsage(line)) => {
             Err(CommandFailure::Usage(format!("reconcile: {line}")))

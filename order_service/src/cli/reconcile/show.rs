@@ -4,21 +4,21 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::ArgMatches;
 use indicatif::{ProgressBar, ProgressStyle};
 use reconcile::{Bundle, BundleDiagnostic, ProgressCallback, ReconcileReport};
 use serde_json::json;
 
+use super::super::output::OutputArgs;
 use super::super::{CommandFailure, bundle, output};
 use super::command::{PlanFileMode, ReconcileCommand};
 
 pub(super) fn print_report(
-    args: &ArgMatches,
+    format: OutputArgs,
     command: &ReconcileCommand,
     report: &ReconcileReport,
 ) -> Result<(), CommandFailure> {
     let drifted = report.has_drift();
-    if output::is_json_output(args) {
+    if format.is_json() {
         let mut json = report.to_json();
         if command.drift_only {
             json["drift"] = drifted.into();
@@ -37,8 +37,7 @@ pub(super) fn print_report(
             "drift: {changes} {things} not as the bundle says"
         )));
     }
-    if let (PlanFileMode::PlanOut(file), false) = (&command.plan_file, output::is_json_output(args))
-    {
+    if let (PlanFileMode::PlanOut(file), false) = (&command.plan_file, format.is_json()) {
         output::print_line(format!(
             "The plan is in {file}; to carry it out: reconcile --bundle DIR --apply {file}"
         ));
@@ -47,11 +46,11 @@ pub(super) fn print_report(
 }
 
 pub(super) fn print_unsound_bundle(
-    args: &ArgMatches,
+    format: OutputArgs,
     bundle: &Bundle,
     diagnostics: &[BundleDiagnostic],
 ) -> CommandFailure {
-    if output::is_json_output(args) {
+    if format.is_json() {
         output::print_json(
             json!({"valid": false, "files": bundle.file_count(), "errors": diagnostics}),
         );

@@ -5,7 +5,7 @@ mod show;
 
 use std::time::Duration;
 
-use clap::ArgMatches;
+use clap::Args;
 use futures::future::join_all;
 use ledger::sharding::ShardDefinition;
 use ledger::stats::ShardStats;
@@ -14,6 +14,8 @@ use queue::{JobErrorSummary, QueueDepth, read_job_errors, read_queue_depths};
 use settings::ResolvedSettings;
 use tasks::{TaskFailureRow as TaskFailure, recent_task_failures};
 
+use super::definition::{LEDGER_DATABASE_SETTING_NAMES, all_examples, first_example, setting_args};
+use super::output::OutputArgs;
 use super::{CommandFailure, output};
 use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
 use crate::serve::ledger as shards;
@@ -25,6 +27,22 @@ const MAX_COMPLAINTS: i64 = 20;
 
 /// Connect timeout of a shard; an unreachable one must not delay the output.
 const SHARD_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+const EXAMPLES: &str = "order_service status";
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+#[command(
+    about = "Processes, queues, shards and errors at a glance",
+    args = setting_args(&LEDGER_DATABASE_SETTING_NAMES),
+    after_help = first_example(EXAMPLES),
+    after_long_help = all_examples(EXAMPLES)
+)]
+#[group(skip)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+}
 
 /// All data of the output.
 struct PlatformStatus {
@@ -42,7 +60,7 @@ struct ShardStatusEntry {
 }
 
 pub(super) async fn run_status_command(
-    args: &ArgMatches,
+    args: &StatusArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let settings = DatabaseSettings::new(resolved)?;
@@ -50,7 +68,7 @@ pub(super) async fn run_status_command(
     let status = load_status(&settings, &database).await;
     database.close().await;
     let status = status?;
-    if output::is_json_output(args) {
+    if args.output.is_json() {
         output::print_json(json::status_json(&status));
     } else {
         show::print_status(&status);
