@@ -1,5 +1,8 @@
 //! Hazard: a join fires twice or never when its events arrive concurrently, reordered or repeated.
 
+use std::time::Duration;
+
+use events::{EventCause, NewEvent};
 use serde_json::{Value, json};
 use store::testing::run_test;
 
@@ -130,5 +133,47 @@ fn both_in_one_batch_and_conditions_and_missing_params_and_expiry() {
         let of_rounds =
             world.count("SELECT count(*) FROM tasks WHERE action_config = 'rounds'").await;
         assert_eq!(of_rounds, 2);
+    });
+}
+
+fn new_event(name: &str, status: &str) -> NewEvent {
+    let params = json!({"status": status, "date": "d", "n": 1}).as_object().unwrap().clone();
+    let (name, author) = (name.to_owned(), "me".to_owned());
+    NewEvent { name, params, author, key: None, cause: EventCause::default() }
+}
+
+#[test]
+fn a_writer_that_waits_for_a_join_holds_no_group() {
+    run_test(async {
+        let world = World::fresh().await;
+        world.config(join()).await;
+        let action = json!({"task": "noop", "concurrency_key": "k"});
+        world.config(json!({"name": "keyed", "on": [{"event": "soup"}], "action": action})).await;
+        let mut holder = world.pool.begin().await.unwrap();
+        world.events.write_in_tx(&mut holder, vec![new_event("ids", "SUCCESS")]).await.unwrap();
+        let other = world.clone();
+        let waiting = tokio::spawn(async move {
+            let mut waiter = other.pool.begin().await.unwrap();
+            let event = new_event("soup", "SUCCESS");
+            other.events.write_in_tx(&mut waiter, vec![event]).await.unwrap();
+            waiter.commit().await.unwrap();
+        });
+        loop {
+            let is_waited_for: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))",
+            )
+            .fetch_one(&mut *holder)
+            .await
+            .unwrap();
+            if is_waited_for {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Matches `keyed` only, with the waiter's group.
+        world.events.write_in_tx(&mut holder, vec![new_event("soup", "FAILURE")]).await.unwrap();
+        holder.commit().await.unwrap();
+        waiting.await.unwrap();
+        assert_eq!(fired(&world).await, 3);
     });
 }
