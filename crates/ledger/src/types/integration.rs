@@ -91,28 +91,6 @@ pub fn parse_bundle_types(bundle: &Bundle) -> Result<Vec<LedgerTypeDefinition>, 
     Ok(types)
 }
 
-/// Desired types, from the documents that this integration may read.
-fn parse_desired_types(
-    context: &ReconcileContext<'_>,
-) -> Result<Vec<LedgerTypeDefinition>, ReconcileError> {
-    let mut desired = Vec::new();
-    for kind in LedgerTypeKind::ALL {
-        for document in context.documents_of_schema(kind.schema())? {
-            desired.push(kind.parse_document(document).map_err(ReconcileError::InvalidDocument)?);
-        }
-    }
-    Ok(desired)
-}
-
-fn desired_state_json(types: &[LedgerTypeDefinition]) -> Json {
-    let mut state: BTreeMap<&str, BTreeMap<&str, Json>> = BTreeMap::new();
-    for definition in types {
-        let of_kind = state.entry(definition.kind().object_name()).or_default();
-        of_kind.insert(definition.name(), definition.to_json());
-    }
-    json!(state)
-}
-
 impl OwnedObject for LedgerTypeDefinition {
     const RECONCILER_NAME: &'static str = LEDGER_TYPES_INTEGRATION;
     const TRANSACTION_NAME: &'static str = "reconcile_ledger_types";
@@ -153,11 +131,23 @@ impl OwnedObject for LedgerTypeDefinition {
     }
 
     fn find_desired(context: &ReconcileContext<'_>) -> Result<Vec<Self>, ReconcileError> {
-        parse_desired_types(context)
+        let mut desired = Vec::new();
+        for kind in LedgerTypeKind::ALL {
+            for document in context.documents_of_schema(kind.schema())? {
+                let definition = kind.parse_document(document);
+                desired.push(definition.map_err(ReconcileError::InvalidDocument)?);
+            }
+        }
+        Ok(desired)
     }
 
     fn desired_state_json(desired: &[Self]) -> Json {
-        desired_state_json(desired)
+        let mut state: BTreeMap<&str, BTreeMap<&str, Json>> = BTreeMap::new();
+        for definition in desired {
+            let of_kind = state.entry(definition.kind().object_name()).or_default();
+            of_kind.insert(definition.name(), definition.to_json());
+        }
+        json!(state)
     }
 
     fn read_in_tx(
