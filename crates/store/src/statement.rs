@@ -9,12 +9,11 @@ use std::borrow::Cow;
 
 use futures::future::BoxFuture;
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::{Query, QueryAs};
 use sqlx::{
     Arguments as _, AssertSqlSafe, Encode, FromRow, PgConnection, PgPool, Postgres, SqlStr, Type,
 };
 
-use crate::{PgOperation, Result, run_statement};
+use crate::{Error, PgOperation, Result, run_statement};
 
 /// A statement that is ready to run once its arguments are bound.
 ///
@@ -48,34 +47,85 @@ pub fn statement(
     }
 }
 
+/// What of a statement's result is wanted.
+#[derive(Debug, Clone, Copy)]
+pub enum StatementResult {
+    /// All rows.
+    Rows,
+    /// The first row.
+    FirstRow,
+    /// The number of affected rows.
+    AffectedRows,
+}
+
+/// The result of a statement.
+#[derive(Default)]
+pub struct StatementAnswer {
+    rows: Vec<PgRow>,
+    affected_rows: u64,
+}
+
 /// Where a statement runs: on a pool, alone and repeatable; or on a connection, as part of a
-/// transaction.
+/// transaction. Nothing here is generic over the rows' type, so that this is compiled once.
 pub trait StatementTarget: Send {
-    /// Runs `work`, which sends the one statement.
-    fn run<T, F>(self, operation: PgOperation, work: F) -> impl Future<Output = Result<T>> + Send
+    /// Runs the statement.
+    fn send<'t>(
+        self,
+        statement: PgStatement,
+        wanted: StatementResult,
+    ) -> BoxFuture<'t, Result<StatementAnswer>>
     where
-        T: Send + 'static,
-        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static;
+        Self: 't;
 }
 
 impl StatementTarget for &PgPool {
-    async fn run<T, F>(self, operation: PgOperation, work: F) -> Result<T>
+    fn send<'t>(
+        self,
+        statement: PgStatement,
+        wanted: StatementResult,
+    ) -> BoxFuture<'t, Result<StatementAnswer>>
     where
-        T: Send + 'static,
-        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+        Self: 't,
     {
-        run_statement(self, operation, work).await
+        Box::pin(run_statement(self, statement.operation, move |connection| {
+            Box::pin(attempt_statement(connection, statement.clone(), wanted))
+        }))
     }
 }
 
 impl StatementTarget for &mut PgConnection {
-    async fn run<T, F>(self, _operation: PgOperation, work: F) -> Result<T>
+    fn send<'t>(
+        self,
+        statement: PgStatement,
+        wanted: StatementResult,
+    ) -> BoxFuture<'t, Result<StatementAnswer>>
     where
-        T: Send + 'static,
-        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+        Self: 't,
     {
-        work(self).await
+        Box::pin(attempt_statement(self, statement, wanted))
     }
+}
+
+async fn attempt_statement(
+    connection: &mut PgConnection,
+    statement: PgStatement,
+    wanted: StatementResult,
+) -> Result<StatementAnswer> {
+    let encoded = statement.arguments;
+    let arguments =
+        encoded.map_err(|reason| Error::from(sqlx::Error::Encode(reason.to_string().into())))?;
+    let query = sqlx::query_with(statement.sql, arguments);
+    let mut answer = StatementAnswer::default();
+    match wanted {
+        StatementResult::Rows => answer.rows = query.fetch_all(connection).await?,
+        StatementResult::FirstRow => {
+            answer.rows.extend(query.fetch_optional(connection).await?);
+        }
+        StatementResult::AffectedRows => {
+            answer.affected_rows = query.execute(connection).await?.rows_affected();
+        }
+    }
+    Ok(answer)
 }
 
 impl PgStatement {
@@ -94,61 +144,39 @@ impl PgStatement {
 
     /// Executes it; the number of rows that it affected.
     pub async fn execute(self, target: impl StatementTarget) -> Result<u64> {
-        let operation = self.operation;
-        target
-            .run(operation, move |connection| {
-                let query = self.query();
-                Box::pin(async move { Ok(query?.execute(connection).await?.rows_affected()) })
-            })
-            .await
+        Ok(target.send(self, StatementResult::AffectedRows).await?.affected_rows)
     }
 
     /// All rows.
     pub async fn fetch_all<R>(self, target: impl StatementTarget) -> Result<Vec<R>>
     where
-        R: for<'r> FromRow<'r, PgRow> + Send + Unpin + 'static,
+        R: for<'r> FromRow<'r, PgRow>,
     {
-        let operation = self.operation;
-        target
-            .run(operation, move |connection| {
-                let query = self.query_as();
-                Box::pin(async move { Ok(query?.fetch_all(connection).await?) })
-            })
-            .await
+        let answer = target.send(self, StatementResult::Rows).await?;
+        answer.rows.iter().map(|row| Ok(R::from_row(row)?)).collect()
     }
 
     /// The first row, if there is one.
     pub async fn fetch_optional<R>(self, target: impl StatementTarget) -> Result<Option<R>>
     where
-        R: for<'r> FromRow<'r, PgRow> + Send + Unpin + 'static,
+        R: for<'r> FromRow<'r, PgRow>,
     {
-        let operation = self.operation;
-        target
-            .run(operation, move |connection| {
-                let query = self.query_as();
-                Box::pin(async move { Ok(query?.fetch_optional(connection).await?) })
-            })
-            .await
+        let answer = target.send(self, StatementResult::FirstRow).await?;
+        answer.rows.first().map(|row| Ok(R::from_row(row)?)).transpose()
     }
 
     /// The first row; no row is an error.
     pub async fn fetch_one<R>(self, target: impl StatementTarget) -> Result<R>
     where
-        R: for<'r> FromRow<'r, PgRow> + Send + Unpin + 'static,
+        R: for<'r> FromRow<'r, PgRow>,
     {
-        let operation = self.operation;
-        target
-            .run(operation, move |connection| {
-                let query = self.query_as();
-                Box::pin(async move { Ok(query?.fetch_one(connection).await?) })
-            })
-            .await
+        self.fetch_optional(target).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
     }
 
     /// The first column of all rows.
     pub async fn fetch_values<T>(self, target: impl StatementTarget) -> Result<Vec<T>>
     where
-        (T,): for<'r> FromRow<'r, PgRow> + Send + Unpin + 'static,
+        (T,): for<'r> FromRow<'r, PgRow>,
     {
         let rows: Vec<(T,)> = self.fetch_all(target).await?;
         Ok(rows.into_iter().map(|(value,)| value).collect())
@@ -157,7 +185,7 @@ impl PgStatement {
     /// The first column of the first row, if there is one.
     pub async fn fetch_optional_value<T>(self, target: impl StatementTarget) -> Result<Option<T>>
     where
-        (T,): for<'r> FromRow<'r, PgRow> + Send + Unpin + 'static,
+        (T,): for<'r> FromRow<'r, PgRow>,
     {
         let row: Option<(T,)> = self.fetch_optional(target).await?;
         Ok(row.map(|(value,)| value))
@@ -166,25 +194,9 @@ impl PgStatement {
     /// The first column of the first row; no row is an error.
     pub async fn fetch_value<T>(self, target: impl StatementTarget) -> Result<T>
     where
-        (T,): for<'r> FromRow<'r, PgRow> + Send + Unpin + 'static,
+        (T,): for<'r> FromRow<'r, PgRow>,
     {
         let (value,) = self.fetch_one(target).await?;
         Ok(value)
-    }
-
-    fn query(&self) -> Result<Query<'static, Postgres, PgArguments>> {
-        Ok(sqlx::query_with(self.sql.clone(), self.encoded_arguments()?))
-    }
-
-    fn query_as<R>(&self) -> Result<QueryAs<'static, Postgres, R, PgArguments>>
-    where
-        R: for<'r> FromRow<'r, PgRow>,
-    {
-        Ok(sqlx::query_as_with(self.sql.clone(), self.encoded_arguments()?))
-    }
-
-    fn encoded_arguments(&self) -> Result<PgArguments> {
-        let encoded = self.arguments.clone();
-        encoded.map_err(|reason| sqlx::Error::Encode(reason.to_string().into()).into())
     }
 }
