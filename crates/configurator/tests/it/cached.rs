@@ -44,6 +44,11 @@ fn only_what_is_unchanged_and_says_so_is_served_from_the_cache() {
             assert_eq!(world.came().len(), sent, "version {version}");
         }
         world.run("t", &template(&[("a", &[], "extra: 1")])).await;
-        assert_eq!(world.came()[0], "update a", "a block that does not ask for it");
+        // The deletions of the other two come in any order beside it.
+        let came = world.came();
+        assert!(
+            came.iter().any(|sent| sent == "update a"),
+            "a block that does not ask for it: {came:?}"
+        );
     });
 }
