@@ -15,6 +15,7 @@ import signal
 import threading
 
 import boto3
+from botocore.exceptions import ClientError
 
 
 class Temporary(Exception):
@@ -71,7 +72,15 @@ class Integration:
                 self.answered[block_id] = answer
             self.send(message, block_id, answer)
         # After the answer: a crash before this line redelivers the message. Without a block_id no answer is possible.
-        self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        self.delete(message)
+
+    def delete(self, message: dict) -> None:
+        try:
+            self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        except ClientError as problem:
+            # The visibility timeout was over before the answer was sent: the redelivery is answered from `answered`.
+            if problem.response["Error"]["Code"] not in ("ReceiptHandleIsInvalid", "InvalidParameterValue"):
+                raise
 
     @staticmethod
     def block_id(body: str) -> int | None:

@@ -38,7 +38,7 @@ class Faulty(Watched):
             task = json.loads(message["Body"])
         except ValueError:
             task = None
-        self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        self.delete(message)
         if isinstance(task, dict) and isinstance(task.get("block_id"), int):
             try:
                 answer = json.dumps({"block_id": task["block_id"], "state": self.carry_out(message["Body"])})
