@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::BlockTemplateFaults;
-use super::read::{ModuleMember, TemplateModule};
+use super::written::{ModuleMember, TemplateModule};
 
 /// Maximum former names per block.
 pub(super) const MAX_FORMER_NAMES: usize = 20;

@@ -4,6 +4,7 @@
 //! returns the [`BlockGraph`] of all integration blocks. Nested modules become *wires*: values
 //! that cross a module boundary.
 
+mod block_reader;
 mod evaluate;
 mod expression;
 mod former_names;
@@ -11,6 +12,7 @@ mod graph;
 mod names;
 mod read;
 mod resolve;
+mod written;
 
 use std::fmt;
 

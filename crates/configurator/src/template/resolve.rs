@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use yaml::{list_names, suggest_name};
 
 use super::expression::{BlockReference, Expression};
-use super::read::{ModuleMember, ModuleValue, TemplateModule, WrittenBlock};
+use super::written::{ModuleMember, ModuleValue, TemplateModule, WrittenBlock};
 use super::{
     Block, BlockGraph, BlockGraphNode, BlockTemplateFaults, BlockValueSource, MAX_TEMPLATE_BLOCKS,
     ROOT_MODULE_NAME,

@@ -5,6 +5,8 @@
 //! - Cost: a change touches only its step and the dependents; only [`RunProgress::new`] and the end
 //!   of a run visit all steps.
 
+mod send;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json, json};
 
-use super::plan::{BlockDeletion, StoredBlock, block_dependencies};
+use super::plan::{BlockDeletion, StoredBlock};
 use super::status::{BlockStatus, RunStatus};
 use super::write::{BlockChange, BlockSend, RunChanges};
 use crate::protocol::{self, BlockAction, BlockAnswer, BlockFailure, BlockTask};
@@ -258,104 +260,6 @@ impl RunProgress {
             };
             self.send_step(context, step, (now, block_id), changes);
         }
-    }
-
-    fn send_step(
-        &mut self,
-        context: &RunContext,
-        step: usize,
-        sending: (DateTime<Utc>, i64),
-        changes: &mut RunChanges,
-    ) {
-        let task = match context.graph.nodes.get(step) {
-            Some(BlockGraphNode::Block(block)) => {
-                let values = EvaluationContext {
-                    graph: &context.graph,
-                    inputs: &context.inputs,
-                    state: &|index: usize| self.states[index].as_deref(),
-                };
-                let params = match values.evaluate(&block.args) {
-                    Ok(params) => params.to_string(),
-                    Err(error) => {
-                        let failure = evaluation_failure(context, error);
-                        return self.end_step(
-                            context,
-                            step,
-                            BlockStatus::Failed,
-                            Some(failure),
-                            changes,
-                        );
-                    }
-                };
-                let digest = block.params_fingerprint(&params);
-                let stored = self.stored_blocks[step].clone();
-                if let Some(stored) = stored
-                    .as_ref()
-                    .filter(|stored| block.cache && !stored.orphaned && stored.digest == digest)
-                    // A preceding deletion may have deleted the same object: no cache hit then.
-                    .filter(|_| !context.deletions_first.contains_key(&step))
-                {
-                    self.states[step] = Some(stored.state.clone());
-                    return self.end_step(context, step, BlockStatus::Cached, None, changes);
-                }
-                let action =
-                    if stored.is_some() { BlockAction::Update } else { BlockAction::Create };
-                let queue = (block.queue.clone(), block.task_type.clone());
-                (queue, action, params, digest, stored, block_dependencies(&context.graph, step))
-            }
-            _ => {
-                let deletion = &context.deletions[step - context.graph.nodes.len()];
-                let Some(stored) = self.stored_blocks[step].clone() else {
-                    // A late answer has already removed the stored block.
-                    return self.end_step(context, step, BlockStatus::Succeeded, None, changes);
-                };
-                let (queue, task) =
-                    deletion.integration.split_once('.').unwrap_or((&deletion.integration, ""));
-                let queue = (queue.to_owned(), task.to_owned());
-                (
-                    queue,
-                    BlockAction::Delete,
-                    stored.params.clone(),
-                    String::new(),
-                    Some(stored),
-                    None,
-                )
-            }
-        };
-        let ((queue, task), action, params, digest, stored, depends_on) = task;
-        let state = stored.map(|stored| json_text(&stored.state));
-        let group =
-            protocol::message_group(&context.template_name, context.env, context.name(step));
-        let (now, block_id) = sending;
-        let message = BlockTask {
-            block_id,
-            group,
-            task_type: &task,
-            action,
-            params: &params,
-            state: state.as_deref(),
-        };
-        let message = message.to_message();
-        if let Err(error) = message.validate() {
-            let failure = BlockFailure::new("TOO_LARGE", json!({"reason": error.to_string()}));
-            return self.end_step(context, step, BlockStatus::Failed, Some(failure), changes);
-        }
-        let deadline = now + context.step_timeout(step);
-        self.statuses[step] = BlockStatus::Sent;
-        self.block_ids[step] = block_id;
-        self.step_deadlines[step] = Some(deadline);
-        self.sent_steps.insert(block_id, step);
-        self.deadline_queue.insert((deadline, step));
-        changes.messages.push((context.env.queue_name(&queue), message));
-        changes.sends.push(BlockSend { block_id, step, action, params, state, digest, depends_on });
-        let sent = Some((action, block_id, deadline));
-        changes.blocks.push(BlockChange {
-            step,
-            status: BlockStatus::Sent,
-            sent,
-            state: None,
-            failure: None,
-        });
     }
 
     /// Ends a step, and makes its dependents ready or skips them.
