@@ -81,6 +81,15 @@ struct HeldLanes {
     ended_jobs: HashSet<i64>,
 }
 
+impl HeldLanes {
+    /// Removes a lane unless it is held at a newer epoch: this process may have adopted it again.
+    fn remove_lane(&mut self, lane: &Lease) {
+        if self.by_id.get(&lane.id).is_some_and(|(held, _)| held.epoch == lane.epoch) {
+            self.by_id.remove(&lane.id);
+        }
+    }
+}
+
 impl JobQueue {
     /// Returns a handle that also claims jobs due later than `max_delay` from now. No job of this
     /// queue waits that long, so the database's clock must have been set back.
@@ -179,13 +188,16 @@ impl JobQueue {
         is_fresh && held.is_some_and(|(held, jobs)| held.epoch == lane.epoch && jobs.insert(job))
     }
 
-    /// Removes a job's in-work mark, after it was settled or left for another claim.
+    /// Removes a job's in-work mark, after it was settled or left for another claim. The mark of a
+    /// newer epoch of the lane, which this process adopted again, stays: another attempt set it.
     pub fn end_job(&self, lane: &Lease, job: i64) {
         let mut lanes = self.lock_lanes();
         if lanes.open_claims > 0 {
             lanes.ended_jobs.insert(job);
         }
-        if let Some((_, jobs)) = lanes.by_id.get_mut(&lane.id) {
+        if let Some((held, jobs)) = lanes.by_id.get_mut(&lane.id)
+            && held.epoch == lane.epoch
+        {
             jobs.remove(&job);
         }
     }
@@ -229,7 +241,7 @@ impl JobQueue {
 
     fn drop_lane(&self, lease: &Lease) {
         self.shared.leases.forget_lease(lease);
-        self.lock_lanes().by_id.remove(&lease.id);
+        self.lock_lanes().remove_lane(lease);
     }
 
     fn holds_lane(&self, id: i64) -> bool {
@@ -275,7 +287,7 @@ async fn keep_own_lane(jobs: JobQueue) {
         match take_own_lane(&jobs.shared.leases, jobs.shared.queue).await {
             Ok(lease) => {
                 let mut lanes = jobs.lock_lanes();
-                lanes.by_id.remove(&own_lane.id);
+                lanes.remove_lane(&own_lane);
                 lanes.by_id.insert(lease.id, (lease.clone(), HashSet::new()));
                 lanes.own_lane = lease;
             }

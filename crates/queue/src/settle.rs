@@ -1,7 +1,11 @@
 //! Settlement of jobs in the transaction of their effect, fenced by the lane
 //! they were claimed from.
+//!
+//! - Lock order: the lanes' lease rows by id, the groups' advisory locks, then jobs by id. Every
+//!   statement on several jobs locks them in id order.
 
 use std::collections::HashMap;
+use std::mem::discriminant;
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -39,7 +43,8 @@ pub enum JobSettlement {
 ///
 /// Returns [`Error::Fenced`] if one of their lanes is lost: nothing is changed, and the lane is
 /// marked as lost, so that the caller can retry without its jobs. Cost: one round trip to check the
-/// lanes, one per kind of settlement, two more if jobs have groups. The caller calls
+/// lanes, one per kind of settlement, two more if jobs have groups, one more to lock several jobs of
+/// several kinds or with groups. The caller calls
 /// [`crate::JobQueue::end_job`] and [`crate::JobQueue::wake_in`] after the commit.
 pub async fn settle_jobs_in_tx(
     connection: &mut PgConnection,
@@ -57,6 +62,9 @@ pub async fn settle_jobs_in_tx(
         }
     }
     lock_groups(connection, queue, &groups).await?;
+    if jobs.len() > 1 && (has_several_kinds(jobs) || !groups.is_empty()) {
+        lock_jobs(connection, queue, jobs, &groups).await?;
+    }
     complete_jobs(connection, jobs).await?;
     let soonest = retry_jobs(connection, jobs).await?;
     bury_jobs(connection, jobs).await?;
@@ -91,14 +99,52 @@ pub async fn fence_lanes<'l>(
     errors.into_iter().next().map_or(Ok(()), Err)
 }
 
+fn has_several_kinds(jobs: &[(Job, JobSettlement)]) -> bool {
+    jobs.windows(2).any(
+        |pair| matches!(pair, [(_, one), (_, other)] if discriminant(one) != discriminant(other)),
+    )
+}
+
+/// Locks the jobs that several statements settle, and the next ones of `groups`, whose advisory
+/// locks are held.
+async fn lock_jobs(
+    connection: &mut PgConnection,
+    queue: QueueName,
+    jobs: &[(Job, JobSettlement)],
+    groups: &[&str],
+) -> Result<()> {
+    statement(
+        "lock_jobs",
+        "WITH wanted AS MATERIALIZED (
+            SELECT unnest($1::bigint[]) AS job_id
+            UNION
+            SELECT (SELECT min(job_id) FROM jobs WHERE queue = $2 AND group_key = name AND job_id <> ALL ($1))
+            FROM unnest($3::text[]) AS name
+        )
+        SELECT FROM jobs WHERE job_id IN (SELECT job_id FROM wanted) ORDER BY job_id FOR UPDATE",
+    )
+    .bind(jobs.iter().map(|(job, _)| job.id).collect::<Vec<_>>())
+    .bind(queue)
+    .bind(groups)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 async fn complete_jobs(connection: &mut PgConnection, jobs: &[(Job, JobSettlement)]) -> Result<()> {
     let done = jobs.iter().filter(|(_, settle)| matches!(settle, JobSettlement::Complete));
     let ids: Vec<i64> = done.map(|(job, _)| job.id).collect();
     if !ids.is_empty() {
-        statement("complete_jobs", "DELETE FROM jobs WHERE job_id = ANY ($1)")
-            .bind(ids)
-            .execute(connection)
-            .await?;
+        statement(
+            "complete_jobs",
+            "WITH found AS MATERIALIZED (
+                SELECT job_id FROM jobs WHERE job_id = ANY ($1) ORDER BY job_id FOR UPDATE
+            )
+            DELETE FROM jobs j USING found f WHERE j.job_id = f.job_id",
+        )
+        .bind(ids)
+        .execute(connection)
+        .await?;
     }
     Ok(())
 }
@@ -127,13 +173,16 @@ async fn retry_jobs(
     }
     let soonest: Option<f64> = statement(
         "retry_jobs",
-        "WITH retried AS (
+        "WITH found AS MATERIALIZED (
+            SELECT job_id FROM jobs WHERE job_id = ANY ($1) ORDER BY job_id FOR UPDATE
+        ), retried AS (
             UPDATE jobs j
             SET run_at = now() + make_interval(secs => CASE WHEN j.hurried_after > t.hurried_after
                                                             THEN t.delay_if_hurried ELSE t.delay END),
                 attempts = t.attempts, last_error = t.reason
             FROM unnest($1::bigint[], $2::float8[], $3::float8[], $4::int[], $5::text[], $6::int[])
                 AS t (job_id, delay, delay_if_hurried, hurried_after, reason, attempts)
+                JOIN found f ON f.job_id = t.job_id
             WHERE j.job_id = t.job_id RETURNING j.run_at
         )
         SELECT extract(epoch FROM min(run_at) - now())::float8 FROM retried",
@@ -162,8 +211,11 @@ async fn bury_jobs(connection: &mut PgConnection, jobs: &[(Job, JobSettlement)])
     }
     statement(
         "bury_jobs",
-        "WITH gone AS (
+        "WITH found AS MATERIALIZED (
+            SELECT job_id FROM jobs WHERE job_id = ANY ($1) ORDER BY job_id FOR UPDATE
+        ), gone AS (
             DELETE FROM jobs j USING unnest($1::bigint[], $2::text[]) AS t (job_id, reason)
+                JOIN found f ON f.job_id = t.job_id
             WHERE j.job_id = t.job_id RETURNING j.*, t.reason
         )
         INSERT INTO dead_jobs (job_id, queue, priority, job_key, group_key, attempts, payload, reason, enqueued_at)

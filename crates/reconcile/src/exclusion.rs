@@ -33,23 +33,30 @@ pub async fn exclude_other_runs_in_tx(
 
 /// Statement and idle-in-transaction timeout of the lock's connection: a longer run loses the lock.
 const EXCLUSIVE_RUN_TIMEOUT: Duration = Duration::from_secs(600);
+/// Maximum duration of a run's work: it ends before the lock's connection does.
+pub const MAX_EXCLUSIVE_WORK: Duration = Duration::from_secs(540);
 /// Limit per process for runs outside a transaction: each holds a connection.
 static EXCLUSIVE_RUN_PERMITS: Semaphore = Semaphore::const_new(2);
 
 /// Runs `work` under the advisory lock of `reconciler`, for targets that are not one transaction
 /// and whose steps must be idempotent. Runs in a spawned task: a cancelled caller does not cancel
 /// `work`. Holds a connection beside those of `pool`, so that `work` can use `pool`; at most two
-/// such runs at a time.
+/// such runs at a time. `work` is stopped with an error after `work_timeout`, at most
+/// [`MAX_EXCLUSIVE_WORK`]: it may not outlive its lock.
 pub async fn run_exclusively<T: Send + 'static>(
     pool: &PgPool,
     reconciler: &str,
+    work_timeout: Duration,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, ReconcileError> {
     let (pool, integration) = (pool.clone(), reconciler.to_owned());
+    let work_timeout = work_timeout.min(MAX_EXCLUSIVE_WORK);
     let done = tokio::spawn(store::panics::contain_panic(async move {
         // The semaphore is never closed.
         let _permit = EXCLUSIVE_RUN_PERMITS.acquire().await.map_err(|_| store::Error::Abandoned)?;
         let reserved_pool = store::reserve_pool(&pool, "exclusive", 1);
+        // The time begins when the lock is held.
+        let work = async move { timeout(work_timeout, work).await };
         let done = run_excluding_others(&reserved_pool, &integration, work).await;
         store::close_pool(&reserved_pool).await;
         done
@@ -60,7 +67,7 @@ pub async fn run_exclusively<T: Send + 'static>(
 async fn run_excluding_others<T>(
     reserved_pool: &PgPool,
     reconciler: &str,
-    work: impl Future<Output = T>,
+    work: impl Future<Output = std::result::Result<T, Elapsed>>,
 ) -> Result<T> {
     let mut connection = DedicatedConnection::acquire(reserved_pool, EXCLUSIVE_RUN_TIMEOUT).await?;
     let mut tx =
@@ -69,7 +76,11 @@ async fn run_excluding_others<T>(
     timeout(EXCLUSIVE_RUN_TIMEOUT, exclude_other_runs_in_tx(&mut tx, reconciler))
         .await
         .map_err(timeout_error)??;
-    Ok(work.await)
+    work.await.map_err(|_| {
+        store::Error::WaitTimeout(
+            "the run was stopped at its time limit, below that of its lock; its steps can be repeated",
+        )
+    })
 }
 
 fn timeout_error(_: Elapsed) -> store::Error {

@@ -35,7 +35,8 @@ pub use desired::DIFF_TIMEOUT;
 pub use diagnostic::{BundleDiagnostic, FieldProblem};
 pub use error::ReconcileError;
 pub use exclusion::{
-    exclude_other_runs_in_tx, record_reconciled_in_tx, run_exclusively, set_read_only_in_tx,
+    MAX_EXCLUSIVE_WORK, exclude_other_runs_in_tx, record_reconciled_in_tx, run_exclusively,
+    set_read_only_in_tx,
 };
 pub use owner::{ObjectOwner, OwnershipOptions};
 pub use plan::ReconcilePlan;

@@ -54,7 +54,7 @@ pub use outage::Outage;
 pub use own_connection::{ConnectionGeneration, OwnConnection};
 pub use sqlx::postgres::PgConnectOptions;
 pub use sqlx::{PgConnection, PgPool};
-pub use statement::{PgStatement, StatementAnswer, StatementResult, StatementTarget, statement};
+pub use statement::{PgStatement, StatementTarget, statement};
 pub use subscriber::{ChannelSubscriber, ChannelWakeup, PgNotification};
 pub use text::to_storable_text;
 pub use transaction::{PgTransaction, run_refusable_statement, run_statement, transaction};

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sqlx::PgPool;
+use futures::future::BoxFuture;
+use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::pool;
+use crate::{PgOperation, Result, pool, run_statement};
 
 /// A pool of one connection, which connects on first use and reconnects when lost. One backend that
 /// repeats the same statements keeps its plans and caches warm, which halves the time of small
@@ -63,6 +64,30 @@ impl ConnectionGeneration {
     /// Whether a newer connection was opened since.
     pub fn is_over(&self) -> bool {
         self.connection_count.load(Ordering::Acquire) != self.number
+    }
+
+    /// Runs `work` like [`run_statement`], but only on the connection of this generation: `None` if a
+    /// newer one was opened. `pool` must be that of the [`OwnConnection`].
+    pub async fn run_statement<T, F>(
+        &self,
+        pool: &PgPool,
+        operation: impl Into<PgOperation>,
+        work: F,
+    ) -> Result<Option<T>>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    {
+        let generation = self.clone();
+        run_statement(pool, operation, move |connection| {
+            // Exact: the attempt holds the connection.
+            if generation.is_over() {
+                return Box::pin(std::future::ready(Ok(None)));
+            }
+            let done = work(connection);
+            Box::pin(async move { Ok(Some(done.await?)) })
+        })
+        .await
     }
 
     /// Number that distinguishes the generations of one [`OwnConnection`].

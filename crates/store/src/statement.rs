@@ -47,7 +47,15 @@ pub fn statement(
     }
 }
 
-/// What of a statement's result is wanted.
+/// Where a statement runs: on a pool, alone and repeatable; or on a connection, as part of a
+/// transaction. Implemented in this crate only.
+pub trait StatementTarget: SendStatement {}
+
+impl StatementTarget for &PgPool {}
+
+impl StatementTarget for &mut PgConnection {}
+
+/// What of a statement's result is wanted. Not exported, like [`SendStatement`].
 #[derive(Debug, Clone, Copy)]
 pub enum StatementResult {
     /// All rows.
@@ -58,16 +66,16 @@ pub enum StatementResult {
     AffectedRows,
 }
 
-/// The result of a statement.
+/// The result of a statement. Not exported, like [`SendStatement`].
 #[derive(Default)]
 pub struct StatementAnswer {
     rows: Vec<PgRow>,
     affected_rows: u64,
 }
 
-/// Where a statement runs: on a pool, alone and repeatable; or on a connection, as part of a
-/// transaction. Nothing here is generic over the rows' type, so that this is compiled once.
-pub trait StatementTarget: Send {
+/// The private part of [`StatementTarget`]. Nothing here is generic over the rows' type, so that
+/// this is compiled once.
+pub trait SendStatement: Send {
     /// Runs the statement.
     fn send<'t>(
         self,
@@ -78,7 +86,7 @@ pub trait StatementTarget: Send {
         Self: 't;
 }
 
-impl StatementTarget for &PgPool {
+impl SendStatement for &PgPool {
     fn send<'t>(
         self,
         statement: PgStatement,
@@ -93,7 +101,7 @@ impl StatementTarget for &PgPool {
     }
 }
 
-impl StatementTarget for &mut PgConnection {
+impl SendStatement for &mut PgConnection {
     fn send<'t>(
         self,
         statement: PgStatement,
@@ -153,7 +161,8 @@ impl PgStatement {
         R: for<'r> FromRow<'r, PgRow>,
     {
         let answer = target.send(self, StatementResult::Rows).await?;
-        answer.rows.iter().map(|row| Ok(R::from_row(row)?)).collect()
+        // By value: a raw row is freed when it is decoded.
+        answer.rows.into_iter().map(|row| Ok(R::from_row(&row)?)).collect()
     }
 
     /// The first row, if there is one.

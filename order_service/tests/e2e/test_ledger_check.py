@@ -81,4 +81,4 @@ def test_one_id_under_two_shard_keys_is_reported(platform, service):
     client.write([{**first, "attributes": {"storage_id": away}}]).ok()
     done = check(service)
     assert done.returncode == 1
-    assert f"repeated_id: event {OUTFLOW}/{first['event_id']} is on the shards" in done.stdout
+    assert f"repeated_id: event {OUTFLOW}/{first['event_id']} has 2 keys, on the shards" in done.stdout

@@ -181,3 +181,49 @@ fn each_end_is_told_once() {
         assert_eq!(count(&pool, told).await, 11, "one finished, one failed");
     });
 }
+
+async fn until_one_waits_for_a_lock(pool: &PgPool) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND wait_event_type = 'Lock'";
+    while count(pool, waiting).await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn locked<'p>(
+    pool: &'p PgPool,
+    order: &'static str,
+) -> sqlx::Transaction<'p, sqlx::Postgres> {
+    let mut lock = pool.begin().await.unwrap();
+    sqlx::query(order).execute(&mut *lock).await.unwrap();
+    lock
+}
+
+/// Outcomes of several kinds would lock orders kind by kind, and deadlock with a write of callbacks.
+#[test]
+fn outcomes_of_several_kinds_lock_their_orders_by_id() {
+    run_test(async {
+        let pool = create_control_database().await;
+        let process = Process::hanging(&pool).await;
+        let mut attempts = attempts(&process, &[(1, 1), (2, 1), (3, 1)]).await;
+        attempts.sort_unstable_by_key(|attempt| std::cmp::Reverse(attempt.order_id));
+        let failed = || OrderAttemptOutcome::Failed { reason: "later".to_owned() };
+        let first = locked(&pool, "SELECT FROM orders WHERE order_id = 1 FOR UPDATE").await;
+        let third = locked(&pool, "SELECT FROM orders WHERE order_id = 3 FOR UPDATE").await;
+        let mut attempts = attempts.into_iter();
+        process.ender.write(attempts.next().unwrap(), failed()).await;
+        until_one_waits_for_a_lock(&pool).await;
+        // These two are the next batch.
+        process.ender.write(attempts.next().unwrap(), failed()).await;
+        process.ender.write(attempts.next().unwrap(), fails()).await;
+        third.commit().await.unwrap();
+        process.until(3, |order| order.last_error.is_some()).await;
+        until_one_waits_for_a_lock(&pool).await;
+        let free =
+            "SELECT count(*) FROM (SELECT FROM orders WHERE order_id = 2 FOR UPDATE SKIP LOCKED) o";
+        assert_eq!(count(&pool, free).await, 1, "order 2 is locked before order 1");
+        first.commit().await.unwrap();
+        assert_eq!(process.ended(1).await.state, OrderState::Failed);
+        process.until(2, |order| order.last_error.is_some()).await;
+    });
+}

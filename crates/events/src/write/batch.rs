@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
-use store::Result;
+use store::{Result, run_statement};
 
 use super::matching::{EventMatch, TaskToStart};
 use super::rows::{
@@ -89,15 +89,22 @@ impl EventBatch {
         self.keys.is_empty() && matches.is_empty()
     }
 
-    /// Inserts the rows in one statement; `None` if the index is outdated.
+    /// Inserts the rows in one statement; `None` if the index is outdated. Each attempt encodes the
+    /// rows, so that no encoded copy is kept for a repetition.
     pub(super) async fn insert_plain_events(
-        &self,
+        self: &Arc<Self>,
         pool: &PgPool,
         index: &ActionConfigIndex,
     ) -> Result<Option<Vec<EventWriteOutcome>>> {
-        let events: Vec<&Event> = self.events().map(Arc::as_ref).collect();
-        let current = insert_events(pool, &events, index.version).await?;
-        Ok(current.then(|| self.resolve_keys(Vec::new()).written))
+        let (batch, version) = (self.clone(), index.version);
+        let current = run_statement(pool, "insert_events", move |connection| {
+            let batch = batch.clone();
+            Box::pin(async move {
+                let events: Vec<&Event> = batch.events().map(Arc::as_ref).collect();
+                insert_events(connection, &events, version).await
+            })
+        });
+        Ok(current.await?.then(|| self.resolve_keys(Vec::new()).written))
     }
 
     /// Writes events, keys, joins and tasks; `None` if the index is outdated. `matches`: the

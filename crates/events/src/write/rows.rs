@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
-use store::{Error, Result, StatementTarget};
+use store::{Error, Result};
 
 use crate::{Event, EventCause, EventId};
 
@@ -39,7 +39,7 @@ pub(super) async fn allocate_ids_ahead(pool: &PgPool, count: usize) -> Result<Al
 /// `false` if that is no longer current. [`store::Error::UniqueViolation`] if any id exists: see
 /// [`are_events_stored`].
 pub(super) async fn insert_events(
-    target: impl StatementTarget,
+    connection: &mut PgConnection,
     events: &[&Event],
     version: i64,
 ) -> Result<bool> {
@@ -53,7 +53,7 @@ pub(super) async fn insert_events(
         .bind(events.iter().map(|event| event.author.as_str()).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.cause.task_id).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.cause.depth).collect::<Vec<_>>())
-        .fetch_value(target)
+        .fetch_value(connection)
         .await
 }
 

@@ -12,7 +12,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
-use store::{ConnectionGeneration, Error, Lease, OwnConnection, Result, run_statement};
+use store::{
+    ConnectionGeneration, Error, Lease, OwnConnection, PgStatement, Result, run_statement,
+};
 
 use super::GroupingRow;
 use super::fold::{AggregateDeltas, Grouping, HourlySum, fold_hourly_sums, format_units};
@@ -103,20 +105,15 @@ impl Aggregator {
         if aggregated_seq == 0 {
             hourly_sums.extend(read_closing_hourly_sums(own_connection.pool(), &lagging).await?);
         }
-        let sums = fold_hourly_sums(&hourly_sums, &lagging);
-        let ids: Vec<i32> = lagging.iter().map(|grouping| grouping.id).collect();
-        store::fail_point("aggregating");
-        match write_aggregates(
-            own_connection.pool(),
-            lease,
-            generation,
-            ids,
-            aggregated_seq,
+        let write = AggregateWrite {
+            grouping_ids: lagging.iter().map(|grouping| grouping.id).collect(),
+            after_seq: aggregated_seq,
             last_seq,
-            sums,
-        )
-        .await?
-        {
+            deltas: fold_hourly_sums(&hourly_sums, &lagging),
+        };
+        drop(hourly_sums);
+        store::fail_point("aggregating");
+        match write_aggregates(own_connection.pool(), lease, generation, write).await? {
             None => return Err(lease.fenced_error()),
             // An earlier attempt committed but its answer was lost,
             // or the connection was lost: read again immediately.
@@ -265,43 +262,56 @@ async fn read_closing_hourly_sums(pool: &PgPool, groupings: &[Grouping]) -> Resu
     Ok(hourly_sums)
 }
 
-async fn write_aggregates(
-    pool: &PgPool,
-    lease: &Arc<Lease>,
-    generation: ConnectionGeneration,
+/// A chunk's write: which groupings advance from where to where, and by which deltas.
+struct AggregateWrite {
     grouping_ids: Vec<i32>,
     after_seq: i64,
     last_seq: i64,
     deltas: AggregateDeltas,
+}
+
+impl AggregateWrite {
+    /// Encodes the statement. Done for each attempt, so that only the deltas are kept between
+    /// attempts, and one encoded copy exists at a time.
+    fn build_statement(&self, lease: &Lease) -> PgStatement {
+        let AggregateDeltas { sums, groups } = &self.deltas;
+        store::statement("fold_aggregates", FOLD_AGGREGATES_SQL)
+            .bind(lease.id)
+            .bind(lease.epoch)
+            .bind(&self.grouping_ids)
+            .bind(self.after_seq)
+            .bind(self.last_seq)
+            .bind(groups.keys().copied().collect::<Vec<_>>())
+            .bind(groups.values().map(|group| group.canonical.as_str()).collect::<Vec<_>>())
+            .bind(groups.values().map(format_group_object).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(key, _)| key.1).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(key, _)| key.2.letter()).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(key, _)| key.3).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(key, _)| key.4).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(_, sum)| format_units(sum.0)).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(_, sum)| format_units(sum.1)).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(_, sum)| sum.2).collect::<Vec<_>>())
+    }
+}
+
+/// `None`: the lease is lost. `Some(false)`: nothing is written, because an earlier attempt was
+/// committed or the connection of `generation` is lost.
+async fn write_aggregates(
+    pool: &PgPool,
+    lease: &Arc<Lease>,
+    generation: ConnectionGeneration,
+    write: AggregateWrite,
 ) -> Result<Option<bool>> {
-    let sums = &deltas.sums;
-    let statement = store::statement("fold_aggregates", FOLD_AGGREGATES_SQL)
-        .bind(lease.id)
-        .bind(lease.epoch)
-        .bind(grouping_ids)
-        .bind(after_seq)
-        .bind(last_seq)
-        .bind(deltas.groups.keys().copied().collect::<Vec<_>>())
-        .bind(deltas.groups.values().map(|group| group.canonical.as_str()).collect::<Vec<_>>())
-        .bind(deltas.groups.values().map(format_group_object).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(key, _)| key.1).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(key, _)| key.2.letter()).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(key, _)| key.3).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(key, _)| key.4).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(_, sum)| format_units(sum.0)).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(_, sum)| format_units(sum.1)).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(_, sum)| sum.2).collect::<Vec<_>>());
-    run_statement(pool, "fold_aggregates", move |connection| {
-        let (is_over, statement) = (generation.is_over(), statement.clone());
+    let shared = Arc::new((lease.clone(), write));
+    let written = generation.run_statement(pool, "fold_aggregates", move |connection| {
+        let shared = shared.clone();
         Box::pin(async move {
-            if is_over {
-                return Ok(Some(false));
-            }
-            statement.fetch_value(connection).await
+            let (lease, write) = &*shared;
+            write.build_statement(lease).fetch_value(connection).await
         })
-    })
-    .await
+    });
+    Ok(written.await?.unwrap_or(Some(false)))
 }
 
 /// The group's attributes as a JSON object.

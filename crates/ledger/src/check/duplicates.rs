@@ -3,9 +3,10 @@
 //!
 //! - Shape: merges the sorted keys of all shards. Keys of one type and event id start with the same
 //!   8 bytes (`LedgerEventContent::key_hash`).
-//! - Cost: reads all keys by index, 20,000 in a round trip.
+//! - Cost: reads all keys by index, 20,000 in a round trip. Memory: shard names and at most two
+//!   event names per reported id, of at most 100 ids, however many keys an id has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use store::Result;
 use uuid::Uuid;
@@ -18,6 +19,10 @@ use crate::sharding::{LedgerShards, Shard};
 
 /// Maximum number of event ids listed.
 const MAX_REPORTED_IDS: usize = 100;
+/// Maximum number of shards named per event id.
+const MAX_NAMED_SHARDS: usize = 10;
+/// Maximum number of event names stored per event id: two differ only by a hash collision.
+const MAX_EVENT_NAMES: usize = 2;
 
 /// Type and event id as the first 8 bytes of a key.
 type EventIdHash = u64;
@@ -32,10 +37,36 @@ pub(super) struct DuplicateEventKeys {
 
 #[derive(Debug, Default)]
 struct DuplicateEventId {
-    /// The shard of each key.
-    shard_names: Vec<String>,
-    /// Type and id of each event that is read under one of the keys; dropped events have no row.
-    event_names: Vec<String>,
+    keys: EventIdKeys,
+    /// Type and id of the events that are read under the keys, at most [`MAX_EVENT_NAMES`]; dropped
+    /// events have no row.
+    event_names: BTreeSet<String>,
+}
+
+/// The keys of one event id.
+#[derive(Debug, Default)]
+struct EventIdKeys {
+    count: usize,
+    shard_names: BTreeSet<String>,
+}
+
+impl EventIdKeys {
+    fn add_key(&mut self, shard_name: &str) {
+        self.count += 1;
+        if !self.shard_names.contains(shard_name) {
+            self.shard_names.insert(shard_name.to_owned());
+        }
+    }
+
+    /// Names of the first [`MAX_NAMED_SHARDS`] shards, and the number of the others.
+    fn list_shards(&self) -> String {
+        let named: Vec<&str> =
+            self.shard_names.iter().take(MAX_NAMED_SHARDS).map(String::as_str).collect();
+        match self.shard_names.len() - named.len() {
+            0 => named.join(", "),
+            unnamed => format!("{} and {unnamed} more", named.join(", ")),
+        }
+    }
 }
 
 impl DuplicateEventKeys {
@@ -53,7 +84,7 @@ impl DuplicateEventKeys {
                 SnapshotCursorRows::<(Uuid,)>::open(&mut snapshot, EVENT_KEYS_CURSOR).await?;
             sources.push((shard, snapshot, keys));
         }
-        let mut current: (EventIdHash, Vec<&str>) = (0, Vec::new());
+        let mut current = (0, EventIdKeys::default());
         loop {
             for (_, snapshot, keys) in &mut sources {
                 if keys.fetch_page(snapshot).await? {
@@ -66,49 +97,51 @@ impl DuplicateEventKeys {
                 }
             }
             let Some((shard, key)) = pop_lowest_key(&mut sources) else {
-                duplicates.add_id(current.0, &current.1);
+                duplicates.add_id(current.0, current.1);
                 return Ok(duplicates);
             };
             if key != current.0 {
-                duplicates.add_id(current.0, &current.1);
-                current = (key, Vec::new());
+                duplicates.add_id(current.0, std::mem::take(&mut current.1));
+                current.0 = key;
             }
-            current.1.push(shard);
+            current.1.add_key(shard);
         }
     }
 
-    fn add_id(&mut self, id: EventIdHash, shard_names: &[&str]) {
-        if shard_names.len() < 2 {
+    fn add_id(&mut self, id: EventIdHash, keys: EventIdKeys) {
+        if keys.count < 2 {
             return;
         }
         if self.reported.len() == MAX_REPORTED_IDS {
             self.unreported_count += 1;
             return;
         }
-        let shard_names = shard_names.iter().map(|name| (*name).to_owned()).collect();
-        self.reported.insert(id, DuplicateEventId { shard_names, event_names: Vec::new() });
+        self.reported.insert(id, DuplicateEventId { keys, event_names: BTreeSet::new() });
     }
 
     /// Names a duplicate id after an event that has it.
     pub(super) fn note_event(&mut self, key: Uuid, type_name: &str, event_id: &str) {
-        if let Some(found) = self.reported.get_mut(&id_hash(key)) {
-            found.event_names.push(format!("{type_name}/{event_id}"));
+        if let Some(found) = self.reported.get_mut(&id_hash(key))
+            && found.event_names.len() < MAX_EVENT_NAMES
+        {
+            found.event_names.insert(format!("{type_name}/{event_id}"));
         }
     }
 
     pub(super) fn add_to_report(self, report: &mut LedgerCheckReport) {
         for (hash, mut found) in self.reported {
-            found.event_names.sort_unstable();
-            found.event_names.dedup();
-            let event = match found.event_names.as_slice() {
-                [] => format!("whose events were dropped (key {hash:016x}…)"),
-                [name] => name.clone(),
-                // Two ids with the same 8 bytes: a coincidence.
-                _ => continue,
-            };
+            // Two names: ids with the same 8 bytes, a coincidence.
+            if found.event_names.len() > 1 {
+                continue;
+            }
+            let event = found
+                .event_names
+                .pop_first()
+                .unwrap_or_else(|| format!("whose events were dropped (key {hash:016x}…)"));
             let what = format!(
-                "event {event} is on the shards {}: one id under several shard keys",
-                found.shard_names.join(", ")
+                "event {event} has {} keys, on the shards {}: one id under several shard keys",
+                found.keys.count,
+                found.keys.list_shards()
             );
             report.add_difference(None, LedgerCheckKind::RepeatedId, what);
         }

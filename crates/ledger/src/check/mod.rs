@@ -15,14 +15,15 @@ mod report;
 mod rows;
 mod shard;
 mod snapshot;
+mod types;
 
 use duplicates::DuplicateEventKeys;
 pub use report::{LedgerCheckDifference, LedgerCheckKind, LedgerCheckReport, ShardCheckReport};
 use shard::check_shard;
 use store::Result;
+pub use types::LedgerTypeSource;
 
 use crate::sharding::LedgerShards;
-use crate::types::LedgerTypeRegistry;
 
 /// Progress of a check.
 #[derive(Debug, Clone, Copy)]
@@ -35,18 +36,18 @@ pub struct LedgerCheckProgress<'a> {
     pub total_events: i64,
 }
 
-/// Checks every shard, read-only; reports progress to `on_progress`.
+/// Checks every shard, read-only; reports progress to `on_progress`. Reads the types again for each
+/// shard, because types can be created while the check runs.
 pub async fn check_shards(
     shards: &LedgerShards,
-    types: &LedgerTypeRegistry,
+    types: impl Into<LedgerTypeSource<'_>>,
     mut on_progress: impl FnMut(LedgerCheckProgress<'_>),
 ) -> Result<LedgerCheckReport> {
-    let catalogue = types.current();
+    let types = types.into();
     let mut report = LedgerCheckReport::default();
     let mut duplicates = DuplicateEventKeys::find_duplicates(shards, &mut on_progress).await?;
     for shard in shards.all() {
-        check_shard(shard, shards, &catalogue, &mut duplicates, &mut report, &mut on_progress)
-            .await?;
+        check_shard(shard, shards, types, &mut duplicates, &mut report, &mut on_progress).await?;
     }
     duplicates.add_to_report(&mut report);
     Ok(report)

@@ -3,68 +3,88 @@
 use store::Result;
 
 use super::account::{LedgerCheckAccount, LedgerCheckContext};
+use super::contents::EventContentCheck;
 use super::duplicates::DuplicateEventKeys;
 use super::report::{LedgerCheckReport, ShardCheckReport};
 use super::rows::{self, AccountRow, LedgerCheckEventRow, LedgerCheckSumRow};
 use super::snapshot::{ShardSnapshot, SnapshotCursorRows};
-use super::{LedgerCheckProgress, contents, copies, numbers};
+use super::types::LedgerTypeSource;
+use super::{LedgerCheckProgress, copies, numbers};
 use crate::aggregates::{Grouping, GroupingRow};
 use crate::sharding::{LedgerShards, Shard};
-use crate::types::LedgerTypeCatalogue;
 
 pub(super) async fn check_shard(
     shard: &Shard,
     shards: &LedgerShards,
-    types: &LedgerTypeCatalogue,
+    types: LedgerTypeSource<'_>,
     duplicates: &mut DuplicateEventKeys,
     report: &mut LedgerCheckReport,
     on_progress: &mut impl FnMut(LedgerCheckProgress<'_>),
 ) -> Result<()> {
     let mut snapshot = ShardSnapshot::take(&shard.pool).await?;
+    let types = types.load_catalogue().await?;
     let counts = numbers::read_event_counts(&mut snapshot).await?;
     numbers::check_numbers(&shard.name, &mut snapshot, counts, report).await?;
     copies::check_copies(&shard.name, &mut snapshot, report).await?;
     let groupings = read_groupings(&mut snapshot).await?;
-    let context =
-        LedgerCheckContext { shard, shards, types, groupings: &groupings, horizon: counts.horizon };
-    let mut rows = LedgerCheckRows::open(&mut snapshot).await?;
-    let mut shard_report = ShardCheckReport {
-        shard: shard.name.clone(),
-        last_seq: counts.last_seq,
-        ..ShardCheckReport::default()
+    let context = LedgerCheckContext {
+        shard,
+        shards,
+        types: &types,
+        groupings: &groupings,
+        horizon: counts.horizon,
     };
-    let mut current_account: Option<(i64, LedgerCheckAccount<'_>)> = None;
-    loop {
-        if rows.refill(&mut snapshot).await? {
-            let page = rows.events.page();
-            contents::check_event_contents(&context, &mut snapshot, page, duplicates, report)
-                .await?;
-            shard_report.events += page.len() as i64;
+    let mut contents = EventContentCheck::new(&context, duplicates);
+    let mut shard_report =
+        check_rows(&context, &mut snapshot, &mut contents, report, |done_events| {
             on_progress(LedgerCheckProgress {
                 stage: &shard.name,
-                done_events: shard_report.events.min(counts.events),
+                done_events: done_events.min(counts.events),
                 total_events: counts.events,
             });
-        }
-        let next_id = rows.next();
-        if let Some((_, finished_account)) = current_account.take_if(|(id, _)| next_id != Some(*id))
-        {
-            shard_report.accounts +=
-                i64::from(finished_account.report_differences(&shard.name, report));
-        }
-        let Some(id) = next_id else { break };
-        let (_, account) = current_account.get_or_insert_with(|| {
-            (id, LedgerCheckAccount::new(&context, id, rows.find_account_name(id), report))
-        });
-        shard_report.sums += rows.pass_rows_to(id, account);
-    }
+        })
+        .await?;
+    contents.report_missing_types(report);
     on_progress(LedgerCheckProgress {
         stage: &shard.name,
         done_events: counts.events,
         total_events: counts.events,
     });
+    shard_report.last_seq = counts.last_seq;
     report.shards.push(shard_report);
     Ok(())
+}
+
+/// Checks events and sums, account by account; reports the number of events read to `on_page`.
+async fn check_rows(
+    context: &LedgerCheckContext<'_>,
+    snapshot: &mut ShardSnapshot,
+    contents: &mut EventContentCheck<'_>,
+    report: &mut LedgerCheckReport,
+    mut on_page: impl FnMut(i64),
+) -> Result<ShardCheckReport> {
+    let shard = &context.shard.name;
+    let mut rows = LedgerCheckRows::open(snapshot).await?;
+    let mut shard_report = ShardCheckReport { shard: shard.clone(), ..ShardCheckReport::default() };
+    let mut current_account: Option<(i64, LedgerCheckAccount<'_>)> = None;
+    loop {
+        if rows.refill(snapshot).await? {
+            let page = rows.events.page();
+            contents.check_page(snapshot, page, report).await?;
+            shard_report.events += page.len() as i64;
+            on_page(shard_report.events);
+        }
+        let next_id = rows.next();
+        if let Some((_, finished_account)) = current_account.take_if(|(id, _)| next_id != Some(*id))
+        {
+            shard_report.accounts += i64::from(finished_account.report_differences(shard, report));
+        }
+        let Some(id) = next_id else { return Ok(shard_report) };
+        let (_, account) = current_account.get_or_insert_with(|| {
+            (id, LedgerCheckAccount::new(context, id, rows.find_account_name(id), report))
+        });
+        shard_report.sums += rows.pass_rows_to(id, account);
+    }
 }
 
 /// Merge of three cursors, ordered by account id.

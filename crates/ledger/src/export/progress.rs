@@ -107,26 +107,20 @@ pub(super) async fn record_export(
     exported: ExportMark,
     generation: &ConnectionGeneration,
 ) -> Result<()> {
-    let begun = generation.clone();
     let statement = store::statement("record_export", "SELECT record_export($1, $2, $3, $4)")
         .bind(lease.id)
         .bind(lease.epoch)
         .bind(exported.epoch)
         .bind(exported.seq);
-    let recorded: Option<bool> = store::run_statement(pool, "record_export", move |connection| {
-        let (is_over, statement) = (begun.is_over(), statement.clone());
-        Box::pin(async move {
-            if is_over {
-                return Ok(Some(false));
-            }
-            statement.fetch_value(connection).await
+    let recorded: Option<Option<bool>> = generation
+        .run_statement(pool, "record_export", move |connection| {
+            Box::pin(statement.clone().fetch_value(connection))
         })
-    })
-    .await?;
-    if generation.is_over() {
-        return Err(reconnected_error());
+        .await?;
+    match recorded {
+        Some(recorded) if !generation.is_over() => check_fenced_update(lease, recorded),
+        _ => Err(reconnected_error()),
     }
-    check_fenced_update(lease, recorded)
 }
 
 /// Records why the export is stopped.

@@ -3,6 +3,7 @@
 
 use ledger::check::{LedgerCheckKind, LedgerCheckReport, check_shards};
 use ledger::sharding::ShardHash;
+use ledger::types::{LedgerTypeCatalogue, LedgerTypeRegistry};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -206,7 +207,7 @@ fn an_account_on_another_shard_and_an_id_on_two_are_named() {
         let found = named(&report);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
-            matches!(found[0], (LedgerCheckKind::RepeatedId, what) if what.starts_with("event storage_outflow/e1 is on the shards s"))
+            matches!(found[0], (LedgerCheckKind::RepeatedId, what) if what.starts_with("event storage_outflow/e1 has 2 keys, on the shards s"))
         );
 
         change(
@@ -219,6 +220,54 @@ fn an_account_on_another_shard_and_an_id_on_two_are_named() {
             report.differences.iter().any(|d| d.kind == LedgerCheckKind::Placement),
             "{report:?}"
         );
+    });
+}
+
+/// Hazard: a line with as many shard names as the id has keys.
+#[test]
+fn an_id_under_very_many_shard_keys_is_one_short_line() {
+    store::testing::run_test(async {
+        let served = Served::fresh().await;
+        let events: Vec<Value> =
+            (0..1000).map(|n| event("same", n, "2024-01-01T00:00:00Z", "1")).collect();
+        assert_eq!(served.write(&events).await.0, 200);
+        let report = checked(&served).await;
+        let what = "event storage_outflow/same has 1000 keys, on the shards s0, s1, s2, s3: one id under several shard keys";
+        assert_eq!(named(&report), [(LedgerCheckKind::RepeatedId, what)]);
+    });
+}
+
+#[test]
+fn a_type_that_is_missing_is_named_once_per_shard() {
+    store::testing::run_test(async {
+        let served = fresh().await;
+        served.ledger.types.set(LedgerTypeCatalogue::default());
+        let report = checked(&served).await;
+        let mut events = 0;
+        for (kind, what) in named(&report) {
+            let count = what
+                .strip_prefix("the type storage_outflow is not there: ")
+                .and_then(|what| what.strip_suffix(" events not checked"));
+            assert_eq!(kind, LedgerCheckKind::Content);
+            events += count.unwrap_or_else(|| panic!("{what}")).parse::<i64>().unwrap();
+        }
+        assert!(report.difference_count <= 4 && events == 60, "{report:?}");
+    });
+}
+
+/// Hazard: the types are read once, and an event of a newer type is reported.
+#[test]
+fn a_type_created_while_the_check_runs_is_known() {
+    store::testing::run_test(async {
+        let served = fresh().await;
+        let types = LedgerTypeRegistry::default();
+        let report = check_shards(&served.ledger.shards, &types, |advance| {
+            if advance.stage == "ids" {
+                types.set(served.ledger.types.current().as_ref().clone());
+            }
+        });
+        let report = report.await.unwrap();
+        assert!(report.has_no_differences(), "{report:?}");
     });
 }
 

@@ -17,6 +17,7 @@ mod hurried;
 mod idle;
 mod inspect;
 mod large_batches;
+mod lock_order;
 mod takeover;
 
 use std::sync::Arc;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use queue::JobSettlement;
-use store::Error;
 use store::testing::{create_control_database, run_test};
+use store::{Error, LeaseOptions};
 
 use crate::{PAUSED, TERMS, claim, enqueue, enqueue_for_anybody, job, process, settle, text};
 
@@ -68,6 +68,34 @@ fn a_paused_process_gets_a_new_lane_and_works_on() {
         }
         enqueue(&pool, &jobs, vec![job("new")]).await;
         assert_eq!(text(&claim(&jobs, 1).await[0]), "new");
+    });
+}
+
+/// Hazard: the late end of an attempt under a lost epoch makes the same job claimable twice.
+#[test]
+fn the_end_of_an_attempt_leaves_the_mark_of_a_newer_epoch() {
+    run_test(async {
+        let pool = create_control_database().await;
+        let terms = LeaseOptions { ttl: Duration::from_secs(60), ..TERMS };
+        let jobs = process(&pool, terms).await;
+        enqueue(&pool, &jobs, vec![job("once")]).await;
+        let old = claim(&jobs, 1).await.remove(0);
+        sqlx::query(
+            "UPDATE leases SET epoch = epoch + 1, owner = gen_random_uuid(), expires_at = '-infinity'
+             WHERE lease_id = $1",
+        )
+        .bind(old.lane.id)
+        .execute(&pool)
+        .await
+        .unwrap();
+        // The same process adopts the lane.
+        let new = claim(&jobs, 1).await.remove(0);
+        assert_eq!((new.id, new.lane.id), (old.id, old.lane.id));
+        assert!(new.lane.epoch > old.lane.epoch);
+        jobs.end_job(&old.lane, old.id);
+        assert!(jobs.claim(1).await.unwrap().is_empty(), "the new attempt has the job");
+        jobs.end_job(&new.lane, new.id);
+        assert_eq!(claim(&jobs, 1).await[0].id, new.id);
     });
 }
 

@@ -15,6 +15,7 @@ mod changed_since;
 mod diagnostics;
 mod early_exit;
 mod example;
+mod exclusive;
 mod folder;
 mod links;
 mod runtime;

@@ -4,7 +4,8 @@
 //!   in it are qualified by the role, which stands for the schema of the role's tables: nothing depends on `search_path`.
 //! - Promise: `installed_functions` names what was installed. A program installs what differs from its own files, unless a
 //!   newer program installed it. So a function's signature and meaning must suit older programs too; a function that
-//!   changes either gets a new name.
+//!   changes either gets a new name. Programs of equal version replace each other's functions: `sql/released.txt` (a test)
+//!   holds that a released version has one set of functions. A function that is missing in `pg_proc` is installed again.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -87,7 +88,8 @@ impl FunctionSet {
     }
 }
 
-/// Hash and program version of each installed function, by name. Empty before the first migration.
+/// Hash and program version of each installed function, by name; without those that were dropped
+/// since. Empty before the first migration.
 async fn read_installed(
     connection: &mut PgConnection,
 ) -> Result<HashMap<String, (String, String)>, sqlx::Error> {
@@ -99,11 +101,14 @@ async fn read_installed(
         return Ok(HashMap::new());
     }
     let rows: Vec<(String, String, String)> =
-        sqlx::query_as("SELECT name, sha256, program_version FROM installed_functions")
-            .fetch_all(connection)
-            .await?;
+        sqlx::query_as(INSTALLED_FUNCTIONS_SQL).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|(name, sha256, version)| (name, (sha256, version))).collect())
 }
+
+const INSTALLED_FUNCTIONS_SQL: &str = "SELECT name, sha256, program_version FROM installed_functions
+WHERE name IN (
+    SELECT proname FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname = current_schema()
+)";
 
 /// The text with the role's prefix replaced by the schema's quoted name.
 fn qualify(text: &str, role: &str, schema: &str) -> String {
@@ -139,15 +144,46 @@ fn sha256_hex(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Compares `major.minor.patch`; anything else counts as 0.0.0.
+/// Compares by the precedence of Semantic Versioning: a pre-release is lower than its release, and
+/// build metadata does not count. Anything that is no version is lower than every version.
 fn compare_versions(a: &str, b: &str) -> Ordering {
-    parse_version(a).unwrap_or_default().cmp(&parse_version(b).unwrap_or_default())
+    parse_version(a).cmp(&parse_version(b))
 }
 
-fn parse_version(version: &str) -> Option<[u32; 3]> {
-    let core = version.split(['-', '+']).next()?;
-    let parts: Vec<u32> = core.split('.').map_while(|part| part.parse().ok()).collect();
-    parts.try_into().ok()
+/// `major.minor.patch` and the stage.
+type ProgramVersion = ([u64; 3], VersionStage);
+
+/// In the order of precedence.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum VersionStage {
+    /// The dot-separated identifiers behind the hyphen.
+    PreRelease(Vec<PreReleaseIdentifier>),
+    Release,
+}
+
+/// In the order of precedence: numeric identifiers are lower than others.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum PreReleaseIdentifier {
+    Number(u64),
+    Text(String),
+}
+
+fn parse_version(version: &str) -> Option<ProgramVersion> {
+    let version = version.split('+').next()?;
+    let (core, stage) = match version.split_once('-') {
+        Some((core, identifiers)) => {
+            let identifiers = identifiers.split('.').map(parse_identifier);
+            (core, VersionStage::PreRelease(identifiers.collect()))
+        }
+        None => (version, VersionStage::Release),
+    };
+    let parts: Option<Vec<u64>> = core.split('.').map(|part| part.parse().ok()).collect();
+    Some((parts?.try_into().ok()?, stage))
+}
+
+fn parse_identifier(identifier: &str) -> PreReleaseIdentifier {
+    let number = identifier.parse().map(PreReleaseIdentifier::Number);
+    number.unwrap_or_else(|_| PreReleaseIdentifier::Text(identifier.to_owned()))
 }
 
 #[cfg(test)]
@@ -167,8 +203,30 @@ mod tests {
     fn a_newer_programs_functions_stay() {
         assert_eq!(compare_versions("0.10.0", "0.9.9"), Ordering::Greater);
         assert_eq!(compare_versions("0.2.0", "0.2.0"), Ordering::Equal);
-        assert_eq!(compare_versions("1.0.0-rc.1", "1.0.0"), Ordering::Equal);
+        assert_eq!(compare_versions("1.0.0+build", "1.0.0"), Ordering::Equal);
         assert_eq!(compare_versions("rubbish", "0.1.0"), Ordering::Less);
+    }
+
+    /// Hazard: a pre-release counts as equal to its release and replaces the functions.
+    #[test]
+    fn versions_are_ordered_as_semantic_versioning_says() {
+        let ordered = [
+            "0.2.0",
+            "0.3.0-dev",
+            "0.3.0",
+            "1.0.0-2",
+            "1.0.0-11",
+            "1.0.0-alpha",
+            "1.0.0-alpha.1",
+            "1.0.0-alpha.beta",
+            "1.0.0-beta.2",
+            "1.0.0-beta.11",
+            "1.0.0-rc.1",
+            "1.0.0",
+        ];
+        for pair in ordered.windows(2) {
+            assert_eq!(compare_versions(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! - Shape: migrations (`migrations/<role>`) hold tables and data; functions are files of their own (`sql/<role>`).
 //! - Cost: some six small statements for a database that is up to date.
 //! - Promise: everything pending is applied in one transaction, or nothing is. Checksums of applied migrations are always
-//!   compared: a migration that has landed is never edited.
+//!   compared: a migration that has landed is never edited. Both checks, of checksums and of `min_compatible`, are repeated
+//!   under the lock: another program may have migrated in between.
 
 mod error;
 mod functions;
@@ -11,7 +12,7 @@ mod functions;
 use std::collections::HashMap;
 
 use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 
 pub use error::MigrationError;
 use functions::{CONTROL_FUNCTIONS, FunctionSet, SHARD_FUNCTIONS};
@@ -82,26 +83,28 @@ impl MigrationSet {
 
     /// Applies what is pending, in one transaction; safe to run from several places at once.
     pub async fn apply_pending(&self, connection: &mut PgConnection) -> Result<(), MigrationError> {
+        let applied = self.read_applied(connection).await?;
         self.check_compatible(connection).await?;
-        if self.list_pending(connection).await?.is_empty() {
+        let functions = self.list_pending_functions(connection).await?;
+        if self.list_changes(&applied, functions.into_iter()).is_empty() {
             return Ok(());
         }
-        let applied = self.apply_in_tx(connection).await;
-        applied.map_err(|cause| self.migration_error(cause))
+        let mut transaction =
+            begin_exclusively(connection).await.map_err(|cause| self.migration_error(cause))?;
+        // Another program, perhaps of another version, may have migrated before the lock was taken.
+        let applied = self.read_applied(&mut transaction).await?;
+        self.check_compatible(&mut transaction).await?;
+        self.apply_in_tx(transaction, &applied).await.map_err(|cause| self.migration_error(cause))
     }
 
-    async fn apply_in_tx(&self, connection: &mut PgConnection) -> Result<(), MigrateError> {
-        let mut transaction = connection.begin().await?;
-        // Another program that migrates this schema is waited for; then this one finds less to do.
-        sqlx::query(
-            "SELECT pg_advisory_xact_lock(hashtextextended('migrate/' || current_schema(), 0))",
-        )
-        .execute(&mut *transaction)
-        .await?;
+    async fn apply_in_tx(
+        &self,
+        mut transaction: Transaction<'_, Postgres>,
+        applied: &HashMap<i64, Vec<u8>>,
+    ) -> Result<(), MigrateError> {
         transaction.ensure_migrations_table(MIGRATIONS_TABLE).await?;
-        let applied = transaction.list_applied_migrations(MIGRATIONS_TABLE).await?;
         for migration in self.migrator.iter() {
-            if applied.iter().all(|known| known.version != migration.version) {
+            if !applied.contains_key(&migration.version) {
                 transaction.apply(MIGRATIONS_TABLE, migration).await?;
             }
         }
@@ -197,6 +200,19 @@ impl MigrationSet {
     fn migration_error(&self, cause: MigrateError) -> MigrationError {
         MigrationError::Failed { role: self.role, cause }
     }
+}
+
+/// Begins a transaction that holds the schema's migration lock; waits for another program's.
+async fn begin_exclusively(
+    connection: &mut PgConnection,
+) -> Result<Transaction<'_, Postgres>, MigrateError> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query(
+        "SELECT pg_advisory_xact_lock(hashtextextended('migrate/' || current_schema(), 0))",
+    )
+    .execute(&mut *transaction)
+    .await?;
+    Ok(transaction)
 }
 
 async fn list_applied(

@@ -17,6 +17,7 @@ mod growth;
 mod landed_migrations;
 mod leases;
 mod properties;
+mod released_functions;
 mod schema_versions;
 mod second_connection;
 mod silence;

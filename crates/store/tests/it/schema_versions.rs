@@ -150,6 +150,71 @@ fn two_programs_that_migrate_at_the_same_time_both_succeed() {
     });
 }
 
+/// Hazard: a function that was dropped by hand is believed to be there.
+#[test]
+fn a_function_that_was_dropped_is_installed_again() {
+    run_test(async {
+        let pool = open_test_pool(control_database_options().await).await;
+        let mut connection = pool.acquire().await.unwrap();
+        change(&mut connection, "DROP FUNCTION store_callbacks").await;
+        let control = MigrationSet::control();
+        let refused = control.check_version(&mut connection).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("(store_callbacks): run `migrate` first"),
+            "{refused}"
+        );
+        control.apply_pending(&mut connection).await.unwrap();
+        assert_eq!(pending_functions(&mut connection).await, Vec::<String>::new());
+        change(&mut connection, "SELECT FROM store_callbacks('{}', '{}', '{}')").await;
+    });
+}
+
+/// Applies the control migrations to an empty database while another program, which holds the
+/// migration lock, runs `meanwhile` there and commits.
+async fn apply_after(meanwhile: &'static str) -> Result<(), MigrationError> {
+    let pool = open_test_pool(empty_database_options().await).await;
+    let mut other = pool.begin().await.unwrap();
+    change(
+        &mut other,
+        "SELECT pg_advisory_xact_lock(hashtextextended('migrate/' || current_schema(), 0))",
+    )
+    .await;
+    let applying = pool.clone();
+    let applying = tokio::spawn(async move {
+        let mut connection = applying.acquire().await.unwrap();
+        MigrationSet::control().apply_pending(&mut connection).await
+    });
+    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+        AND wait_event_type = 'Lock' AND wait_event = 'advisory')";
+    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&pool).await.unwrap() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    sqlx::raw_sql(meanwhile).execute(&mut *other).await.unwrap();
+    other.commit().await.unwrap();
+    applying.await.unwrap()
+}
+
+/// Hazard: two programs of different versions start at the same time; the later one has read an
+/// empty database, and migrates that of the other one.
+#[test]
+fn what_another_program_migrated_meanwhile_is_checked() {
+    run_test(async {
+        let diverged = apply_after(
+            "CREATE TABLE _sqlx_migrations (version bigint PRIMARY KEY, description text NOT NULL,
+                 installed_on timestamptz NOT NULL DEFAULT now(), success boolean NOT NULL, checksum bytea NOT NULL,
+                 execution_time bigint NOT NULL);
+             INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (1, 'baseline', true, 'another', 0)",
+        );
+        assert!(matches!(diverged.await, Err(MigrationError::Diverged { version: 1, .. })));
+        let newer = apply_after(
+            "CREATE TABLE schema_compatibility (min_compatible bigint NOT NULL);
+             INSERT INTO schema_compatibility VALUES (9999)",
+        );
+        assert!(matches!(newer.await, Err(MigrationError::TooNew { min_compatible: 9999, .. })));
+    });
+}
+
 /// Functions find their tables wherever the schema is, whatever the session's search path.
 #[test]
 fn functions_do_not_depend_on_the_search_path() {

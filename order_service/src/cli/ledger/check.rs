@@ -3,7 +3,6 @@
 use clap::Args;
 use indicatif::ProgressBar;
 use ledger::check::{LedgerCheckProgress, LedgerCheckReport, check_shards as check_ledger};
-use ledger::types::LedgerTypeRegistry;
 use settings::ResolvedSettings;
 
 use super::definition::{LEDGER_DATABASE_SETTING_NAMES, all_examples, first_example, setting_args};
@@ -37,10 +36,9 @@ pub(super) async fn run_ledger_check(
     let settings = DatabaseSettings::new(resolved)?;
     let database = database::open_control_database(&settings, DatabaseAccess::Existing).await?;
     let shards = shards::open_shards(&settings, &database).await?;
-    let types = LedgerTypeRegistry::default();
-    types.set(ledger::types::load_types(&database.pool).await.map_err(anyhow::Error::from)?);
     let bar = output::events_progress_bar("events");
-    let report = check_ledger(&shards, &types, |advance| show_progress(&bar, advance)).await;
+    let report =
+        check_ledger(&shards, &database.pool, |advance| show_progress(&bar, advance)).await;
     bar.finish_and_clear();
     let report = report.map_err(anyhow::Error::from)?;
     database.close().await;

@@ -108,6 +108,7 @@ impl QueueReconciler {
                 reconcile::run_exclusively(
                     &self.pool,
                     &format!("{QUEUES_INTEGRATION}/{env}"),
+                    reconcile::MAX_EXCLUSIVE_WORK,
                     reconciling,
                 )
                 .await?

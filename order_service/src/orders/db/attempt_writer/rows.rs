@@ -124,6 +124,7 @@ pub(super) async fn write_attempts(
     backoff: Backoff,
 ) -> Result<OrderAttemptWriteResult> {
     fence_lanes(connection, attempts.iter().map(|(attempt, _)| &**attempt.origin.lane())).await?;
+    lock_orders(connection, attempts).await?;
     finish_orders(&mut *connection, attempts, removable_batches).await?;
     let with_data = wait_orders(connection, attempts).await?;
     let spared_orders = find_spared_orders(attempts, &with_data);
@@ -137,6 +138,39 @@ pub(super) async fn write_attempts(
     let jobs = OrderJobChanges::from_attempts(&attempts, &with_data, backoff);
     let next_due_in = write_job_changes(connection, jobs).await?;
     Ok(OrderAttemptWriteResult { next_due_in, spared_orders })
+}
+
+/// Locks the orders of all outcomes in id order, like `store_callbacks`, if several of the functions
+/// lock some of them: each has an order for its own only.
+async fn lock_orders(
+    connection: &mut PgConnection,
+    attempts: &[(OrderAttempt, OrderAttemptOutcome)],
+) -> Result<()> {
+    let functions: HashSet<&str> =
+        attempts.iter().map(|(_, outcome)| writing_function(outcome)).collect();
+    if functions.len() < 2 {
+        return Ok(());
+    }
+    let ids: Vec<i32> = attempts.iter().map(|(attempt, _)| attempt.order_id).collect();
+    store::statement(
+        "lock_orders",
+        "SELECT FROM orders WHERE order_id = ANY ($1) ORDER BY order_id FOR NO KEY UPDATE",
+    )
+    .bind(ids)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The function that locks the outcome's order first.
+fn writing_function(outcome: &OrderAttemptOutcome) -> &'static str {
+    match outcome {
+        OrderAttemptOutcome::Finished => "finish_orders",
+        OrderAttemptOutcome::Dead { .. } => "fail_orders",
+        OrderAttemptOutcome::Failed { .. }
+        | OrderAttemptOutcome::Deferred { .. }
+        | OrderAttemptOutcome::GivenUp { .. } => "wait_orders",
+    }
 }
 
 /// The given-up orders that are retried, as their data is stored.
