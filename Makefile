@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 # With `make -j` two cargo builds would only wait for, and slow down, one another.
 .NOTPARALLEL:
-.PHONY: help run test test-long unit e2e e2e-long chaos fault-matrix mutants build bench bench-quick bench-long lint fmt clean
+.PHONY: help run test test-long unit unit-long e2e e2e-long chaos fault-matrix mutants build bench bench-quick bench-long lint fmt clean
 
 # The folders' Makefiles run elsewhere: a relative path must mean the same to them.
 ifneq ($(CARGO_TARGET_DIR),)
@@ -18,22 +18,21 @@ help: ## this list
 run: ## install what is missing, build, start everything, process a first batch, serve until Ctrl-C
 	@scripts/run-without-docker.sh
 
-test: ## cargo test, then the end-to-end tests that take less than ten seconds each; nothing to start by hand
+test: ## cargo test, then the end-to-end tests that take less than five seconds each; nothing to start by hand
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory e2e
 	@echo "make test: all passed: $$(cat target/unit-summary.txt); end to end: pytest's closing line above"
 
-test-long: e2e-long ## the other end-to-end tests: kills, outages, fuzzing, SQS, and what measures time; 15 minutes
+test-long: unit-long e2e-long ## all other tests: kills, outages, fuzzing, SQS, NATS, what measures time; 20 minutes
 
-unit: ## cargo test of the whole workspace
+# Built as `make run` builds: what it has compiled is not compiled again. So without SQS and NATS.
+unit: ## cargo test of the workspace, without the SQS and NATS engines and the benchmarks
 	@scripts/init-repo.sh --test
-	@mkdir -p target
-	# Most tests wait for a database or another process, so more of them run at a time than there are cores.
-	TMPDIR=$$(scripts/scratch-dir.sh) RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} \
-	    cargo test --workspace --no-fail-fast | tee target/unit-tests.log
-	@awk '/^test result:/ { runs++; passed += $$4; failed += $$6; ignored += $$8 } \
-	    END { printf "cargo test: %d passed, %d failed, %d ignored in %d runs\n", passed, failed, ignored, runs }' \
-	    target/unit-tests.log | tee target/unit-summary.txt
+	@scripts/unit-tests.sh --workspace --exclude bench --exclude ledger_nats --exclude queue_sqs --no-default-features
+
+unit-long: ## cargo test of what `make unit` leaves out
+	@scripts/init-repo.sh --test
+	@scripts/unit-tests.sh -p bench -p ledger_nats -p queue_sqs -p order_service
 
 e2e: ## build both programs as `make run` does and run the end-to-end tests of `make test` against them
 	@scripts/local-test-script.sh

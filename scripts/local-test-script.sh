@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds both programs (and the proxy that breaks their database connections) and runs the end-to-end tests (order_service/tests/e2e) against the two real
-# binaries. Nothing has to run beforehand. Arguments go to pytest:
+# Builds both programs (and the proxy that breaks their database connections) and runs the end-to-end tests
+# (order_service/tests/e2e) against the two real binaries. Nothing has to run beforehand. Arguments go to pytest:
 #
-#   scripts/local-test-script.sh                            # make e2e: what takes less than ten seconds, on the
+#   scripts/local-test-script.sh                            # make e2e: what takes less than five seconds, on the
 #                                                           # programs that `make run` builds
 #   scripts/local-test-script.sh --long                     # make e2e-long: all others, on programs with all features
 #   scripts/local-test-script.sh test_first_contact.py -x   # what pytest is told, on programs with all features
@@ -14,7 +14,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 say() { printf 'e2e: %s\n' "$*"; }
 
 profile=${E2E_PROFILE:-release}
-build=(cargo build --workspace --bin order_service --bin data_manager --bin fault_proxy)
+build=(cargo build -p order_service -p data_manager -p faults --bins)
 if (($# == 0)); then build+=(--no-default-features); fi
 case $profile in
     release) build+=(--release) ;;
@@ -25,9 +25,11 @@ esac
 scripts/init-repo.sh --test
 say "${build[*]}"
 "${build[@]}"
-# Only debug builds can be told to die at a named point (test_fail_points.py).
-say 'cargo build -p order_service (the debug build, for the fail points)'
-cargo build -p order_service
+if (($#)); then
+    # Only debug builds can be told to die at a named point (test_fail_points.py).
+    say 'cargo build -p order_service (the debug build, for the fail points)'
+    cargo build -p order_service
+fi
 
 # The tests take the binaries from here; absolute, because they are started from other folders.
 target=$(realpath -- "${CARGO_TARGET_DIR:-target}")

@@ -259,7 +259,7 @@ if [[ -z ${RUN_BIN_DIR-} ]]; then
     scripts/init-repo.sh
     say "building (the first time takes minutes, later seconds)"
     # Without the engines for SQS and NATS: their clients are a third of what there is to compile.
-    cargo build --release --workspace --no-default-features --bin order_service --bin data_manager
+    cargo build --release --no-default-features -p order_service -p data_manager
 fi
 
 # As the program itself works it out, from whichever source: it says so on standard error if a setting is wrong.

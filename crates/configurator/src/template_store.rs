@@ -4,7 +4,7 @@ use sqlx::PgPool;
 use store::Result;
 
 /// A stored template.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, store::FromRow)]
 pub struct StoredBlockTemplate {
     /// Unique name of the template.
     pub name: String,

@@ -48,7 +48,7 @@ impl ShardStats {
     }
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct ShardStatsRow {
     pending: i64,
     last_seq: i64,

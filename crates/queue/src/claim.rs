@@ -20,7 +20,7 @@ const OLDEST_JOB_STRIDE: usize = 4;
 const MAX_JOBS_BROUGHT_FORWARD: i64 = 5000;
 
 /// A due job, or none; with the seconds until the next and the last job of the lanes become due.
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct DueJobRow {
     next_in: Option<f64>,
     last_in: Option<f64>,

@@ -4,7 +4,7 @@ use sqlx::PgPool;
 use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result, statement};
 
 /// Depth of one queue. Ages are by the database's clock.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, store::FromRow)]
 pub struct QueueDepth {
     /// Name of a job queue, of a FIFO queue (with its `.fifo` suffix), or `outbox/PLACE` for
     /// messages on their way to a queue outside Postgres.
@@ -22,7 +22,7 @@ pub struct QueueDepth {
 }
 
 /// Error of jobs, aggregated by message.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, store::FromRow)]
 pub struct JobErrorSummary {
     /// Name of the queue.
     pub queue: String,

@@ -54,6 +54,9 @@ pub use outage::Outage;
 pub use own_connection::{ConnectionGeneration, OwnConnection};
 pub use sqlx::postgres::PgConnectOptions;
 pub use sqlx::{PgConnection, PgPool};
+/// Derives `sqlx::FromRow`, without the feature `derive` of `sqlx`, which builds the Postgres driver
+/// a second time.
+pub use sqlx_macros::FromRow;
 pub use statement::{PgStatement, StatementTarget, statement};
 pub use subscriber::{ChannelSubscriber, ChannelWakeup, PgNotification};
 pub use text::to_storable_text;

@@ -42,7 +42,7 @@ pub(crate) enum BeginAttemptOutcome {
     UnknownTask,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct BegunAttemptRow {
     attempts: i32,
     attempts_before: i32,

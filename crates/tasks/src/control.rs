@@ -32,7 +32,7 @@ impl TaskControlOutcome {
     }
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct TaskControlRow {
     status: String,
     task_type: String,

@@ -4,7 +4,7 @@ use sqlx::PgPool;
 use store::Result;
 
 /// Failed tasks, grouped by type and error.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, store::FromRow)]
 pub struct TaskFailureRow {
     /// Type of the failed tasks.
     pub task_type: String,

@@ -100,7 +100,7 @@ impl TaskStatus {
 }
 
 /// A task as stored.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, store::FromRow)]
 pub struct TaskRow {
     /// Task id, ascending by creation.
     pub task_id: i64,

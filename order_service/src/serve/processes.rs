@@ -54,7 +54,7 @@ impl ProcessDescription {
 }
 
 /// A row of `processes`.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, store::FromRow)]
 pub struct ProcessRow {
     /// Random id, new for every start.
     pub process_id: Uuid,

@@ -20,10 +20,10 @@ def pytest_sessionstart(session):
 def pytest_collection_modifyitems(items):
     """Run side by side (`-n`), tests that share their module's platform stay together; all others may go anywhere.
 
-    A test that needs the SQS emulator needs programs that have the engine for it.
+    A test that needs the SQS emulator needs programs that have the engine for it, and `make test` makes no debug build.
     """
     for item in items:
-        if "sqs" in item.fixturenames:
+        if "sqs" in item.fixturenames or "debug_build" in item.fixturenames:
             item.add_marker(pytest.mark.full)
         if "module_platform" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))

@@ -86,6 +86,7 @@ def test_ports_in_use(home, taken_port):
     assert str(taken_port) in line and "use" in line
 
 
+@pytest.mark.long
 def test_an_unreachable_database(platform):
     nobody = free_port()
     flags = ("--database-url", f"postgres://me@127.0.0.1:{nobody}/control", "--startup-timeout", "3s")

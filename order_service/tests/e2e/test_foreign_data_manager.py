@@ -38,6 +38,7 @@ def test_every_order_ends_with_the_first_data(platform, batch):
     assert [result_of(client.get(answer.order_id)) for answer in answers] == list(map(result_of, answers))
 
 
+@pytest.mark.long
 def test_a_callback_later_than_the_answer_wakes_the_order(platform):
     foreign = platform.foreign_data_manager(default=Behaviour.LATE_ONCE)
     foreign.late = 5.0

@@ -6,6 +6,8 @@ of random size and partly twice: every query then equals an independent computat
 
 import random
 
+import pytest
+
 from ledger_client import LedgerClient
 from ledger_events import statuses, written_time
 from ledger_oracle import Oracle, groups_of, total_of
@@ -74,6 +76,7 @@ def check_listings(client, oracle: Oracle, seed: int) -> None:
             assert not wrong, wrong[:3]
 
 
+@pytest.mark.long
 def test_nine_thousand_events_over_twelve_accounts(ledger):
     families = default_families(first_id=1)
     oracle = filled(ledger, families, 9_000, SEED, first=0)

@@ -196,6 +196,7 @@ def test_an_order_waits_for_its_shard(platform, orders_over_both):
     assert set(out.values()) == {2} and set(into.values()) == {2}
 
 
+@pytest.mark.long
 def test_orders_of_the_living_shard_are_not_held_up(orders_over_both):
     """Every second order can only wait; the others wait for no time-out of theirs."""
     servers, client, foreign, storages, points = orders_over_both

@@ -4,6 +4,7 @@ import threading
 import time
 
 import grpc
+import pytest
 
 from client import FAILED, FINISHED, refusal_of, result_of
 from foreign_data_manager import Behaviour, first_data
@@ -75,6 +76,7 @@ def test_only_retry_order_revives_a_failed_one(platform):
     assert refusal_of(client.retry, 2).code() == grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.long
 def test_retry_order_tries_a_waiting_one_now(platform):
     foreign = platform.foreign_data_manager(default=grpc.StatusCode.ABORTED)
     client = platform.client(platform.order_service())

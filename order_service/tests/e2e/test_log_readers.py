@@ -139,6 +139,7 @@ def test_all_lines_of_the_log_are_plain_json_at_any_level(platform):
             json.loads(line)
 
 
+@pytest.mark.long
 def test_a_second_signal_ends_a_program_whose_log_nobody_reads(platform, monkeypatch):
     reader = Reader()
     logging_to(monkeypatch, reader.program)

@@ -88,6 +88,7 @@ def test_a_write_under_a_lock_is_not_called_unwritten(platform, proxy, service):
     assert ledger.state(STATE, KEY).ok()["version"] == 1
 
 
+@pytest.mark.long
 def test_an_order_that_was_revived_is_not_called_busy(platform, proxy, service):
     platform.foreign_data_manager(default=grpc.StatusCode.INVALID_ARGUMENT)
     client = platform.client(service)

@@ -77,6 +77,7 @@ def test_a_file_without_orders_is_called_so(platform, content):
     assert done.returncode == 1 and done.stderr.strip() == f"error: {file}: there is no order in it"
 
 
+@pytest.mark.long
 def test_orders_that_wait_for_the_data_manager_wait_side_by_side(platform):
     foreign = platform.foreign_data_manager()
     foreign.default = Behaviour.SILENT

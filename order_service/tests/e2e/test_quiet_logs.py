@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 import embedded_postgres
 from waiting import wait_until
 
@@ -21,6 +23,7 @@ def test_the_servers_log_is_bounded_while_it_runs(platform):
     service.stop()
 
 
+@pytest.mark.long
 def test_waiting_for_another_process_of_ours_is_no_slow_statement(platform):
     """A replica finds its database missing while another session holds the lock for creating one."""
     platform.order_service()

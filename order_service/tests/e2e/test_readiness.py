@@ -54,6 +54,7 @@ def test_a_server_that_is_made_read_only_and_writable_again(platform, server):
     wait_until(lambda: reason(service) == "", 20, "ready again")
 
 
+@pytest.mark.long
 def test_a_standby_is_called_one_at_the_start(platform, server):
     flags = migrated(platform, server)
     assert run_command([DATA_MANAGER_BIN, "migrate", "--database-url", server.url("given")]).returncode == 0

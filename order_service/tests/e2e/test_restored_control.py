@@ -7,6 +7,8 @@ The service recognises its postings although their time differs. Where the data 
 
 import json
 
+import pytest
+
 from client import FINISHED
 from foreign_behaviours import first_data, other_data
 from own_postgres import OwnPostgres, shard_map
@@ -68,6 +70,7 @@ def test_orders_that_are_asked_for_again_are_the_same_postings(platform):
     assert (shown["compared"], shown["differ"]) == (70, 0), shown
 
 
+@pytest.mark.long
 def test_an_order_gets_the_data_that_it_was_posted_with(platform):
     manager = platform.foreign_data_manager()
     world = Restorable(platform)

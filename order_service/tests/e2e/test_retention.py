@@ -98,6 +98,7 @@ def all_reasons(outcome: dict) -> dict[str, set]:
     return months
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_closing_balances_stay_and_only_what_is_exported_goes(platform, retained):
     client, exporter = retained.client, retained.exporter

@@ -9,6 +9,7 @@ import threading
 import time
 
 import grpc
+import pytest
 
 import embedded_postgres
 from client import FINISHED, assert_processed_as_given, refusal_of, request_of
@@ -65,6 +66,7 @@ def test_every_call_received_is_answered(platform):
     assert embedded_postgres.wait_stopped(platform.data_dir), "the cluster outlived its last service"
 
 
+@pytest.mark.long
 def test_five_restarts_under_load_answer_all_they_accepted(platform):
     platform.data_manager()
     service = platform.order_service()
@@ -84,6 +86,7 @@ def test_five_restarts_under_load_answer_all_they_accepted(platform):
     assert not unprocessed and history.count(REFUSED) == 0, unprocessed[:3]
 
 
+@pytest.mark.long
 def test_leases_are_given_back(platform):
     foreign = platform.foreign_data_manager(default=Behaviour.SILENT)
     service = platform.order_service("--callback-timeout", "500ms")
@@ -108,6 +111,7 @@ def test_idle_with_connected_clients_it_ends_at_once(platform):
     assert elapsed_since(start) < 5
 
 
+@pytest.mark.long
 def test_a_second_signal_exits_now_and_loses_nothing(platform):
     foreign = platform.foreign_data_manager(default=Behaviour.HANGING)
     service = platform.order_service("--callback-timeout", "25s")
@@ -125,6 +129,7 @@ def test_a_second_signal_exits_now_and_loses_nothing(platform):
     client.wait_state(5, FINISHED, timeout=25)
 
 
+@pytest.mark.long
 def test_a_call_that_outlasts_the_stop_is_answered_before_the_exit(platform):
     foreign = platform.foreign_data_manager(default=Behaviour.SILENT)
     service = platform.order_service("--shutdown-timeout", "3s", "--callback-timeout", "20s")

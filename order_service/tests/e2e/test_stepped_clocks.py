@@ -51,6 +51,7 @@ def test_orders_that_wait_are_not_given_up_because_a_clock_ran_ahead(platform, s
     assert [order for order in client.list_all() if order.state == FAILED] == []
 
 
+@pytest.mark.long
 def test_a_dead_process_is_replaced_though_the_clock_was_put_back(platform, server, clock):
     manager = platform.foreign_data_manager(default=grpc.StatusCode.UNAVAILABLE)
     doomed, other = started(platform, server, 0), started(platform, server, 1)

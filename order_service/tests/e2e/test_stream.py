@@ -52,6 +52,7 @@ def test_fifty_thousand_orders_and_a_slow_reader(platform):
     assert all(given[order_id] == result[2:] for order_id, result in answered.items())
 
 
+@pytest.mark.long
 def test_each_order_as_it_finishes(platform):
     foreign = platform.foreign_data_manager()
     foreign.plans = {1: Behaviour.SILENT, 2: Behaviour.AFTER}

@@ -35,6 +35,7 @@ def lanes(database) -> str:
     return database.server.psql(f"SELECT array_agg(epoch ORDER BY lease_id) FROM leases {LANES}", "control")
 
 
+@pytest.mark.long
 def test_a_task_that_is_begun_without_its_lane_is_not_left_to_nobody(platform, database):
     client = platform.ledger_client(Roles(platform, "http", *database.flags))
     event_client.put(client, event_client.on("one", "e", "noop"))

@@ -30,7 +30,7 @@ pub(super) struct ActiveRun {
     pub(super) pending: RunChanges,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct ActiveRunRow {
     run_id: i64,
     template: String,
@@ -40,7 +40,7 @@ struct ActiveRunRow {
     env: String,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct ActiveBlockRow {
     ordinal: i32,
     name: String,
@@ -53,7 +53,7 @@ struct ActiveBlockRow {
     after_deletions: Option<Vec<i32>>,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct StoredBlockRow {
     name: String,
     integration: String,

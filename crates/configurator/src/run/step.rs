@@ -258,7 +258,7 @@ async fn conclude_step(
     })
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct ReceivedAnswerRow {
     block_id: i64,
     state: Option<String>,

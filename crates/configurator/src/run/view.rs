@@ -67,7 +67,7 @@ pub struct BlockView {
     pub is_deletion: bool,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct RunViewRow {
     run_id: i64,
     template_name: String,
@@ -78,7 +78,7 @@ struct RunViewRow {
     outputs: Option<String>,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct BlockViewRow {
     name: String,
     integration: String,
@@ -304,7 +304,7 @@ pub async fn wait_for_run(
 }
 
 /// A message of a run and its answer.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, store::FromRow)]
 pub struct BlockExchange {
     /// `queue.task_type` of the integration.
     pub integration: String,

@@ -10,7 +10,7 @@ use crate::{Event, EventId};
 const MAX_CHAIN_LENGTH: i32 = 100;
 
 /// A task that the event started.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, store::FromRow)]
 pub(super) struct ProducedTaskRow {
     task_id: i64,
     task_type: String,
@@ -53,7 +53,7 @@ pub(super) async fn read_produced_tasks(
 }
 
 /// An earlier event of the chain, and the task that it started.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, store::FromRow)]
 pub(super) struct EventChainLink {
     pub(super) event_id: Option<i64>,
     pub(super) task_id: i64,

@@ -126,7 +126,7 @@ pub(super) async fn take_event_keys(
 }
 
 /// A stored row of `events`.
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 pub(crate) struct StoredEventRow {
     event_id: i64,
     name: String,

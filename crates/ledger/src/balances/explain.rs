@@ -27,7 +27,7 @@ pub struct BalanceExplanation {
     pub events_not_aggregated: i64,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct BalanceExplanationRow {
     aggregated_seq: Option<i64>,
     last_seq: i64,

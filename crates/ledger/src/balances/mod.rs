@@ -67,7 +67,7 @@ pub struct BalancePage {
 }
 
 /// A row of `account_totals`: a group, or the horizon after the read.
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct BalanceRow {
     /// The group's sort key.
     sort_key: Option<Vec<String>>,

@@ -51,7 +51,7 @@ async fn for_each_row<T: for<'r> FromRow<'r, PgRow> + Send + Unpin>(
     Ok(())
 }
 
-#[derive(FromRow)]
+#[derive(store::FromRow)]
 struct AttributeSetRow {
     tuple_id: i64,
     canonical: String,
@@ -77,7 +77,7 @@ impl AttributeSetRow {
     }
 }
 
-#[derive(FromRow)]
+#[derive(store::FromRow)]
 struct LedgerCheckStateRow {
     key: Uuid,
     type_name: String,

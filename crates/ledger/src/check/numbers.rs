@@ -8,7 +8,7 @@ use super::snapshot::ShardSnapshot;
 use crate::moment;
 
 /// Totals recorded by the shard.
-#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, store::FromRow)]
 pub(super) struct ShardEventCounts {
     /// Events written, including dropped ones.
     pub(super) events: i64,
@@ -54,7 +54,7 @@ pub(super) async fn check_numbers(
 }
 
 /// A batch whose events do not match its row.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug, store::FromRow)]
 struct LedgerCheckBatchRow {
     batch_id: i64,
     first_seq: Option<i64>,

@@ -13,7 +13,7 @@ pub(super) trait AccountRow {
 }
 
 /// An event as stored; joined columns are NULL if their row is missing.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug, store::FromRow)]
 pub(super) struct LedgerCheckEventRow {
     account_id: i64,
     type_name: Option<String>,
@@ -60,7 +60,7 @@ impl AccountRow for LedgerCheckEventRow {
 }
 
 /// A row of `aggregates`, or (without grouping) of `closing_balances`. Amounts in units of 10^-9.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug, store::FromRow)]
 pub(super) struct LedgerCheckSumRow {
     account_id: i64,
     type_name: Option<String>,

@@ -57,7 +57,7 @@ pub struct LedgerEventQuery {
 }
 
 /// An event as stored.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, store::FromRow)]
 pub struct LedgerEventRow {
     /// Event time, microsecond precision.
     pub dt: DateTime<Utc>,
@@ -89,7 +89,7 @@ pub struct LedgerEventPage {
     pub has_more: bool,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct LedgerEventPageRow {
     #[sqlx(flatten)]
     event: LedgerEventRow,

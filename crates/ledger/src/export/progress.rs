@@ -10,7 +10,7 @@ use super::exporter::reconnected_error;
 use super::{ExportError, ExportMark, Result};
 
 /// The row of `export`, and the last assigned sequence number.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, store::FromRow)]
 pub(crate) struct ExportProgress {
     pub(crate) epoch: i64,
     /// First sequence number of the epoch.

@@ -28,7 +28,7 @@ pub struct LockHolder {
 }
 
 /// A lock that is or was held.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, store::FromRow)]
 pub struct LockRow {
     /// Lock id, never reused.
     pub lock_id: Uuid,
@@ -75,7 +75,7 @@ pub(super) enum LockEvent {
 }
 
 /// One row of an answer; the type `lock_news` lists the values of `news`.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug, store::FromRow)]
 pub(super) struct LockAnswerRow {
     news: String,
     id: Option<Uuid>,

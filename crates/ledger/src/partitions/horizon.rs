@@ -25,7 +25,7 @@ pub(crate) struct HorizonGuard {
 }
 
 /// Row of the table `horizon`.
-#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, store::FromRow)]
 pub(crate) struct HorizonRow {
     /// Events before this moment may have been dropped; `None` if none was.
     pub(crate) horizon: Option<DateTime<Utc>>,

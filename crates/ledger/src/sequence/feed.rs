@@ -8,7 +8,7 @@ use store::Result;
 use crate::MAX_PAGE_BYTES;
 
 /// An event with its sequence number.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, store::FromRow)]
 pub struct LedgerFeedEvent {
     /// Sequence number in its shard, from 1.
     pub seq: i64,

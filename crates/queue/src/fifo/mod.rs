@@ -168,7 +168,7 @@ pub trait FifoTxSender: Send + Sync {
 }
 
 /// A message removed from the outbox before it was sent.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, store::FromRow)]
 pub struct UnsentMessage {
     /// Deduplication id of the message.
     pub deduplication: String,

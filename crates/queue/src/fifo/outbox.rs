@@ -96,7 +96,7 @@ impl FifoTxSender for FifoOutbox {
     }
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct OutboxRow {
     outbox_id: i64,
     place: String,

@@ -9,13 +9,19 @@
 mod error;
 mod functions;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
-use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
+use sqlx::migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{Connection as _, PgConnection, Postgres, SqlStr, Transaction};
 
 pub use error::MigrationError;
 use functions::{CONTROL_FUNCTIONS, FunctionSet, SHARD_FUNCTIONS};
+
+include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+
+/// Version, description and text of a file of `migrations/<role>`.
+type MigrationFile = (i64, &'static str, &'static str);
 
 const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
@@ -50,22 +56,27 @@ impl MigrationSet {
     /// The control database: leases, queues, orders.
     pub fn control() -> Self {
         let functions = FunctionSet { role: "control", files: CONTROL_FUNCTIONS };
-        Self::new("control", sqlx::migrate!("../../migrations/control"), functions)
+        Self::new("control", CONTROL_MIGRATIONS, functions)
     }
 
     /// A shard of the ledger: accounts, events, locks, states.
     pub fn shard() -> Self {
         let functions = FunctionSet { role: "shard", files: SHARD_FUNCTIONS };
-        Self::new("shard", sqlx::migrate!("../../migrations/shard"), functions)
+        Self::new("shard", SHARD_MIGRATIONS, functions)
     }
 
     /// The data manager's own database.
     pub fn data_manager() -> Self {
         let functions = FunctionSet { role: "data_manager", files: &[] };
-        Self::new("data manager", sqlx::migrate!("../../migrations/data_manager"), functions)
+        Self::new("data manager", DATA_MANAGER_MIGRATIONS, functions)
     }
 
-    fn new(role: &'static str, mut migrator: Migrator, functions: FunctionSet) -> Self {
+    fn new(role: &'static str, files: &[MigrationFile], functions: FunctionSet) -> Self {
+        let migrations = files.iter().map(|(version, description, sql)| {
+            let sql = SqlStr::from_static(sql);
+            Migration::new(*version, Cow::Borrowed(*description), MigrationType::Simple, sql, false)
+        });
+        let mut migrator = Migrator::with_migrations(migrations.collect());
         // A newer program's migrations are fine as long as `min_compatible` allows this one.
         migrator.set_ignore_missing(true);
         Self { role, migrator, functions }

@@ -31,7 +31,7 @@ pub struct OrderEventWriter {
     pub events: EventStore,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct OrderOutcomeRow {
     outcome_id: i64,
     processed: Vec<i32>,
@@ -40,7 +40,7 @@ struct OrderOutcomeRow {
     reasons: Vec<String>,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct EndedOrderRow {
     order_id: i32,
     product_id: i32,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue::JobQueue;
-use sqlx::{FromRow, PgPool};
+use sqlx::PgPool;
 use store::{Coalescer, Error, Lease, Result, open_single_connection_pool};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -265,7 +265,7 @@ impl ExistingOrder {
     }
 }
 
-#[derive(FromRow)]
+#[derive(store::FromRow)]
 struct AcceptOrderRow {
     now: DateTime<Utc>,
     held: bool,

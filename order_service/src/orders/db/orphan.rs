@@ -10,7 +10,7 @@ use super::OrderCallback;
 const MAX_ORPHANS: i64 = 10_000;
 
 /// A callback for an unknown order.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, store::FromRow)]
 pub struct OrphanCallback {
     /// Order id of the callback.
     pub order_id: i32,

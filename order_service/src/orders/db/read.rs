@@ -49,7 +49,7 @@ pub struct OrderListQuery {
     pub limit: i64,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct OrderRow {
     order_id: i32,
     product_id: i32,

@@ -52,7 +52,7 @@ struct PgFifoQueue {
     writer: FifoQueueWriter,
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct FifoMessageRow {
     sequence: i64,
     message_id: Uuid,
