@@ -10,10 +10,10 @@ use order_service::reconcilers::bundle::{
 };
 use order_service::settings::{QueueEngine, SqsAccounts, SqsCompiled};
 use queue::fifo::{DeadLetterPolicy, FifoCatalogue as _, FifoQueueOptions, SqsAccount};
-use queue_testing::emulator::SqsEmulator;
 use reconcile::{Bundle, BundleSource, ObjectOwner, ReconcileRequest};
 use store::testing::create_control_database;
 
+use super::sqs_emulator::SqsEmulator;
 use super::world::World;
 
 /// The desired queues of the built-in bundle.
