@@ -39,15 +39,15 @@ impl SqsEmulator {
         emulator
     }
 
-    /// Endpoint URL on the loopback address.
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
     /// A FIFO engine connected to this emulator.
     pub async fn engine(&self) -> SqsFifo {
         sqs_engine_at(self.port).await
     }
+}
+
+/// The URL of an endpoint at this port of the loopback address.
+pub fn loopback_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }
 
 /// A FIFO engine for the SQS endpoint at this port of the loopback address.
@@ -58,7 +58,7 @@ pub async fn sqs_engine_at(port: u16) -> SqsFifo {
         session_token: None,
     };
     let account = SqsAccount {
-        endpoint_url: Some(format!("http://127.0.0.1:{port}")),
+        endpoint_url: Some(loopback_url(port)),
         region: Some("us-east-1".to_owned()),
         credentials: Some(key),
     };
