@@ -1,6 +1,6 @@
-//! Test support for queues: the conformance suite of FIFO engines and an SQS emulator process.
+//! Test support for queues: the conformance suites of FIFO engines and of their catalogues.
 //!
 //! Used only as a dev-dependency.
 
+pub mod catalogue;
 pub mod conformance;
-pub mod emulator;

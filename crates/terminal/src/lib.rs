@@ -17,6 +17,8 @@ const MIN_WIDTH: usize = 40;
 /// Width of standard output in columns; `default_width` if it is a pipe or file.
 #[allow(clippy::disallowed_methods)]
 pub fn terminal_width(default_width: usize) -> usize {
-    let size = terminal_size::terminal_size_of(std::io::stdout());
-    size.map_or(default_width, |(width, _)| usize::from(width.0).max(MIN_WIDTH))
+    match rustix::termios::tcgetwinsize(std::io::stdout()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => usize::from(size.ws_col).max(MIN_WIDTH),
+        _ => default_width,
+    }
 }

@@ -12,7 +12,7 @@
 mod brought_back;
 mod cached;
 mod checked;
-mod example;
+mod faulty_integration;
 mod gone;
 mod harness;
 mod large;

@@ -52,6 +52,23 @@ pub const CONFORMANCE_CASES: &[(&str, ConformanceCase)] = cases![
     dead_letters::what_is_received_too_often_is_a_dead_letter,
 ];
 
+/// Runs all cases; panics with the names of those that the engine fails.
+pub async fn assert_engine_conforms(engine: Arc<dyn FifoEngine>) {
+    // Each case creates separate queues, so all run concurrently.
+    let running: Vec<_> = CONFORMANCE_CASES
+        .iter()
+        .map(|(name, case)| (name, tokio::spawn(case(engine.clone()))))
+        .collect();
+    let mut failed = Vec::new();
+    for (name, case) in running {
+        if case.await.is_err() {
+            failed.push(*name);
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+    assert!(CONFORMANCE_CASES.len() >= 16, "{}", CONFORMANCE_CASES.len());
+}
+
 const ONE_SECOND: Duration = Duration::from_secs(1);
 /// Longer than any expected receive takes.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(15);

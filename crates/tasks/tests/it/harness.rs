@@ -9,10 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use queue::Backoff;
-use queue::fifo::{
-    FIFO_CHANNEL, FifoConsumerOptions, FifoEngine, FifoOutbox, FifoQueuePair, FifoTxSender,
-    OUTBOX_CHANNEL, PgFifo, run_outbox_relay,
-};
+use queue::fifo::{FIFO_CHANNEL, FifoConsumerOptions, FifoQueuePair, FifoTxSender, PgFifo};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{DutyWork, LeaseOptions, PgNotificationHub, PgPool, run_duties};
@@ -68,23 +65,8 @@ impl World {
         Self::of(pool, notifications, queues, Arc::new(engine))
     }
 
-    /// Queues on SQS, with an outbox relay until the token is cancelled.
-    pub async fn on_sqs(engine: Arc<dyn FifoEngine>, stop: &CancellationToken) -> Self {
-        let pool = store::testing::create_control_database().await;
-        let channels = vec![OUTBOX_CHANNEL, schedule::SCHEDULES_CHANNEL, CANCELLED_CHANNEL];
-        let (notifications, _) = PgNotificationHub::start(pool.clone(), channels);
-        let queues = tasks::ensure_task_queues(engine.as_ref()).await.unwrap();
-        let place = "default".to_owned();
-        let engines = HashMap::from([(place.clone(), engine)]);
-        let world =
-            Self::of(pool, notifications, queues, Arc::new(FifoOutbox { engine_name: place }));
-        let (pool, notifications) = (world.pool.clone(), world.notifications.clone());
-        let refusals = Arc::new(Refused(world.tasks.clone()));
-        tokio::spawn(run_outbox_relay(pool, engines, notifications, refusals, stop.clone()));
-        world
-    }
-
-    fn of(
+    /// Tasks whose messages go to `sender`, and from there to `queues`.
+    pub fn of(
         pool: PgPool,
         notifications: PgNotificationHub,
         queues: FifoQueuePair,
@@ -257,22 +239,5 @@ impl TaskHandler for Parent {
             enqueued.map_err(|error| TaskAttemptError::Temporary(error.to_string()))?;
         }
         Ok(json!({}))
-    }
-}
-
-/// Fails the tasks of rejected messages.
-struct Refused(TaskStore);
-
-impl queue::fifo::FifoRefusalHandler for Refused {
-    fn handle_refused<'a>(
-        &'a self,
-        refused: &'a queue::fifo::RefusedMessage,
-    ) -> futures::future::BoxFuture<'a, store::Result<()>> {
-        Box::pin(async move {
-            self.0
-                .fail_refused_task(&refused.deduplication_id, &refused.error.to_string())
-                .await
-                .map(drop)
-        })
     }
 }

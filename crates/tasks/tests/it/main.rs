@@ -3,6 +3,7 @@
 // Test helpers may panic and print.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic, missing_docs)]
 
+mod engine_suite;
 mod engines;
 mod forgetting;
 mod harness;

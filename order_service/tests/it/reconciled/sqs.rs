@@ -10,10 +10,10 @@ use order_service::reconcilers::bundle::{
 };
 use order_service::settings::{QueueEngine, SqsAccounts, SqsCompiled};
 use queue::fifo::{DeadLetterPolicy, FifoCatalogue as _, FifoQueueOptions, SqsAccount};
-use queue_testing::emulator::SqsEmulator;
 use reconcile::{Bundle, BundleSource, ObjectOwner, ReconcileRequest};
 use store::testing::create_control_database;
 
+use super::sqs_emulator::{SqsEmulator, loopback_url};
 use super::world::World;
 
 /// The desired queues of the built-in bundle.
@@ -41,7 +41,7 @@ fn at(url: &str, envs: &[Env]) -> QueueEngine {
 fn queues_at_amazons_are_planned_made_kept_and_brought_back() {
     store::testing::run_test(async {
         let (world, emulator) = (World::new().await, SqsEmulator::start().await);
-        let (there, url) = (emulator.engine().await, emulator.url());
+        let (there, url) = (emulator.engine().await, loopback_url(emulator.port));
         let all = names(&["dev", "test", "prod"]);
         let look = async || there.find_queues(&all).await.unwrap();
         let run = async |args: &[&str]| {
@@ -93,7 +93,7 @@ fn an_environment_that_has_no_account_here_is_left_alone() {
         let emulator = SqsEmulator::start().await;
         let targets =
             ReconcileTargets::new(create_control_database().await, ShardSet::from_open_shards(&[]))
-                .with_queues(&at(&emulator.url(), &[Env::Test]));
+                .with_queues(&at(&loopback_url(emulator.port), &[Env::Test]));
         let request = ReconcileRequest {
             reconcilers: vec!["queues".to_owned()],
             arguments: Vec::new(),

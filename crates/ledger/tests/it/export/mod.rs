@@ -1,9 +1,10 @@
-//! Export to real files and a real nats-server: one file per hazard.
+//! Export to real files; one file per hazard. The tests of the crate `ledger_nats` export to a real
+//! nats-server, with the same support.
 
+mod changed;
 mod dropped;
 mod files;
-mod nats;
-mod nats_server;
+mod put_back;
 mod restored;
 mod verified;
 pub mod world;

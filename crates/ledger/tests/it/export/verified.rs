@@ -5,12 +5,12 @@ use std::fs;
 use std::sync::Arc;
 
 use ledger::aggregates::{Aggregator, run_aggregation_pass};
+use ledger::export::ExportEngine;
 use ledger::export::files::ExportFileEngine;
-use ledger::export::{ExportEngine, ExportVerification};
 use ledger::partitions::{PartitionOptions, Retention, maintain_partitions};
 use serde_json::json;
 
-use super::nats_server::NatsServer;
+use super::changed::{assert_changed_row_is_named, export, named};
 use super::world::{QUICK, World};
 
 /// A world with 40 events exported to files.
@@ -21,47 +21,12 @@ async fn exported(dir: &tempfile::TempDir) -> (World, Arc<dyn ExportEngine>) {
     (world, engine)
 }
 
-async fn export(world: &World, engine: &Arc<dyn ExportEngine>) {
-    let (sequencer, exporter) = (world.sequencer(0), world.exporter(0, engine, QUICK));
-    world.write(0, (0..40).map(|n| format!("e{n}"))).await;
-    world.exported(0, 40).await;
-    exporter.end().await;
-    world.write(0, (40..45).map(|n| format!("e{n}"))).await;
-    world.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(45)).await;
-    sequencer.end().await;
-}
-
-fn named(proof: &ExportVerification) -> Vec<(i64, &str)> {
-    proof.differences.iter().map(|difference| (difference.seq, difference.what.as_str())).collect()
-}
-
 #[test]
 fn a_sound_system_is_proved_and_a_changed_row_is_named() {
     store::testing::run_test(async {
-        let (world, dir) = (World::fresh().await, tempfile::tempdir().unwrap());
-        let server = NatsServer::start();
-        let engine = server.engine();
-        export(&world, &engine).await;
-        drop(dir);
-        let proof = world.verify(0, &engine).await;
-        assert!(proof.is_consistent() && proof.differences.is_empty(), "{proof:?}");
-        assert_eq!((proof.entries, proof.exported_seq, proof.not_yet_exported), (40, 40, 5));
-        let changed = "UPDATE events SET debit = debit + 0.000000001 WHERE event_id = 'e7'";
-        sqlx::query(changed).execute(&world.shard(0).pool).await.unwrap();
-        let proof = world.verify(0, &engine).await;
-        assert!(!proof.is_consistent() && proof.stream_sha256 != proof.ledger_sha256);
-        let what = r#"event storage_outflow/e7: debit is "7.50" in the stream, "7.500000001" in the ledger"#;
-        assert_eq!(named(&proof), [(8, what)]);
-        // Deleted from the ledger.
-        sqlx::query("DELETE FROM events WHERE event_id = 'e9'")
-            .execute(&world.shard(0).pool)
-            .await
-            .unwrap();
-        let proof = world.verify(0, &engine).await;
-        assert_eq!(
-            named(&proof)[1..],
-            [(10, "event storage_outflow/e9: the ledger has no such event")]
-        );
+        let dir = tempfile::tempdir().unwrap();
+        let (world, engine) = exported(&dir).await;
+        assert_changed_row_is_named(&world, &engine).await;
     });
 }
 

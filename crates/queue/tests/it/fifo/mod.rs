@@ -1,10 +1,8 @@
-//! FIFO queues on Postgres and on SQS.
+//! FIFO queues on Postgres. Those on SQS are tested in the crate `queue_sqs`.
 
 mod catalogue;
 mod conformance;
 mod consumers;
-mod faulty_endpoint;
-mod outbox;
 mod window;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Hazard: an example of the documentation that does not do what the text promises.
 
-#[path = "../../../../docs/examples/balance_integration.rs"]
+#[path = "../../../../../docs/examples/balance_integration.rs"]
 mod balance_integration;
 
 use configurator::run::RunStatus;

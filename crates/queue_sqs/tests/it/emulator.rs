@@ -1,7 +1,5 @@
 //! Emulator of Amazon SQS (ministack), as a child process that ends with its test.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // without it, the test has to fail
-
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -41,15 +39,15 @@ impl SqsEmulator {
         emulator
     }
 
-    /// Endpoint URL on the loopback address.
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
     /// A FIFO engine connected to this emulator.
     pub async fn engine(&self) -> SqsFifo {
         sqs_engine_at(self.port).await
     }
+}
+
+/// The URL of an endpoint at this port of the loopback address.
+pub fn loopback_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }
 
 /// A FIFO engine for the SQS endpoint at this port of the loopback address.
@@ -60,7 +58,7 @@ pub async fn sqs_engine_at(port: u16) -> SqsFifo {
         session_token: None,
     };
     let account = SqsAccount {
-        endpoint_url: Some(format!("http://127.0.0.1:{port}")),
+        endpoint_url: Some(loopback_url(port)),
         region: Some("us-east-1".to_owned()),
         credentials: Some(key),
     };
@@ -74,9 +72,11 @@ impl Drop for SqsEmulator {
     }
 }
 
+/// The installation of `scripts/init-repo.sh`, in a folder above the package under test.
 fn emulator_program() -> PathBuf {
-    let installed =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/sqs-venv/bin/ministack");
-    assert!(installed.exists(), "{}: run scripts/init-repo.sh --test", installed.display());
-    installed
+    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let installed = folders
+        .map(|folder| folder.join("target/sqs-venv/bin/ministack"))
+        .find(|file| file.exists());
+    installed.expect("these tests need an SQS emulator: scripts/init-repo.sh --test installs it")
 }

@@ -10,12 +10,12 @@ use queue::fifo::{
     FifoEngine, FifoError, FifoOutbox, FifoQueueOptions, FifoRefusalHandler, FifoTxSender as _,
     NewFifoMessage, OUTBOX_CHANNEL, RefusedMessage, run_outbox_relay,
 };
-use queue_testing::emulator::{SqsEmulator, sqs_engine_at};
 use store::testing::{create_control_database, run_test};
 use store::{PgNotificationHub, PgPool};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::emulator::{SqsEmulator, sqs_engine_at};
 use super::faulty_endpoint::{EndpointFault, FaultyEndpoint};
 
 const QUEUE: &str = "effects.fifo";
