@@ -10,7 +10,7 @@ use serving::http_guard::AllowedHosts;
 use serving::listen::{ListenError, PortListeners, check_exposure};
 use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, MAX_MESSAGE_BYTES, RunningServer,
-    ServerOptions as ServerTerms, raise_file_limit,
+    ServerOptions as RouteServerOptions, raise_file_limit,
 };
 use store::{ConnectError, MigrationError, MigrationSet, PoolSettings};
 use tokio::task::JoinHandle;
@@ -122,8 +122,7 @@ impl RunningDataManager {
             return Err(DataManagerStartError::NowhereToListen);
         }
         let hosts = AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned());
-        let DataManagerSettings { once, delivery_options: terms, mode, misbehaviour, seed, .. } =
-            settings;
+        let DataManagerSettings { once, delivery_options, mode, misbehaviour, seed, .. } = settings;
         if once && misbehaviour.duplicate_rate > 0.0 {
             tracing::warn!("--once sends nothing twice: --duplicate-callback-rate is ignored");
         }
@@ -131,7 +130,7 @@ impl RunningDataManager {
             assignments: book,
             services,
             once,
-            options: terms,
+            options: delivery_options,
             counters: Arc::clone(&counters),
         });
         let (closing, finishing) = (CancellationToken::new(), CancellationToken::new());
@@ -232,7 +231,7 @@ async fn serve_grpc(
     health.set_serving::<DataManagerService>().await;
     let limits = ConnectionLimits::for_open_files(raise_file_limit(), RESERVED_FILE_COUNT, 1)
         .with_max_streams(MAX_CONCURRENT_QUESTIONS);
-    let options = ServerTerms {
+    let options = RouteServerOptions {
         protocol: ListenerProtocol::Grpc,
         hosts,
         limits,

@@ -265,10 +265,10 @@ mod tests {
 
     #[test]
     fn every_row_has_a_name_of_its_own_and_a_target() {
-        for (place, row) in BENCH_ROWS.iter().enumerate() {
+        for (index, row) in BENCH_ROWS.iter().enumerate() {
             assert!(!row.target.is_empty() && !row.description.is_empty());
             assert!(
-                BENCH_ROWS[..place].iter().all(|other| other.id != row.id),
+                BENCH_ROWS[..index].iter().all(|other| other.id != row.id),
                 "{} is there twice",
                 row.id
             );

@@ -271,13 +271,13 @@ impl Configurator {
         };
         let dead = env.dead_letter_queue_name(&self.settings.answers);
         let dead_letters: Arc<dyn FifoQueue> = Arc::new(OptionalDeadLetterQueue::new(engine, dead));
-        let terms = FifoConsumerOptions {
+        let options = FifoConsumerOptions {
             concurrency: ANSWER_CONCURRENCY,
             visibility_timeout: Duration::from_secs(30),
             shutdown_timeout: grace,
         };
         let answers = Arc::new(BlockAnswerWriter::start(self.pool.clone()));
-        consume_messages(FifoQueuePair { queue, dead_letters }, answers, terms, stop).await;
+        consume_messages(FifoQueuePair { queue, dead_letters }, answers, options, stop).await;
     }
 
     async fn forget_old_runs(self, stop: CancellationToken) {

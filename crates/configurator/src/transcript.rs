@@ -47,9 +47,9 @@ impl TranscriptEntry {
         let answer = match &exchange.error_code {
             Some(code) => TranscriptAnswer::Error(BlockFailure {
                 code: code.clone(),
-                args: parse_object(exchange.error_args.as_deref()),
+                args: parse_members(exchange.error_args.as_deref()),
             }),
-            None => TranscriptAnswer::State(parse_object(exchange.state.as_deref())),
+            None => TranscriptAnswer::State(parse_members(exchange.state.as_deref())),
         };
         Some(Self {
             integration: exchange.integration.clone(),
@@ -62,7 +62,7 @@ impl TranscriptEntry {
 }
 
 /// Empty if the text is missing or unreadable.
-fn parse_object(text: Option<&str>) -> Map<String, Json> {
+fn parse_members(text: Option<&str>) -> Map<String, Json> {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 

@@ -77,12 +77,12 @@ impl EventStore {
     pub fn new(pool: PgPool, types: Arc<[TaskType]>, settings: EventSettings) -> Self {
         let (longest_chain, join_window) = (settings.max_chain_depth, settings.join_window);
         let renderings = RenderingNotes::new(pool.clone());
-        let terms =
+        let options =
             EventTaskOptions { types, max_chain_depth: longest_chain, join_window, renderings };
         Self {
             pool,
             config_index: LiveConfigIndex::default(),
-            task_options: terms,
+            task_options: options,
             settings: Arc::new(settings),
         }
     }

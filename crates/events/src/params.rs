@@ -17,9 +17,9 @@ pub fn value_at_path<'p>(params: &'p EventParams, path: &str) -> Option<&'p Valu
     if let Some(value) = params.get(path) {
         return Some(value);
     }
-    path.match_indices("__").find_map(|(place, _)| {
-        let nested = params.get(&path[..place])?.as_object()?;
-        value_at_path(nested, &path[place + 2..])
+    path.match_indices("__").find_map(|(index, _)| {
+        let nested = params.get(&path[..index])?.as_object()?;
+        value_at_path(nested, &path[index + 2..])
     })
 }
 

@@ -19,7 +19,7 @@ use crate::{Backoff, Job, JobQueue};
 /// Wait before a job is handled again whose settlement the database refused.
 const REFUSED_JOB_RETRY_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Outcome of handling a job. The variants have these names in every outcome enum of attempts:
+/// Outcome of handling a job. Outcomes of messages and of task attempts refer to this table:
 ///
 /// | Outcome | Meaning | Counts an attempt? | What happens next |
 /// | --- | --- | --- | --- |

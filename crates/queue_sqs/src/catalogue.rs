@@ -38,9 +38,9 @@ impl FifoCatalogue for SqsFifo {
     fn ensure_queue<'a>(
         &'a self,
         name: &'a str,
-        terms: FifoQueueOptions,
+        options: FifoQueueOptions,
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.create_or_update_queue(name, &terms).await })
+        Box::pin(async move { self.create_or_update_queue(name, &options).await })
     }
 }
 
@@ -63,8 +63,8 @@ impl SqsFifo {
         }
         let redrive = match (self.redrive_policy(options).await?, &existing) {
             // SQS removes a redrive policy that is set to the empty string.
-            (None, Some(ExistingSqsQueue { options: terms, .. }))
-                if terms.dead_letters.is_some() =>
+            (None, Some(ExistingSqsQueue { options: stored, .. }))
+                if stored.dead_letters.is_some() =>
             {
                 Some(String::new())
             }

@@ -80,9 +80,9 @@ impl FifoEngine for SqsFifo {
     fn ensure_queue<'a>(
         &'a self,
         name: &'a str,
-        terms: FifoQueueOptions,
+        options: FifoQueueOptions,
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.create_or_update_queue(name, &terms).await })
+        Box::pin(async move { self.create_or_update_queue(name, &options).await })
     }
 
     fn open_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>> {

@@ -1,4 +1,4 @@
-//! A minimal integration: writes the banners of a bundle to a table. `docs/reconcile.md` explains
+//! A minimal reconciler: writes the banners of a bundle to a table. `docs/reconcile.md` explains
 //! it; the tests run it.
 
 use std::collections::BTreeMap;
@@ -162,7 +162,3 @@ async fn write_banners_in_tx(
         .await?;
     Ok(())
 }
-
-/// Examples need one; the tests include this file as a module.
-#[allow(dead_code)]
-fn main() {}

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Whether the inputs of an integration have changed since a revision.
+/// Whether the inputs of a reconciler have changed since a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InputChange {
     /// The request has no `--changed-since`.
@@ -34,9 +34,9 @@ pub(crate) enum DesiredComparison {
 pub(crate) enum AffectedShardReview {
     /// The request does not ask for affected shards.
     NotRequested,
-    /// The shards cannot be found, or the integration has none.
+    /// The shards cannot be found, or the reconciler has none.
     Unknown,
-    /// The shards are known, but the integration's review requires a full run.
+    /// The shards are known, but the reconciler's review requires a full run.
     Declined,
     /// The shards are known, and running only them is enough.
     Accepted,
@@ -51,7 +51,7 @@ pub(crate) struct DecisionFacts {
     pub(crate) shard_review: AffectedShardReview,
 }
 
-/// How much of an integration is run.
+/// How much of a reconciler is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReconcileDecision {

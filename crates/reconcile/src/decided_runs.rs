@@ -1,15 +1,15 @@
-//! The runtime's decision: which integrations and shards run, and why the others do not.
+//! The runtime's decision: which reconcilers and shards run, and why the others do not.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::decide::ReconcileDecision;
 
-/// The decisions of a request, for all selected integrations.
+/// The decisions of a request, for all selected reconcilers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecidedRuns {
-    /// One entry per integration, in run order.
+    /// One entry per reconciler, in run order.
     pub works: Vec<ReconcilerRun>,
     /// Why narrowing was not possible and more is run.
     pub warnings: Vec<String>,
@@ -18,12 +18,13 @@ pub struct DecidedRuns {
     pub(crate) checked_bundle: Option<String>,
 }
 
-/// The decision for one integration.
+/// The decision for one reconciler.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReconcilerRun {
-    /// Name of the integration.
-    pub integration: String,
+    /// Name of the reconciler.
+    #[serde(rename = "integration")]
+    pub reconciler: String,
     /// Full run, some shards, or nothing.
     pub decision: ReconcileDecision,
     /// A short reason; `None` for a full run.
@@ -61,7 +62,7 @@ pub struct SkippedShard {
 }
 
 impl DecidedRuns {
-    /// Whether any integration or shard is run.
+    /// Whether any reconciler or shard is run.
     pub fn has_runs(&self) -> bool {
         self.works
             .iter()
@@ -73,7 +74,7 @@ impl ReconcilerRun {
     /// A full run of `reconciler`, without evidence.
     pub(crate) fn full_run(reconciler: &str) -> Self {
         Self {
-            integration: reconciler.to_owned(),
+            reconciler: reconciler.to_owned(),
             decision: ReconcileDecision::Full,
             reason: None,
             runs: Vec::new(),

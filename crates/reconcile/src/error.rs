@@ -1,19 +1,19 @@
-//! Error of an integration run.
+//! Error of a reconciler run.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::diagnostic::BundleDiagnostic;
 
-/// Error of an integration run.
+/// Error of a reconciler run.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReconcileError {
-    /// The integration requested a schema that its metadata does not list.
+    /// The reconciler requested a schema that its metadata does not list.
     #[error(
-        "the integration {integration} asked for the schema {schema}, which its metadata does not list ({listed})"
+        "the integration {reconciler} asked for the schema {schema}, which its metadata does not list ({listed})"
     )]
     UnlistedSchema {
-        /// Name of the integration.
-        integration: &'static str,
+        /// Name of the reconciler.
+        reconciler: &'static str,
         /// The requested schema.
         schema: String,
         /// The schemas listed in the metadata.

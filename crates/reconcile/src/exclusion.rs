@@ -1,4 +1,4 @@
-//! Mutual exclusion of real runs of an integration, across processes.
+//! Mutual exclusion of real runs of a reconciler, across processes.
 //!
 //! - Cost: one advisory lock per run; for targets outside a transaction also one connection.
 //! - Promise: Postgres releases the lock when the transaction or the connection ends.
@@ -49,7 +49,7 @@ pub async fn run_exclusively<T: Send + 'static>(
     work_timeout: Duration,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, ReconcileError> {
-    let (pool, integration) = (pool.clone(), reconciler.to_owned());
+    let (pool, reconciler) = (pool.clone(), reconciler.to_owned());
     let work_timeout = work_timeout.min(MAX_EXCLUSIVE_WORK);
     let done = tokio::spawn(store::panics::contain_panic(async move {
         // The semaphore is never closed.
@@ -57,7 +57,7 @@ pub async fn run_exclusively<T: Send + 'static>(
         let reserved_pool = store::reserve_pool(&pool, "exclusive", 1);
         // The time begins when the lock is held.
         let work = async move { timeout(work_timeout, work).await };
-        let done = run_excluding_others(&reserved_pool, &integration, work).await;
+        let done = run_excluding_others(&reserved_pool, &reconciler, work).await;
         store::close_pool(&reserved_pool).await;
         done
     }));
@@ -95,7 +95,7 @@ pub async fn set_read_only_in_tx(connection: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Upserts the integration's row in `reconciled`: owner and time of the last run.
+/// Upserts the reconciler's row in `reconciled`: owner and time of the last run.
 pub async fn record_reconciled_in_tx(
     connection: &mut PgConnection,
     reconciler: &str,

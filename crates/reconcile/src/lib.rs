@@ -1,11 +1,11 @@
-//! Reconciliation: a configuration bundle holds the desired state, integrations
+//! Reconciliation: a configuration bundle holds the desired state, reconcilers
 //! bring targets to it.
 //!
 //! A [`Bundle`] is validated against its schemas; [`BundleCheck`]s, contributed by the owner of
 //! each kind of document, validate references between documents. A [`Reconciler`] plans the
 //! difference between stored and desired state (a pure function) and applies the plan in one
-//! transaction. The [`ReconcileRuntime`] decides which integrations and shards to run (a pure
-//! function, in `decide`), runs them and reports. `docs/reconcile.md` has an example integration.
+//! transaction. The [`ReconcileRuntime`] decides which reconcilers and shards to run (a pure
+//! function, in `decide`), runs them and reports. `docs/reconcile.md` has an example reconciler.
 
 mod bundle;
 mod decide;

@@ -1,4 +1,4 @@
-//! The integration trait: brings one target to the desired state in the bundle.
+//! The reconciler trait: brings one target to the desired state in the bundle.
 
 use futures::future::BoxFuture;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use crate::owner::{ObjectOwner, OwnershipOptions};
 use crate::plan::{PlanApproval, ReconcilePlan};
 use crate::report::ReconcileOutcome;
 
-/// An integration.
+/// A reconciler.
 pub trait Reconciler: Send + Sync + 'static {
     /// Arguments (`--arg key=value`): a struct that denies unknown fields, or [`NoArguments`].
     type Arguments: DeserializeOwned + Send + 'static;
@@ -31,7 +31,7 @@ pub trait Reconciler: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<ReconcilePlan, ReconcileError>>;
 
     /// The desired state without access to the target, if possible: all parts of the bundle that
-    /// the plan depends on. If it is equal in two bundles, the integration may be skipped.
+    /// the plan depends on. If it is equal in two bundles, the reconciler may be skipped.
     fn early_exit_desired_state(
         &self,
         _context: &ReconcileContext<'_>,
@@ -73,12 +73,12 @@ pub struct DesiredShardConfig {
     pub review: fn(&[String]) -> bool,
 }
 
-/// Arguments of an integration without any.
+/// Arguments of a reconciler without any.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoArguments {}
 
-/// Context of a run: the integration's view of the bundle, and the run's options.
+/// Context of a run: the reconciler's view of the bundle, and the run's options.
 pub struct ReconcileContext<'a> {
     pub(crate) reconciler: &'static str,
     pub(crate) bundle: &'a Bundle,
@@ -115,7 +115,7 @@ impl<'a> ReconcileContext<'a> {
         if !listed.iter().any(|listed| listed == schema) {
             let listed = yaml::list_names(listed.iter().map(String::as_str));
             return Err(ReconcileError::UnlistedSchema {
-                integration: self.reconciler,
+                reconciler: self.reconciler,
                 schema: schema.to_owned(),
                 listed,
             });
@@ -139,12 +139,12 @@ impl<'a> ReconcileContext<'a> {
         self.approval.clone()
     }
 
-    /// Outcome of an integration that ran earlier in this run.
+    /// Outcome of a reconciler that ran earlier in this run.
     pub fn earlier_outcome(&self, reconciler: &str) -> Option<&'a ReconcileOutcome> {
-        self.outcomes.iter().find(|outcome| outcome.integration == reconciler)
+        self.outcomes.iter().find(|outcome| outcome.reconciler == reconciler)
     }
 
-    /// Selected integrations that run after this one.
+    /// Selected reconcilers that run after this one.
     pub fn remaining_reconcilers(&self) -> Vec<&'static str> {
         let mut remaining = Vec::new();
         for name in self.selected {

@@ -1,14 +1,14 @@
-//! Requests to run integrations.
+//! Requests to run reconcilers.
 
 use crate::diagnostic::BundleDiagnostic;
 use crate::owner::ObjectOwner;
 
-/// A request to run integrations.
+/// A request to run reconcilers.
 #[derive(Debug, Clone)]
 pub struct ReconcileRequest {
-    /// Names of the integrations to run; empty for all.
+    /// Names of the reconcilers to run; empty for all.
     pub reconcilers: Vec<String>,
-    /// Arguments as `key` and `value`; requires exactly one integration.
+    /// Arguments as `key` and `value`; requires exactly one reconciler.
     pub arguments: Vec<(String, String)>,
     /// Plan without applying.
     pub dry_run: bool,
@@ -23,7 +23,7 @@ pub struct ReconcileRequest {
 /// Why a request was rejected without any change.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileRequestError {
-    /// The request names an unknown integration, argument or shard.
+    /// The request names an unknown reconciler, argument or shard.
     #[error("{0}")]
     InvalidUsage(String),
     /// The bundle has problems; nothing is run.

@@ -27,9 +27,9 @@ pub struct SavedPlan {
     /// Whether all objects of a kind may be deleted.
     #[serde(default)]
     pub allow_delete_all: bool,
-    /// The integrations and shards to run.
+    /// The reconcilers and shards to run.
     pub decided: DecidedRuns,
-    /// Plans by integration, in run order.
+    /// Plans by reconciler, in run order.
     pub plans: Vec<(String, ReconcilePlan)>,
 }
 
@@ -44,7 +44,7 @@ impl SavedPlan {
         let plans = report
             .outcomes
             .iter()
-            .map(|outcome| (outcome.integration.clone(), outcome.plan.clone()));
+            .map(|outcome| (outcome.reconciler.clone(), outcome.plan.clone()));
         Self {
             version: SAVED_PLAN_VERSION,
             bundle: bundle.fingerprint(),
@@ -80,7 +80,7 @@ impl SavedPlan {
         }
     }
 
-    /// The plan of one integration.
+    /// The plan of one reconciler.
     pub(crate) fn plan_of(&self, reconciler: &str) -> Option<&ReconcilePlan> {
         self.plans.iter().find(|(name, _)| name == reconciler).map(|(_, plan)| plan)
     }

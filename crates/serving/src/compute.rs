@@ -50,8 +50,8 @@ pub enum ComputeError {
 impl ComputePool {
     /// At most `threads` jobs run and `waiting` jobs are queued. `name` labels metrics.
     pub fn new(name: &'static str, threads: usize, waiting: usize) -> Self {
-        let places = Arc::new(Semaphore::new(threads + waiting));
-        Self { name, thread_permits: Arc::new(Semaphore::new(threads)), queue_permits: places }
+        let queue_permits = Arc::new(Semaphore::new(threads + waiting));
+        Self { name, thread_permits: Arc::new(Semaphore::new(threads)), queue_permits }
     }
 
     /// Runs `work` on a pool thread, after the jobs queued before.
@@ -60,7 +60,7 @@ impl ComputePool {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ComputeError> {
         let queue_permit = self.queue_permits.clone().try_acquire_owned();
-        let place = queue_permit.map_err(|_| {
+        let queue_permit = queue_permit.map_err(|_| {
             metrics::counter!("compute_refused_total", "pool" => self.name).increment(1);
             ComputeError::Overloaded
         })?;
@@ -72,7 +72,7 @@ impl ComputePool {
             .map_err(|_| ComputeError::Overloaded)?;
         // Both permits are held until the job ends, even if the caller is cancelled.
         let done = store::panics::spawn_blocking_contained(move || {
-            let _kept = (place, thread_permit);
+            let _kept = (queue_permit, thread_permit);
             work()
         });
         done.await.map_err(|error| self.panic_error(&error))
@@ -101,7 +101,7 @@ pub async fn run_for_request<T: Send + 'static>(
 }
 
 /// Parses a body of `size` bytes: inline if it is small.
-pub async fn read_body<T: Send + 'static>(
+pub async fn parse_by_size<T: Send + 'static>(
     size: usize,
     read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {

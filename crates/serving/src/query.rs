@@ -38,6 +38,26 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQueryParameters {
     }
 }
 
+/// Maximum characters of a parameter's name in an error.
+const MAX_NAME_CHARS: usize = 80;
+
+/// Error about a parameter that the call does not take.
+pub fn unknown_parameter_error(name: &str, allowed: &[&str]) -> ApiError {
+    let verb = if allowed.len() == 1 { "is" } else { "are" };
+    ApiError::invalid_field(
+        name.chars().take(MAX_NAME_CHARS).collect::<String>(),
+        format!("unknown parameter; allowed {verb} {}", allowed.join(", ")),
+    )
+}
+
+/// Parses the parameter `limit`, the length of a page.
+pub fn parse_limit(value: &str, max: i64) -> Result<i64, ApiError> {
+    let limit = value.parse().ok().filter(|limit| (1..=max).contains(limit));
+    limit.ok_or_else(|| {
+        ApiError::invalid_field("limit", format!("must be a whole number from 1 to {max}"))
+    })
+}
+
 fn parse_query(query: &str) -> Result<Vec<(String, String)>, ApiError> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(parse_pair).collect()

@@ -30,12 +30,12 @@ impl ExpensivePermits {
     /// Acquires a permit. Fails like an exhausted pool after [`ACQUIRE_TIMEOUT`], or immediately
     /// when [`MAX_WAITING_OPERATIONS`] others wait.
     pub(crate) async fn acquire(&self) -> Result<OwnedSemaphorePermit> {
-        if let Ok(place) = self.semaphore.clone().try_acquire_owned() {
-            return Ok(place);
+        if let Ok(permit) = self.semaphore.clone().try_acquire_owned() {
+            return Ok(permit);
         }
         let _waits = PermitWait::start(&self.waiting_count)?;
         match timeout(ACQUIRE_TIMEOUT, self.semaphore.clone().acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
+            Ok(Ok(permit)) => Ok(permit),
             _ => Err(pool_full_error()),
         }
     }

@@ -13,11 +13,11 @@ use serving::compute;
 use serving::error::{ApiError, ErrorCode, control_database_error};
 use serving::numbers::check_exact_numbers;
 use serving::path::DecodedPath;
-use serving::query::{DecodedQuery, NoQueryParameters};
+use serving::query::{DecodedQuery, NoQueryParameters, parse_limit, unknown_parameter_error};
 use yaml::list_names;
 
 use crate::event_id;
-use crate::task::OWN_KEY_PREFIX;
+use crate::task::{OWN_KEY_PREFIX, parse_json_text};
 use crate::{
     NewTask, TaskControlOutcome, TaskEnqueueOutcome, TaskFilter, TaskRow, TaskStatus, TaskStore,
     TaskType,
@@ -28,6 +28,9 @@ const MAX_TASK_KEY_BYTES: usize = 256;
 /// Tasks per page: default and maximum.
 const DEFAULT_TASKS_PER_PAGE: i64 = 100;
 const MAX_TASKS_PER_PAGE: i64 = 1000;
+/// Parameters of a listing.
+const TASK_LIST_PARAMETERS: [&str; 8] =
+    ["status", "task_type", "action_config", "event_id", "order_id", "run_id", "before", "limit"];
 
 /// OpenAPI description of the routes.
 pub const TASKS_OPENAPI_YAML: &str = include_str!("../openapi.yaml");
@@ -59,7 +62,7 @@ async fn post_task(
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let types = tasks.types.clone();
-    let new = compute::read_body(body.len(), move || parse_new_task(&body, &types)).await?;
+    let new = compute::parse_by_size(body.len(), move || parse_new_task(&body, &types)).await?;
     let (status, id) = match tasks.enqueue(new).await.map_err(control_database_error)? {
         TaskEnqueueOutcome::Added(id) => (StatusCode::CREATED, id),
         TaskEnqueueOutcome::Existing(id) => (StatusCode::OK, id),
@@ -185,15 +188,8 @@ fn parse_task_filter(pairs: Vec<(String, String)>) -> Result<TaskFilter, ApiErro
                     return Err(ApiError::invalid_field("before", "must be the id of a task"));
                 }
             },
-            "limit" => filter.limit = parse_limit(&value)?,
-            _ => {
-                let reason = "unknown parameter; allowed are status, task_type, action_config, event_id, \
-                              order_id, run_id, before, limit";
-                return Err(ApiError::invalid_field(
-                    name.chars().take(80).collect::<String>(),
-                    reason,
-                ));
-            }
+            "limit" => filter.limit = parse_limit(&value, MAX_TASKS_PER_PAGE)?,
+            _ => return Err(unknown_parameter_error(&name, &TASK_LIST_PARAMETERS)),
         }
     }
     Ok(filter)
@@ -205,16 +201,6 @@ fn parse_status(value: &str) -> Result<TaskStatus, ApiError> {
     }
     let allowed = list_names(TaskStatus::ALL.iter().map(|status| status.name()));
     Err(ApiError::invalid_field("status", format!("must be one of {allowed}")))
-}
-
-fn parse_limit(value: &str) -> Result<i64, ApiError> {
-    match value.parse::<i64>() {
-        Ok(limit) if (1..=MAX_TASKS_PER_PAGE).contains(&limit) => Ok(limit),
-        _ => Err(ApiError::invalid_field(
-            "limit",
-            format!("must be a whole number from 1 to {MAX_TASKS_PER_PAGE}"),
-        )),
-    }
 }
 
 /// JSON of a task; fields without a value are absent.
@@ -253,11 +239,6 @@ fn task_json(task: &TaskRow) -> Value {
 
 fn event_ids_json(ids: &[i64]) -> Value {
     ids.iter().copied().map(event_id::format_event_id).collect()
-}
-
-/// Infallible: Postgres has validated the JSON.
-fn parse_json_text(text: &str) -> Value {
-    text.parse().unwrap_or_default()
 }
 
 fn time_json(moment: DateTime<Utc>) -> Value {

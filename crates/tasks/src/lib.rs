@@ -38,6 +38,7 @@ pub use report::{
 pub use running::RunningAttempts;
 pub use task::{
     NewTask, ScheduleTick, TaskEnqueueOutcome, TaskFilter, TaskRow, TaskStatus, TaskStore,
+    parse_json_text,
 };
 pub use task_type::TaskType;
 pub use worker::{

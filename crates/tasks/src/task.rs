@@ -99,6 +99,11 @@ impl TaskStatus {
     }
 }
 
+/// Parses a JSON column that was read as text. Infallible: Postgres has validated the JSON.
+pub fn parse_json_text(text: &str) -> Json {
+    text.parse().unwrap_or_default()
+}
+
 /// A task as stored.
 #[derive(Debug, Clone, PartialEq, Eq, store::FromRow)]
 pub struct TaskRow {

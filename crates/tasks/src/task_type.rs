@@ -1,7 +1,6 @@
 //! Task types: name and validation of the params, without the handler.
 
 use reconcile::FieldProblem;
-
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use yaml::{FieldPath, FieldStep, list_names, suggest_name};

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 /// One component of a field path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FieldStep {
@@ -35,6 +37,19 @@ impl FieldPath {
     /// Whether this is `other` or a descendant of it.
     pub fn is_within(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0)
+    }
+
+    /// The path without its first `count` components.
+    pub fn after_steps(&self, count: usize) -> Self {
+        Self(self.0.iter().skip(count).cloned().collect())
+    }
+
+    /// The field's value in a document; `None` if the document lacks the field.
+    pub fn find_in<'d>(&self, document: &'d Value) -> Option<&'d Value> {
+        self.0.iter().try_fold(document, |value, step| match step {
+            FieldStep::Key(key) => value.get(key),
+            FieldStep::Index(index) => value.get(index),
+        })
     }
 
     /// Appends a list index.
@@ -95,5 +110,18 @@ mod tests {
             assert_eq!(FieldPath::from(path).to_string(), path);
         }
         assert_eq!(FieldPath::default().with_key("a b").with_index(2).to_string(), "[\"a b\"][2]");
+    }
+
+    #[test]
+    fn a_path_leads_to_its_value() {
+        let document = serde_json::json!({"a": [{"b": 1}, 2]});
+        for (path, found) in
+            [("a[0].b", Some("1")), ("a[1]", Some("2")), ("a[2]", None), ("a.b", None)]
+        {
+            let value = FieldPath::from(path).find_in(&document).map(Value::to_string);
+            assert_eq!(value.as_deref(), found, "{path}");
+        }
+        assert_eq!(FieldPath::default().find_in(&document), Some(&document));
+        assert_eq!(FieldPath::from("a[0].b").after_steps(2), FieldPath::from("b"));
     }
 }

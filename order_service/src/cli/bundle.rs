@@ -46,8 +46,8 @@ fn validate_bundle(
     args: &ValidateBundleArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let place = read_bundle_setting(resolved)?.unwrap_or(BundleSource::Builtin);
-    let bundle = Bundle::read(place).map_err(CommandFailure::Failed)?;
+    let source = read_bundle_setting(resolved)?.unwrap_or(BundleSource::Builtin);
+    let bundle = Bundle::read(source).map_err(CommandFailure::Failed)?;
     let diagnostics = find_bundle_problems(&bundle);
     if args.output.is_json() {
         output::print_json(

@@ -9,10 +9,9 @@ use serde_json::{Map, Value};
 use settings::ResolvedSettings;
 use store::PgNotificationHub;
 
-use super::definition::{
-    DATABASE_SETTING_NAMES, all_examples, first_example, named_value_parser, setting_args,
-};
+use super::definition::{DATABASE_SETTING_NAMES, all_examples, first_example, setting_args};
 use super::output::OutputArgs;
+use super::queue_args::EnvArg;
 use super::{CommandFailure, missing_subcommand, output};
 use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
 use crate::serve::{configurator as room, queues};
@@ -48,13 +47,8 @@ pub(super) struct ForecastArgs {
     template: Option<String>,
     #[arg(long, value_name = "NAME", help = "The instance's template name")]
     template_name: String,
-    #[arg(
-        long,
-        value_name = "ENV",
-        value_parser = named_value_parser(Env::ALL, Env::name),
-        help = "The environment: dev, test or prod"
-    )]
-    env: Env,
+    #[command(flatten)]
+    env: EnvArg,
     #[arg(long, value_name = "JSON", default_value = "{}", help = "The template's general inputs")]
     general_inputs: String,
     #[arg(
@@ -97,7 +91,7 @@ async fn run_forecast_command(
             }
             None => None,
         },
-        env: args.env,
+        env: args.env.env,
         general_inputs: parse_inputs("--general-inputs", &args.general_inputs)?,
         env_inputs: parse_inputs("--env-inputs", &args.env_inputs)?,
     };
@@ -129,7 +123,7 @@ async fn run_forecast_command(
 }
 
 /// Queue engine of an environment. SQS needs no database.
-pub(super) async fn open_queue_place(
+pub(super) async fn open_queue_engine(
     engine: &QueueEngine,
     env: Env,
     resolved: &ResolvedSettings,

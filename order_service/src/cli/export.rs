@@ -52,6 +52,18 @@ pub(super) struct VerifyExportArgs {
     output: OutputArgs,
 }
 
+/// Arguments of commands that decide where a shard's export continues.
+#[derive(Debug, Args)]
+#[group(skip)]
+struct ExportPositionArgs {
+    #[arg(value_name = "SHARD", help = "The shard's name, as in `ledger shards`")]
+    shard: String,
+    #[arg(long, help = "Only say what would be decided")]
+    dry_run: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
 /// Arguments of `export new-epoch`.
 #[derive(Debug, Args)]
 #[command(
@@ -62,12 +74,8 @@ pub(super) struct VerifyExportArgs {
 )]
 #[group(skip)]
 pub(super) struct NewEpochArgs {
-    #[arg(value_name = "SHARD", help = "The shard's name, as in `ledger shards`")]
-    shard: String,
-    #[arg(long, help = "Only say what would be decided")]
-    dry_run: bool,
     #[command(flatten)]
-    output: OutputArgs,
+    position: ExportPositionArgs,
 }
 
 /// Arguments of `export resume`.
@@ -80,15 +88,11 @@ pub(super) struct NewEpochArgs {
 )]
 #[group(skip)]
 pub(super) struct ResumeExportArgs {
-    #[arg(value_name = "SHARD", help = "The shard's name, as in `ledger shards`")]
-    shard: String,
     // Required: the only place to resume from.
     #[arg(long = "from-broker", required = true, help = "Go on from what the broker holds now")]
     _from_broker: bool,
-    #[arg(long, help = "Only say what would be decided")]
-    dry_run: bool,
     #[command(flatten)]
-    output: OutputArgs,
+    position: ExportPositionArgs,
 }
 
 pub(super) async fn run_export_command(
@@ -97,13 +101,11 @@ pub(super) async fn run_export_command(
 ) -> Result<(), CommandFailure> {
     match command.ok_or_else(|| missing_subcommand("export"))? {
         ExportCommand::Verify(args) => verify_export(&args, resolved).await,
-        ExportCommand::NewEpoch(NewEpochArgs { shard, dry_run, output }) => {
-            let request = PositionRequest { shard, dry_run, begins_epoch: true };
-            decide_export_position(&request, output, resolved).await
+        ExportCommand::NewEpoch(args) => {
+            decide_export_position(&args.position, ExportContinuation::NewEpoch, resolved).await
         }
-        ExportCommand::Resume(ResumeExportArgs { shard, dry_run, output, .. }) => {
-            let request = PositionRequest { shard, dry_run, begins_epoch: false };
-            decide_export_position(&request, output, resolved).await
+        ExportCommand::Resume(args) => {
+            decide_export_position(&args.position, ExportContinuation::Resume, resolved).await
         }
     }
 }
@@ -250,37 +252,37 @@ fn shorten_checksum(checksum: &str) -> String {
     checksum.chars().take(16).collect()
 }
 
-/// Position at which the export of a shard continues.
-struct PositionRequest {
-    shard: String,
-    dry_run: bool,
-    /// A new epoch; else from what the broker holds.
-    begins_epoch: bool,
+/// How the export of a shard continues.
+#[derive(Debug, Clone, Copy)]
+enum ExportContinuation {
+    NewEpoch,
+    /// From what the broker holds.
+    Resume,
 }
 
 async fn decide_export_position(
-    request: &PositionRequest,
-    format: OutputArgs,
+    args: &ExportPositionArgs,
+    continuation: ExportContinuation,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let context = ExportCommandContext::open(resolved).await?;
-    let dry_run = request.dry_run;
-    for shard in context.find_shards(Some(&request.shard))? {
+    let dry_run = args.dry_run;
+    for shard in context.find_shards(Some(&args.shard))? {
         let bar = output::events_progress_bar(&shard.name);
         let verifier = context.verifier(shard);
-        let decided = match request.begins_epoch {
-            true => {
+        let decided = match continuation {
+            ExportContinuation::NewEpoch => {
                 begin_epoch(&verifier, dry_run, |done, all| output::advance_bar(&bar, done, all))
                     .await
             }
-            false => {
+            ExportContinuation::Resume => {
                 resume_export(&verifier, dry_run, |done, all| output::advance_bar(&bar, done, all))
                     .await
             }
         };
         bar.finish_and_clear();
         let decided = decided.map_err(shard_failure(shard))?;
-        if format.is_json() {
+        if args.output.is_json() {
             output::print_json(decision_json(&shard.name, &decided, dry_run));
         } else {
             print_decision(&shard.name, &decided, dry_run);

@@ -8,16 +8,14 @@ use configurator::check::{
     IntegrationCheckReport, IntegrationCheckResult, IntegrationCheckTask,
     check_integration as run_checks,
 };
-use configurator::template::{Env, is_queue_name};
 use queue::fifo::FifoError;
 use serde_json::Value;
 use settings::ResolvedSettings;
 
-use super::configurator::open_queue_place;
-use super::definition::{
-    QUEUE_SETTING_NAMES, all_examples, first_example, named_value_parser, setting_args,
-};
+use super::configurator::open_queue_engine;
+use super::definition::{QUEUE_SETTING_NAMES, all_examples, first_example, setting_args};
 use super::output::OutputArgs;
+use super::queue_args::{EnvArg, check_queue_name};
 use super::{CommandFailure, missing_subcommand, output};
 use crate::serve::database::DatabaseAccess;
 use crate::settings::QueueSettings;
@@ -39,7 +37,8 @@ pub(super) enum IntegrationCommand {
     about = "Checks that a running integration keeps to the protocol: answers, idempotency, order",
     args = setting_args(&QUEUE_SETTING_NAMES),
     after_help = first_example(CHECK_EXAMPLES),
-    after_long_help = all_examples(CHECK_EXAMPLES)
+    after_long_help = all_examples(CHECK_EXAMPLES),
+    mut_arg("env", |env| env.required(false).default_value("test"))
 )]
 #[group(skip)]
 pub(super) struct CheckIntegrationArgs {
@@ -49,14 +48,8 @@ pub(super) struct CheckIntegrationArgs {
         help = "The integration's queue, without environment and ending"
     )]
     queue: String,
-    #[arg(
-        long,
-        value_name = "ENV",
-        default_value = "test",
-        value_parser = named_value_parser(Env::ALL, Env::name),
-        help = "The environment: dev, test or prod"
-    )]
-    env: Env,
+    #[command(flatten)]
+    env: EnvArg,
     #[arg(
         long,
         value_name = "TYPE",
@@ -106,14 +99,14 @@ async fn check_integration(
 ) -> Result<(), CommandFailure> {
     let settings = QueueSettings::new(resolved)?;
     let plan = build_check_plan(args, &settings)?;
-    let (place, database) =
-        open_queue_place(&settings.engine, plan.env, resolved, DatabaseAccess::Existing).await?;
-    let engine = match &place {
+    let (queue_engine, database) =
+        open_queue_engine(&settings.engine, plan.env, resolved, DatabaseAccess::Existing).await?;
+    let engine = match &queue_engine {
         IntegrationCheckEngine::Postgres(_) => "postgres",
         IntegrationCheckEngine::Sqs(_) => "sqs",
     };
     let (queue, env, is_json) = (plan.queue.clone(), plan.env, args.output.is_json());
-    let report = run_conformance_checks(place, plan, is_json).await;
+    let report = run_conformance_checks(queue_engine, plan, is_json).await;
     if let Some(database) = database {
         database.close().await;
     }
@@ -142,11 +135,7 @@ fn build_check_plan(
     settings: &QueueSettings,
 ) -> Result<IntegrationCheckOptions, CommandFailure> {
     let queue = args.queue.clone();
-    if !is_queue_name(&queue) {
-        return Err(CommandFailure::Usage(format!(
-            "`{queue}` is no queue name: 1 to 60 letters, digits, _ and -"
-        )));
-    }
+    check_queue_name(&queue)?;
     let succeeding_args = parse_json_object("--args", &args.succeeding_args)?;
     let task_type = args.task.clone();
     let task = task_type.map(|task_type| IntegrationCheckTask { task_type, args: succeeding_args });
@@ -157,7 +146,7 @@ fn build_check_plan(
         .map_err(|error| CommandFailure::Usage(format!("--patience: {error}")))?;
     Ok(IntegrationCheckOptions {
         queue,
-        env: args.env,
+        env: args.env.env,
         answer_queue: settings.answer_queue.clone(),
         task,
         permanent_args: parse_optional_object("--permanent-args", &args.permanent_args)?,
@@ -183,19 +172,19 @@ fn parse_optional_object(
 }
 
 async fn run_conformance_checks(
-    place: IntegrationCheckEngine,
+    queue_engine: IntegrationCheckEngine,
     plan: IntegrationCheckOptions,
     is_json: bool,
 ) -> Result<IntegrationCheckReport, FifoError> {
-    if matches!(place, IntegrationCheckEngine::Postgres(_)) {
+    if matches!(queue_engine, IntegrationCheckEngine::Postgres(_)) {
         // Creating a queue in Postgres is cheap; SQS queues must exist.
-        let engine = place.fifo_engine();
+        let engine = queue_engine.fifo_engine();
         configurator::queues::ensure_answer_queue(engine.as_ref(), &plan.answer_queue, plan.env)
             .await?;
         configurator::queues::ensure_integration_queue(engine.as_ref(), &plan.queue, plan.env)
             .await?;
     }
-    run_checks(place, plan, |checked| {
+    run_checks(queue_engine, plan, |checked| {
         if !is_json {
             print_check(checked);
         }

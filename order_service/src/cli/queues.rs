@@ -2,15 +2,13 @@
 
 use clap::{Args, Subcommand};
 use configurator::dead_letters::{BuryMessageOptions, bury_message_by_id as bury_message};
-use configurator::template::{Env, is_queue_name};
 use serde_json::json;
 use settings::ResolvedSettings;
 
-use super::configurator::open_queue_place;
-use super::definition::{
-    QUEUE_SETTING_NAMES, all_examples, first_example, named_value_parser, setting_args,
-};
+use super::configurator::open_queue_engine;
+use super::definition::{QUEUE_SETTING_NAMES, all_examples, first_example, setting_args};
 use super::output::OutputArgs;
+use super::queue_args::{EnvArg, check_queue_name};
 use super::{CommandFailure, missing_subcommand, output};
 use crate::platform_integration::PLATFORM_QUEUE;
 use crate::serve::database::DatabaseAccess;
@@ -36,13 +34,8 @@ pub(super) enum QueuesCommand {
 )]
 #[group(skip)]
 pub(super) struct EnsureQueuesArgs {
-    #[arg(
-        long,
-        value_name = "ENV",
-        value_parser = named_value_parser(Env::ALL, Env::name),
-        help = "The environment: dev, test or prod"
-    )]
-    env: Env,
+    #[command(flatten)]
+    env: EnvArg,
     #[arg(
         value_name = "NAME",
         num_args = 1,
@@ -63,13 +56,8 @@ pub(super) struct EnsureQueuesArgs {
 )]
 #[group(skip)]
 pub(super) struct BuryMessageArgs {
-    #[arg(
-        long,
-        value_name = "ENV",
-        value_parser = named_value_parser(Env::ALL, Env::name),
-        help = "The environment: dev, test or prod"
-    )]
-    env: Env,
+    #[command(flatten)]
+    env: EnvArg,
     #[arg(
         long,
         value_name = "ID",
@@ -99,25 +87,16 @@ pub(super) async fn run_queues_command(
     }
 }
 
-fn check_queue_name(name: &str) -> Result<(), CommandFailure> {
-    if is_queue_name(name) {
-        return Ok(());
-    }
-    Err(CommandFailure::Usage(format!(
-        "`{name}` is no queue name: 1 to 60 letters, digits, _ and -"
-    )))
-}
-
 async fn ensure_queues(
     args: &EnsureQueuesArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let env = args.env;
+    let env = args.env.env;
     let settings = QueueSettings::new(resolved)?;
     args.names.iter().try_for_each(|name| check_queue_name(name))?;
-    let (place, database) =
-        open_queue_place(&settings.engine, env, resolved, DatabaseAccess::CreateMissing).await?;
-    let engine = place.fifo_engine();
+    let (queue_engine, database) =
+        open_queue_engine(&settings.engine, env, resolved, DatabaseAccess::CreateMissing).await?;
+    let engine = queue_engine.fifo_engine();
     let mut created = Vec::new();
     for name in [settings.answer_queue.clone(), PLATFORM_QUEUE.to_owned()]
         .into_iter()
@@ -147,14 +126,14 @@ async fn bury_queue_message(
     args: &BuryMessageArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let env = args.env;
+    let env = args.env.env;
     let settings = QueueSettings::new(resolved)?;
     check_queue_name(&args.queue_name)?;
     let within = humantime::parse_duration(&args.within)
         .map_err(|error| CommandFailure::Usage(format!("--within: {error} (such as 90s or 5m)")))?;
     let block_id = args.block_id;
-    let (place, database) =
-        open_queue_place(&settings.engine, env, resolved, DatabaseAccess::Existing).await?;
+    let (queue_engine, database) =
+        open_queue_engine(&settings.engine, env, resolved, DatabaseAccess::Existing).await?;
     let burial = BuryMessageOptions {
         queue: args.queue_name.clone(),
         env,
@@ -162,7 +141,7 @@ async fn bury_queue_message(
         block_id,
         search_timeout: within,
     };
-    let buried = bury_message(place.fifo_engine(), &burial).await;
+    let buried = bury_message(queue_engine.fifo_engine(), &burial).await;
     if let Some(database) = database {
         database.close().await;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
 use ledger::types::{
-    LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, LedgerTypeKind, LedgerTypeObjection,
+    LEDGER_TYPES_RECONCILER, LedgerTypeDefinition, LedgerTypeKind, LedgerTypeObjection,
     LedgerTypeRow, LedgerTypeUsage, LedgerTypeUsageQuery, delete_type_in_tx, find_objections,
     notify_types_in_tx, put_type_in_tx, read_all_types,
 };
@@ -85,7 +85,7 @@ impl SetAccountType {
         connection: &mut PgConnection,
         change: &AccountTypeChange,
     ) -> store::Result<Result<(), IntegrationError>> {
-        reconcile::exclude_other_runs_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
+        reconcile::exclude_other_runs_in_tx(connection, LEDGER_TYPES_RECONCILER).await?;
         let stored = read_all_types(connection).await?;
         match self.needs_change(&stored, change).await {
             Ok(true) => {}

@@ -2,14 +2,14 @@
 //! one versioned set: a changed rule makes a new version of all, owned by the configurator.
 
 use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
-use ledger::types::LEDGER_TYPES_INTEGRATION;
+use ledger::types::LEDGER_TYPES_RECONCILER;
 use reconcile::ObjectOwner;
 use serde_json::{Map, Value as Json};
 use sqlx::{PgConnection, PgPool};
 
 use super::{PlatformObject, can_take_over, foreign_owner_error, store_task_error};
 use crate::orders::postings::{
-    POSTINGS_INTEGRATION, PostingRule, find_rule_problems, put_posting_rules_in_tx,
+    POSTINGS_RECONCILER, PostingRule, find_rule_problems, put_posting_rules_in_tx,
     read_known_types, read_posting_rules,
 };
 
@@ -61,8 +61,8 @@ async fn apply_change_in_tx(
     change: &PostingRuleChange,
 ) -> store::Result<Result<(), IntegrationError>> {
     // Lock order as in every reconcile. Types must not change between this check and the commit.
-    reconcile::exclude_other_runs_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
-    reconcile::exclude_other_runs_in_tx(connection, POSTINGS_INTEGRATION).await?;
+    reconcile::exclude_other_runs_in_tx(connection, LEDGER_TYPES_RECONCILER).await?;
+    reconcile::exclude_other_runs_in_tx(connection, POSTINGS_RECONCILER).await?;
     let current_set = read_posting_rules(connection).await?;
     let mut rules = current_set.as_ref().map(|set| set.rules.clone()).unwrap_or_default();
     let old_index = rules.iter().position(|rule| rule.name == change.name);

@@ -63,7 +63,7 @@ pub async fn start_configurator_role(
     let mut running = configurator.start(grace, stop);
     let pool = &configurator.pool;
     let handlers = platform_integration::platform_handlers(pool, Arc::new(usage));
-    let terms = IntegrationOptions {
+    let options = IntegrationOptions {
         shutdown_timeout: grace,
         answer_queue: configurator.settings.answers.clone(),
         ..IntegrationOptions::default()
@@ -71,7 +71,7 @@ pub async fn start_configurator_role(
     for (env, engine) in &configurator.engines {
         let memory = Arc::new(PgIntegrationStore::new(pool.clone()));
         let host =
-            IntegrationWorker::new(engine.clone()).with_store(memory).with_options(terms.clone());
+            IntegrationWorker::new(engine.clone()).with_store(memory).with_options(options.clone());
         let (configurator, handlers, env, stop) =
             (configurator.clone(), handlers.clone(), *env, stop.clone());
         running.spawn(async move {

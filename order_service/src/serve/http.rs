@@ -88,7 +88,7 @@ pub(super) async fn start_http_server(
         .fallback_service(axum::routing::any(serve_late_routes).with_state(late_routes.clone()))
         .layer(axum::middleware::from_fn(add_server_timing));
     let stop = CancellationToken::new();
-    let terms = ServerOptions { protocol: ListenerProtocol::Http, hosts, limits, budget };
-    let server = serving::server::serve_routes(listeners, routes, terms, stop.clone());
+    let options = ServerOptions { protocol: ListenerProtocol::Http, hosts, limits, budget };
+    let server = serving::server::serve_routes(listeners, routes, options, stop.clone());
     Ok((port, HttpApiServer { routes: late_routes, server, stop }))
 }

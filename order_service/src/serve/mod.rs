@@ -123,8 +123,8 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     let parts =
         ShutdownParts { background, configurator_tasks, duties, heartbeat, heartbeat_stop, api };
     let served = if grpc {
-        let terms = grpc_server_options(&settings, limits, budget);
-        serve_grpc(&settings, &running, stop.clone(), http_port, &readiness, terms).await
+        let options = grpc_server_options(&settings, limits, budget);
+        serve_grpc(&settings, &running, stop.clone(), http_port, &readiness, options).await
     } else {
         readiness.set(Ok(()));
         tracing::info!(http_port, "order service ready (no gRPC in this process)");
@@ -208,7 +208,7 @@ async fn serve_grpc(
     stop: CancellationToken,
     http_port: u16,
     readiness: &ServerReadiness,
-    terms: ServerOptions,
+    options: ServerOptions,
 ) -> anyhow::Result<()> {
     let service = OrderServiceServer::new(OrderApi::new(running.api_state.clone()))
         .accept_compressed(serving::grpc::GZIP)
@@ -225,7 +225,7 @@ async fn serve_grpc(
     let server = serving::server::serve_routes(
         listeners,
         routes.into_axum_router(),
-        terms,
+        options,
         finished.clone(),
     );
     stop.cancelled().await;

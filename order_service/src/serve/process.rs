@@ -266,7 +266,7 @@ fn start_exchange(
 ) -> anyhow::Result<Arc<DataManagerExchange>> {
     let peer = GrpcPeer::at_address(&settings.data_manager_address)
         .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
-    let terms = ExchangeClientOptions {
+    let options = ExchangeClientOptions {
         // Includes calls whose order has already continued.
         max_calls: settings.workers.saturating_mul(settings.fan_limit),
         max_quick_calls: settings.exchange_concurrency,
@@ -274,7 +274,7 @@ fn start_exchange(
         use_batches: settings.batch_exchange,
     };
     Ok(DataManagerExchange::new(
-        ExchangeClient::new(peer, terms),
+        ExchangeClient::new(peer, options),
         clock.clone(),
         settings.callback_timeout,
     ))

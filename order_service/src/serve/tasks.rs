@@ -76,13 +76,13 @@ pub(super) async fn start_background_tasks(
             stopped.cancelled().await;
             actions.stop(grace).await;
         });
-        let mut terms = TaskWorkerOptions::default();
+        let mut options = TaskWorkerOptions::default();
         // Unfinished tasks are then released, so that other workers get them immediately.
-        terms.consumer.shutdown_timeout = settings.shutdown_timeout * 2 / 3;
+        options.consumer.shutdown_timeout = settings.shutdown_timeout * 2 / 3;
         running.spawn(run_task_worker(
             fifo.task_engine.clone(),
             worker_context,
-            terms,
+            options,
             stop.clone(),
         ));
     }
@@ -99,7 +99,7 @@ pub(super) async fn start_background_tasks(
 async fn run_task_worker(
     engine: Arc<dyn FifoEngine>,
     worker_context: TaskExecutor,
-    terms: TaskWorkerOptions,
+    options: TaskWorkerOptions,
     stop: CancellationToken,
 ) {
     let outage = Outage::default();
@@ -123,7 +123,7 @@ async fn run_task_worker(
     };
     tokio::select! {
         () = stop.cancelled() => {}
-        queues = queues => tasks::run_task_worker(queues, worker_context, terms, stop.clone()).await,
+        queues = queues => tasks::run_task_worker(queues, worker_context, options, stop.clone()).await,
     }
 }
 

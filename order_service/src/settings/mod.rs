@@ -194,9 +194,7 @@ impl ServiceSettings {
         Ok(Self {
             app_port: resolved.get_required("app-port")?,
             http_port: resolved.get_required("http-port")?,
-            is_http_port_explicit: resolved
-                .get_value("http-port")
-                .is_some_and(|value| value.source != SettingSource::Default),
+            is_http_port_explicit: is_setting_given(resolved, "http-port"),
             listen: read_listen_addresses(resolved)?,
             allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
             allowed_hosts: resolved.get_list("allowed-hosts"),

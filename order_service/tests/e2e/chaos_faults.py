@@ -164,7 +164,7 @@ def postgres_stopped(world: World, _target):
 STATEMENTS = (
     ["accept_orders", "store_callbacks", "notify_callbacks", "finish_orders", "claim_jobs", "renew_leases"]
     + ["write_events", "number_batches", "fold_aggregates", "record_export"]
-    + ["allocate_event_ids", "begin_task", "end_task", "fifo_delete"]
+    + ["allocate_event_ids", "insert_events", "begin_task", "end_task", "fifo_delete"]
 )
 REPLY_LOST = ("cut_reply", "hold_reply")
 FAULTS = {

@@ -33,7 +33,8 @@ WARM_UP = 25
 def named_in_source() -> set[str]:
     """Every name that a statement of the programs has."""
     rust = [file for folder in ("crates", "order_service") for file in (stubs.REPOSITORY / folder).glob("**/src/**/*.rs")]
-    return {name for file in rust for name in re.findall(r"-- ([a-z]+(?:_[a-z]+)+)(?:\\?$|\"|\\n)", file.read_text(), re.M)}
+    named = r"\b(?:statement|PgOperation::named|lease_operation)\(\s*(?:\w+\(\s*)?\"([a-z]+(?:_[a-z]+)*)\"|-- ([a-z]+(?:_[a-z]+)+)(?:\\?$|\"|\\n)"
+    return {first or second for file in rust for first, second in re.findall(named, file.read_text(), re.M)}
 
 
 class Matrix(Run):

@@ -21,7 +21,8 @@ def test_one_round_of_faults_breaks_no_promise():
 
 @pytest.mark.timeout(300)
 def test_a_statement_of_each_path_may_lose_its_connection_in_every_way():
-    of_each_path = ["accept_orders", "write_events", "put_states", "take_lock", "claim_jobs", "allocate_event_ids", "end_task"]
+    of_each_path = ["accept_orders", "write_events", "put_states", "take_lock", "claim_jobs", "allocate_event_ids"]
+    of_each_path += ["insert_events", "end_task"]
     matrix = Matrix(1, [*of_each_path, "begin_blocks"])
     figures = matrix.go()
     print(figures.line())

@@ -10,7 +10,7 @@ use serving::compute;
 use serving::error::{ApiError, ErrorCode, control_database_error};
 use serving::numbers::check_exact_numbers;
 use serving::path::DecodedPath;
-use serving::query::{DecodedQuery, NoQueryParameters};
+use serving::query::{DecodedQuery, NoQueryParameters, parse_limit, unknown_parameter_error};
 
 use super::to_api_error;
 use crate::run::{self, BlockForecast, RunFilter, RunStatus};
@@ -19,6 +19,8 @@ use crate::{Configurator, ConfiguratorError, RunRequest};
 /// Page size of a listing: the default, and the maximum.
 const DEFAULT_RUNS_PER_PAGE: i64 = 100;
 const MAX_RUNS_PER_PAGE: i64 = 1000;
+/// Parameters of a listing.
+const RUN_LIST_PARAMETERS: [&str; 5] = ["template_name", "env", "status", "before", "limit"];
 
 /// The body of a request to begin or forecast a run.
 #[derive(Deserialize)]
@@ -55,7 +57,7 @@ fn parse_run_id(text: &str) -> Result<i64, ApiError> {
 }
 
 async fn read_run_request(body: Bytes) -> Result<RunRequest, ApiError> {
-    compute::read_body(body.len(), move || {
+    compute::parse_by_size(body.len(), move || {
         let request = body::parse_object::<RunRequestBody>(&body)?;
         check_exact_numbers(&body)?;
         request.into_run_request()
@@ -137,12 +139,7 @@ pub(super) async fn export_run(
     for (name, value) in parameters {
         match name.as_str() {
             "run_id" => run_id = Some(value),
-            _ => {
-                return Err(ApiError::invalid_field(
-                    name.chars().take(80).collect::<String>(),
-                    "unknown parameter; allowed is run_id",
-                ));
-            }
+            _ => return Err(unknown_parameter_error(&name, &["run_id"])),
         }
     }
     let run_id =
@@ -188,15 +185,8 @@ fn parse_run_filter(parameters: Vec<(String, String)>) -> Result<RunFilter, ApiE
                     .map_err(|_| ApiError::invalid_field("before", "must be the number of a run"));
                 filter.before_run_id = Some(before?);
             }
-            "limit" => filter.limit = parse_run_limit(&value)?,
-            _ => {
-                let reason =
-                    "unknown parameter; allowed are template_name, env, status, before, limit";
-                return Err(ApiError::invalid_field(
-                    name.chars().take(80).collect::<String>(),
-                    reason,
-                ));
-            }
+            "limit" => filter.limit = parse_limit(&value, MAX_RUNS_PER_PAGE)?,
+            _ => return Err(unknown_parameter_error(&name, &RUN_LIST_PARAMETERS)),
         }
     }
     Ok(filter)
@@ -207,14 +197,4 @@ fn parse_run_status(text: &str) -> Result<RunStatus, ApiError> {
         let names = yaml::list_names(RunStatus::ALL.iter().map(|status| status.name()));
         ApiError::invalid_field("status", format!("must be one of {names}"))
     })
-}
-
-fn parse_run_limit(text: &str) -> Result<i64, ApiError> {
-    match text.parse() {
-        Ok(limit) if (1..=MAX_RUNS_PER_PAGE).contains(&limit) => Ok(limit),
-        _ => {
-            let reason = format!("must be a whole number from 1 to {MAX_RUNS_PER_PAGE}");
-            Err(ApiError::invalid_field("limit", reason))
-        }
-    }
 }

@@ -217,7 +217,7 @@ impl RunDriver {
         let mut loaded = None;
         while !stop.is_cancelled() {
             let may_time_out = self.started_at.elapsed() > STARTUP_TIMEOUT;
-            let terms = RunStepOptions {
+            let options = RunStepOptions {
                 pool: self.pool.clone(),
                 sender: sender.clone(),
                 may_time_out,
@@ -234,7 +234,7 @@ impl RunDriver {
                     }
                 },
             };
-            match step_instance(&terms, instance_id, snapshot).await {
+            match step_instance(&options, instance_id, snapshot).await {
                 // Locked by a cancel, for example, or by another driver: then the
                 // next step finds out.
                 Ok(RunStepResult::Busy(snapshot)) => {

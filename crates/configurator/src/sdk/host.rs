@@ -100,12 +100,12 @@ impl IntegrationWorker {
             retry_delay: again,
             outage: store::Outage::default(),
         };
-        let terms = FifoConsumerOptions {
+        let options = FifoConsumerOptions {
             concurrency: self.options.concurrency,
             visibility_timeout: self.options.visibility_timeout,
             shutdown_timeout: self.options.shutdown_timeout,
         };
-        consume_messages(FifoQueuePair { queue, dead_letters }, Arc::new(worker), terms, stop)
+        consume_messages(FifoQueuePair { queue, dead_letters }, Arc::new(worker), options, stop)
             .await;
     }
 

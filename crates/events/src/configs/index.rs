@@ -55,8 +55,8 @@ impl ActionConfigIndex {
             let Some(config) = config.map(Arc::new) else { continue };
             next.pattern_bytes += config.pattern_bytes;
             for (n, on) in config.definition.on.iter().enumerate() {
-                let places = touched.entry(on.event.clone()).or_default();
-                places.extend(config.definition.enabled.then(|| (config.clone(), n)));
+                let triggers = touched.entry(on.event.clone()).or_default();
+                triggers.extend(config.definition.enabled.then(|| (config.clone(), n)));
             }
             next.configs.insert(name.into(), config);
         }
@@ -69,15 +69,15 @@ impl ActionConfigIndex {
         &mut self,
         event: &str,
         changed: &HashSet<String>,
-        mut places: Vec<TriggerRef>,
+        mut triggers: Vec<TriggerRef>,
     ) {
         let known = self.by_event.remove(event);
         let known = known.iter().flat_map(|known| known.all_triggers());
-        places.extend(
+        triggers.extend(
             known.filter(|(config, _)| !changed.contains(&config.definition.name)).cloned(),
         );
-        if !places.is_empty() {
-            self.by_event.insert(event.into(), Arc::new(EventTriggers::new(places)));
+        if !triggers.is_empty() {
+            self.by_event.insert(event.into(), Arc::new(EventTriggers::new(triggers)));
         }
     }
 
@@ -109,44 +109,44 @@ impl ActionConfigIndex {
     /// Configs with a trigger that the event meets, in name order.
     pub fn match_event(&self, event: &str, params: &EventParams) -> Vec<MatchedConfig> {
         let Some(of_event) = self.by_event.get(event) else { return Vec::new() };
-        let mut places: Vec<&TriggerRef> = of_event
+        let mut triggers: Vec<&TriggerRef> = of_event
             .candidate_triggers(params)
             .filter(|(config, trigger)| config.is_trigger_met(*trigger, params))
             .collect();
-        places.sort_unstable_by(|(a, n), (b, m)| {
+        triggers.sort_unstable_by(|(a, n), (b, m)| {
             (&a.definition.name, n).cmp(&(&b.definition.name, m))
         });
-        let mut pulled: Vec<MatchedConfig> = Vec::new();
-        for (config, trigger) in places {
-            match pulled.last_mut() {
+        let mut matched: Vec<MatchedConfig> = Vec::new();
+        for (config, trigger) in triggers {
+            match matched.last_mut() {
                 Some((known, triggers)) if Arc::ptr_eq(known, config) => triggers.push(*trigger),
-                _ => pulled.push((config.clone(), vec![*trigger])),
+                _ => matched.push((config.clone(), vec![*trigger])),
             }
         }
-        pulled
+        matched
     }
 }
 
 impl EventTriggers {
     /// Each trigger is indexed by the param in which the triggers have the most distinct values.
-    fn new(places: Vec<TriggerRef>) -> Self {
+    fn new(triggers: Vec<TriggerRef>) -> Self {
         let mut values: HashMap<&str, HashSet<String>> = HashMap::new();
-        for (path, value) in places.iter().flat_map(equality_conditions) {
+        for (path, value) in triggers.iter().flat_map(equality_conditions) {
             values.entry(path).or_default().insert(value);
         }
         let differ: HashMap<String, usize> =
             values.into_iter().map(|(path, values)| (path.to_owned(), values.len())).collect();
-        let has_patterns = places.iter().any(|(config, _)| config.pattern_bytes > 0);
+        let has_patterns = triggers.iter().any(|(config, _)| config.pattern_bytes > 0);
         let mut of_event = Self { has_patterns, ..Self::default() };
-        for place in places {
-            let best = equality_conditions(&place)
+        for trigger in triggers {
+            let best = equality_conditions(&trigger)
                 .max_by_key(|(path, _)| (differ.get(*path).copied(), *path));
             match best.map(|(path, value)| (path.to_owned(), value)) {
                 Some((path, value)) => {
-                    let places_by_value = of_event.by_value.entry(path).or_default();
-                    places_by_value.entry(value).or_default().push(place);
+                    let triggers_by_value = of_event.by_value.entry(path).or_default();
+                    triggers_by_value.entry(value).or_default().push(trigger);
                 }
-                None => of_event.others.push(place),
+                None => of_event.others.push(trigger),
             }
         }
         of_event
@@ -191,8 +191,8 @@ mod tests {
         event: &str,
         params: Value,
     ) -> Vec<(String, Vec<usize>)> {
-        let pulled = index.match_event(event, params.as_object().unwrap());
-        pulled
+        let matched = index.match_event(event, params.as_object().unwrap());
+        matched
             .into_iter()
             .map(|(config, triggers)| (config.definition.name.clone(), triggers))
             .collect()

@@ -1,18 +1,18 @@
 //! Action configs: which task starts on which events.
 //!
 //! Definitions, checks and templates; the index that events are matched against; the stored rows
-//! with their history; the integration that applies a bundle's configs.
+//! with their history; the reconciler that applies a bundle's configs.
 
 mod check;
 mod compiled;
 mod condition;
 mod definition;
 mod index;
-mod integration;
 mod live;
 mod params_check;
 #[cfg(test)]
 mod properties;
+mod reconciler;
 mod single;
 pub(crate) mod stored;
 pub(crate) mod template;
@@ -23,14 +23,14 @@ pub use compiled::CompiledActionConfig;
 pub use condition::TriggerCondition;
 pub use definition::{ActionConfig, ConfigAction, ConfigTrigger};
 pub use index::{ActionConfigIndex, MatchedConfig};
-pub use integration::{
-    ACTION_CONFIGS_INTEGRATION, ActionConfigArguments, ActionConfigReconciler, desired_config_set,
-    parse_configs, plan_configs, sync_configs,
-};
 pub use live::LiveConfigIndex;
 pub use reconcile::OwnershipOptions;
+pub use reconciler::{
+    ACTION_CONFIGS_RECONCILER, ActionConfigArguments, ActionConfigReconciler, desired_config_set,
+    parse_configs, plan_configs, sync_configs,
+};
 pub use single::set_config;
-pub use stored::{ACTION_CONFIGS_CHANNEL, StoredActionConfig, read_configs};
+pub use stored::{ACTION_CONFIGS_CHANNEL, ActionConfigFilter, StoredActionConfig, read_configs};
 
 /// Object kind of a config in plans.
 pub const ACTION_CONFIG_KIND: &str = "action_config";

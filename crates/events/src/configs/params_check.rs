@@ -20,15 +20,15 @@ pub(super) fn find_params_problem(
     let (mut rest, mut removed): (Value, Vec<Vec<FieldStep>>) = (params.clone(), Vec::new());
     loop {
         let problem = known.check_params(place, &rest).err()?;
-        let steps = problem.field.steps().get(base..).unwrap_or_default().to_vec();
+        let field = problem.field.after_steps(base);
         if problem.reason.starts_with("unknown field") {
             return Some(problem);
         }
         if let Some(member) = missing_field(&problem.reason) {
-            let of_template = removed.iter().any(|gone| is_member(gone, &steps, member));
+            let of_template = removed.iter().any(|gone| is_member(gone, field.steps(), member));
             return (!of_template).then_some(problem);
         }
-        match value_at(&rest, &steps) {
+        match field.find_in(&rest) {
             Some(Value::String(text)) if is_template(text) => {
                 // Text that mixes templates and literals always renders to a string.
                 if whole_expression(text).is_none()
@@ -36,14 +36,14 @@ pub(super) fn find_params_problem(
                 {
                     return Some(problem);
                 }
-                if !remove_member(&mut rest, &steps) {
+                if !remove_member(&mut rest, field.steps()) {
                     return None;
                 }
-                removed.push(steps);
+                removed.push(field.steps().to_vec());
             }
             // For a value that contains or contained a template only its JSON kind is certain.
             found
-                if removed.iter().any(|gone| gone.starts_with(&steps))
+                if removed.iter().any(|gone| gone.starts_with(field.steps()))
                     || found.is_some_and(has_template) =>
             {
                 return problem.reason.starts_with("invalid type").then_some(problem);
@@ -62,13 +62,6 @@ fn is_member(gone: &[FieldStep], of: &[FieldStep], member: &str) -> bool {
     let Some((last, before)) = gone.split_last() else { return false };
     // The path may end at the field itself.
     matches!(last, FieldStep::Key(key) if key == member) && (of == gone || of == before)
-}
-
-fn value_at<'v>(value: &'v Value, steps: &[FieldStep]) -> Option<&'v Value> {
-    steps.iter().try_fold(value, |value, step| match step {
-        FieldStep::Key(key) => value.get(key),
-        FieldStep::Index(index) => value.get(index),
-    })
 }
 
 /// Removes an object member; `false` if `steps` names none.

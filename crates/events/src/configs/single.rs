@@ -8,7 +8,8 @@ use store::Result;
 
 use super::ActionConfig;
 use super::stored::{
-    delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx, put_configs_in_tx, read_configs,
+    ActionConfigFilter, delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx,
+    put_configs_in_tx, read_configs,
 };
 
 /// Sets the config `name` to `new` (`None`: deleted) for `owner`. Changes nothing and returns the
@@ -34,7 +35,7 @@ async fn set_config_in_tx(
     owner: ObjectOwner,
 ) -> Result<Option<ObjectOwner>> {
     lock_configs_in_tx(connection).await?;
-    let old = read_configs(connection, None, None, Some(name)).await?.pop();
+    let old = read_configs(connection, ActionConfigFilter::of_name(name)).await?.pop();
     match (&old, new) {
         (None, None) => return Ok(None),
         (Some(old), Some(new)) if old.config == *new && old.owner == owner => return Ok(None),

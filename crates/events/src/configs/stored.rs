@@ -25,28 +25,43 @@ pub struct StoredActionConfig {
 
 type ActionConfigRow = (String, Json, String, String, DateTime<Utc>);
 
-/// Configs by name, filtered by author, event and name. One that this version cannot parse (written
-/// by a newer version) is logged and left out.
-pub async fn read_configs(
-    connection: &mut PgConnection,
-    author: Option<&str>,
-    event: Option<&str>,
-    name: Option<&str>,
-) -> Result<Vec<StoredActionConfig>> {
-    select_configs(connection, "read_action_configs", [author, event, name]).await
+/// Filter of stored configs; a field that is `None` does not restrict them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ActionConfigFilter<'f> {
+    /// Author of the config.
+    pub author: Option<&'f str>,
+    /// Event that one of its triggers names.
+    pub event: Option<&'f str>,
+    /// Name of the config.
+    pub name: Option<&'f str>,
 }
 
-/// Like [`read_configs`], as the statement `operation` on a pool or a connection; the filter's
-/// parts are the author, the event and the name.
+impl<'f> ActionConfigFilter<'f> {
+    /// The config with this name.
+    pub fn of_name(name: &'f str) -> Self {
+        Self { name: Some(name), ..Self::default() }
+    }
+}
+
+/// Configs by name. One that this version cannot parse (written by a newer version) is logged and
+/// left out.
+pub async fn read_configs(
+    connection: &mut PgConnection,
+    filter: ActionConfigFilter<'_>,
+) -> Result<Vec<StoredActionConfig>> {
+    select_configs(connection, "read_action_configs", filter).await
+}
+
+/// Like [`read_configs`], as the statement `operation` on a pool or a connection.
 pub(crate) async fn select_configs(
     target: impl StatementTarget,
     operation: &'static str,
-    [author, event, name]: [Option<&str>; 3],
+    filter: ActionConfigFilter<'_>,
 ) -> Result<Vec<StoredActionConfig>> {
     let rows: Vec<ActionConfigRow> = store::statement(operation, SELECT_CONFIGS_SQL)
-        .bind(author)
-        .bind(event)
-        .bind(name)
+        .bind(filter.author)
+        .bind(filter.event)
+        .bind(filter.name)
         .fetch_all(target)
         .await?;
     Ok(rows.into_iter().filter_map(parse_config_row).collect())

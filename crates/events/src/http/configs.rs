@@ -15,15 +15,15 @@ use serving::compute;
 use serving::error::{ApiError, ErrorCode, control_database_error};
 use serving::numbers::check_exact_numbers;
 use serving::path::DecodedPath;
-use serving::query::DecodedQuery;
+use serving::query::{DecodedQuery, unknown_parameter_error};
 use sqlx::PgConnection;
 use tasks::TaskType;
 
 use super::caller::OptionalCaller;
 use super::{EventApiState, shorten_name};
 use crate::configs::stored::{
-    delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx, put_configs_in_tx, read_configs,
-    select_configs,
+    ActionConfigFilter, delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx,
+    put_configs_in_tx, read_configs, select_configs,
 };
 use crate::configs::{
     ActionConfig, ActionConfigIndex, MAX_CONFIG_BYTES, StoredActionConfig, check_config,
@@ -75,15 +75,15 @@ pub(super) async fn list_configs(
             }
             "author" => author = Some(value),
             "event" => event = Some(value),
-            _ => {
-                return Err(ApiError::invalid_field(
-                    shorten_name(&name),
-                    "unknown parameter; allowed are author, event",
-                ));
-            }
+            _ => return Err(unknown_parameter_error(&name, &["author", "event"])),
         }
     }
-    let found = find_configs(&state, author, event, None).await?;
+    let filter = ActionConfigFilter {
+        author: author.as_deref(),
+        event: event.as_deref(),
+        ..ActionConfigFilter::default()
+    };
+    let found = find_configs(&state, filter).await?;
     Ok(Json(json!({"result": found.iter().map(stored_config_json).collect::<Vec<_>>()})))
 }
 
@@ -91,7 +91,8 @@ pub(super) async fn get_config(
     State(state): State<EventApiState>,
     DecodedPath(name): DecodedPath<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let found = find_configs(&state, None, None, Some(name.replace('\0', "\u{fffd}"))).await?;
+    let name = name.replace('\0', "\u{fffd}");
+    let found = find_configs(&state, ActionConfigFilter::of_name(&name)).await?;
     found.first().map(|stored| Json(stored_config_json(stored))).ok_or_else(config_not_found)
 }
 
@@ -149,7 +150,7 @@ async fn delete_config_in_tx(
     deleted: &AtomicBool,
 ) -> store::Result<ActionConfigWriteOutcome> {
     lock_configs_in_tx(connection).await?;
-    let Some(old) = read_configs(connection, None, None, Some(name)).await?.pop() else {
+    let Some(old) = read_configs(connection, ActionConfigFilter::of_name(name)).await?.pop() else {
         return Ok(if deleted.load(Ordering::Relaxed) {
             ActionConfigWriteOutcome::Deleted
         } else {
@@ -178,12 +179,7 @@ fn parse_write_options(query: Vec<(String, String)>) -> Result<ActionConfigWrite
             ("take_over", _) => {
                 return Err(ApiError::invalid_field("take_over", "must be true or false"));
             }
-            _ => {
-                return Err(ApiError::invalid_field(
-                    shorten_name(&name),
-                    "unknown parameter; allowed are owner, take_over",
-                ));
-            }
+            _ => return Err(unknown_parameter_error(&name, &["owner", "take_over"])),
         }
     }
     Ok(options)
@@ -262,7 +258,7 @@ async fn write_config_in_tx(
     options: ActionConfigWriteOptions,
 ) -> store::Result<ActionConfigWriteOutcome> {
     lock_configs_in_tx(connection).await?;
-    let old = read_configs(connection, None, None, Some(&config.name)).await?.pop();
+    let old = read_configs(connection, ActionConfigFilter::of_name(&config.name)).await?.pop();
     if let Some(old) = &old {
         if old.config == *config
             && (old.owner == options.owner || mode == ActionConfigWriteMode::Create)
@@ -278,7 +274,7 @@ async fn write_config_in_tx(
     }
     let version = next_version_in_tx(connection).await?;
     put_configs_in_tx(connection, std::slice::from_ref(config), options.owner, version).await?;
-    let new = read_configs(connection, None, None, Some(&config.name)).await?.pop();
+    let new = read_configs(connection, ActionConfigFilter::of_name(&config.name)).await?.pop();
     let done = if old.is_some() {
         ActionConfigWriteOutcome::Changed
     } else {
@@ -329,11 +325,8 @@ async fn write_response(
 
 async fn find_configs(
     state: &EventApiState,
-    author: Option<String>,
-    event: Option<String>,
-    name: Option<String>,
+    filter: ActionConfigFilter<'_>,
 ) -> Result<Vec<StoredActionConfig>, ApiError> {
-    let filter = [author.as_deref(), event.as_deref(), name.as_deref()];
     let found = select_configs(&state.events.pool, "find_action_configs", filter).await;
     found.map_err(control_database_error)
 }

@@ -39,7 +39,8 @@ pub(super) async fn post_events(
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let single = !body.trim_ascii_start().starts_with(b"[");
-    let new = compute::read_body(body.len(), move || parse_events(&body, single, &caller)).await?;
+    let new =
+        compute::parse_by_size(body.len(), move || parse_events(&body, single, &caller)).await?;
     let written = state.writer.write(new).await.map_err(control_database_error)?;
     match written {
         EventWriteOutcome::Conflict { index: n, id } => {

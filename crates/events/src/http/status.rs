@@ -10,11 +10,11 @@ use serving::body::{self, JsonBody};
 use serving::compute;
 use serving::error::{ApiError, ErrorCode, control_database_error};
 use serving::numbers::check_exact_numbers;
-use serving::query::DecodedQuery;
+use serving::query::{DecodedQuery, unknown_parameter_error};
 
+use super::EventApiState;
 use super::caller::OptionalCaller;
 use super::events::check_params;
-use super::{EventApiState, shorten_name};
 use crate::{EventCause, EventParams, EventWriteOutcome, NewEvent};
 
 pub(super) async fn post_task_status(
@@ -28,7 +28,7 @@ pub(super) async fn post_task_status(
         true => Ok(EventParams::new()),
         false => match JsonBody::from_request(request, &()).await {
             Ok(JsonBody(body)) => {
-                compute::read_body(body.len(), move || parse_status_params(&body)).await
+                compute::parse_by_size(body.len(), move || parse_status_params(&body)).await
             }
             Err(refusal) => return refusal,
         },
@@ -58,8 +58,8 @@ async fn write_status_event(
         match name.as_str() {
             "taskType" | "taskStatus" | "environment" => drop(params.insert(name, value.into())),
             _ => {
-                let reason = "unknown parameter; allowed are taskType, taskStatus, environment";
-                return Err(ApiError::invalid_field(shorten_name(&name), reason));
+                let allowed = ["taskType", "taskStatus", "environment"];
+                return Err(unknown_parameter_error(&name, &allowed));
             }
         }
     }

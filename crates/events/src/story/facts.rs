@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use store::Result;
+use tasks::parse_json_text;
 
 use crate::{Event, EventId};
 
@@ -37,11 +38,6 @@ impl ProducedTaskRow {
             "outcome": outcome, "events": events, "effects": self.effects,
         })
     }
-}
-
-/// Infallible: Postgres has validated the JSON.
-fn parse_json_text(text: &str) -> Value {
-    text.parse().unwrap_or_default()
 }
 
 /// Tasks that an event started, oldest first.

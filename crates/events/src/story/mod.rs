@@ -58,8 +58,8 @@ impl EventStore {
         let event = Arc::new(event);
         let set_aside = reasons::is_set_aside(connection, &event).await?;
         let assessments = {
-            let (event, terms) = (event.clone(), self.task_options.clone());
-            compute_on_pool(move || reasons::assess_configs(configs, &event, set_aside, &terms))
+            let (event, options) = (event.clone(), self.task_options.clone());
+            compute_on_pool(move || reasons::assess_configs(configs, &event, set_aside, &options))
                 .await?
         };
         let fired: HashSet<&str> =

@@ -152,10 +152,10 @@ async fn explain_completed_join(
 ) -> Result<String> {
     let rows = find_event_rows(connection, &state.event_ids()).await?;
     let joined: Vec<Event> = rows.into_iter().map(|row| row.into_event()).collect();
-    let (config, event, terms) = (config.clone(), event.clone(), options.clone());
+    let (config, event, options) = (config.clone(), event.clone(), options.clone());
     let task = compute_on_pool(move || {
         let mut budget = EventTemplateBudget::of_event();
-        render_task(&config, &event, Some(&joined), &terms, &mut budget).map(drop)
+        render_task(&config, &event, Some(&joined), &options, &mut budget).map(drop)
     });
     Ok(task_error_or_forgotten(task.await?))
 }

@@ -8,13 +8,13 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use store::{Result, run_statement};
 
-use super::matching::{EventMatch, TaskToStart};
+use super::matching::EventMatch;
 use super::rows::{
     AllocatedEventIds, EventKeyRow, are_events_stored, find_taken_keys, insert_events,
     take_event_keys,
 };
-use super::start::start_tasks_in_tx;
-use super::{EventWriteOutcome, joins, matching};
+use super::start::{MatchedTasks, start_tasks_in_tx};
+use super::{EventWriteOutcome, matching};
 use crate::configs::ActionConfigIndex;
 use crate::write::EventTaskOptions;
 use crate::{Event, EventId, NewEvent};
@@ -123,19 +123,8 @@ impl EventBatch {
         }
         take_event_keys(connection, keys).await?;
         let new: HashSet<EventId> = new.iter().map(|event| event.id).collect();
-        let (mut joining, mut to_start) = (Vec::new(), Vec::new());
-        for pull in matches.iter().filter(|pull| new.contains(&pull.event.id)) {
-            if pull.config.definition.is_join() {
-                joining.push(pull.clone());
-            } else {
-                to_start.push(TaskToStart { event_match: pull.clone(), join_event_ids: None });
-            }
-        }
-        // Joins are locked before groups and jobs, which `start_tasks_in_tx` locks.
-        to_start.extend(joins::complete_joins_in_tx(connection, &joining, options).await?);
-        // Stable: within an event the tasks of single-event configs stay before those of joins.
-        to_start.sort_by_key(|wanted| wanted.event_match.event.id);
-        let started = start_tasks_in_tx(connection, to_start, options).await?;
+        let matched = MatchedTasks::new(matches.iter().filter(|m| new.contains(&m.event.id)));
+        let started = start_tasks_in_tx(connection, matched, options).await?;
         metrics::counter!("events_tasks_started_total").increment(started as u64);
         store::fail_point("action_tasks_enqueued");
         Ok(Some(written))
@@ -163,7 +152,7 @@ impl EventBatch {
         for items in &self.requests {
             let mut own: HashMap<&str, (i64, [u8; 32])> = HashMap::new();
             let (mut ids, mut fresh, mut conflict) = (Vec::new(), Vec::new(), None);
-            for (place, EventBatchItem { event, key }) in items.iter().enumerate() {
+            for (index, EventBatchItem { event, key }) in items.iter().enumerate() {
                 let Some((key, content)) = key else {
                     ids.push((event.id, true));
                     fresh.push(event.as_ref());
@@ -171,8 +160,7 @@ impl EventBatch {
                 };
                 match taken.get(key.as_str()).or_else(|| own.get(key.as_str())) {
                     Some((id, other)) if other != content => {
-                        conflict =
-                            Some(EventWriteOutcome::Conflict { index: place, id: EventId(*id) });
+                        conflict = Some(EventWriteOutcome::Conflict { index, id: EventId(*id) });
                         break;
                     }
                     // Same id: a retry of this batch.

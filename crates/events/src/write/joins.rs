@@ -9,6 +9,9 @@
 //!   their events.
 //! - Lock order: by join id, before any task is started: starting tasks locks groups, and a writer
 //!   that holds a group must not wait for a join.
+//! - Hold time: until the commit, at most the transaction's timeout. The first chunk of single-event
+//!   tasks is rendered before; tasks beyond it and those of the completed joins are rendered under
+//!   the locks, because they are written after them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +20,8 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use store::Result;
 
-use super::matching::{EventMatch, EventTaskOptions, JoinEvents, TaskToStart};
+use super::matching::{EventMatch, EventTaskOptions};
+use super::render::{JoinEvents, TaskToStart};
 use super::rows::find_event_rows;
 use crate::EventId;
 use crate::compute_pool::compute_on_pool;
@@ -88,7 +92,7 @@ pub(super) async fn load_join_events(
         .flat_map(|wanted| wanted.join_event_ids.iter().flatten().copied())
         .collect();
     if ids.is_empty() {
-        return Ok(JoinEvents(HashMap::new()));
+        return Ok(JoinEvents::default());
     }
     ids.sort_unstable();
     ids.dedup();
@@ -98,29 +102,29 @@ pub(super) async fn load_join_events(
 }
 
 /// `None` if the event lacks a join param.
-fn match_join_id(pull: &EventMatch) -> Option<[u8; 32]> {
-    Some(pull.config.join_id(&pull.config.join_values(&pull.event.params).ok()?))
+fn match_join_id(event_match: &EventMatch) -> Option<[u8; 32]> {
+    let EventMatch { event, config, .. } = event_match;
+    Some(config.join_id(&config.join_values(&event.params).ok()?))
 }
 
 /// Applies an event to the join's state; returns its task if the event completes it.
 fn apply_join_part(part: &JoinPart<'_>, state: &mut JoinState) -> Option<TaskToStart> {
-    let (pull, triggers) = (part.event_match, part.event_match.config.triggers.len());
+    let EventMatch { event, config, triggers } = part.event_match;
     if state.fired_by.is_some() {
         return None;
     }
-    let id = pull.event.id.0;
-    state.events_by_trigger.extend(pull.triggers.iter().map(|trigger| (*trigger, id)));
-    if state.events_by_trigger.len() < triggers {
+    state.events_by_trigger.extend(triggers.iter().map(|trigger| (*trigger, event.id.0)));
+    if state.events_by_trigger.len() < config.triggers.len() {
         return None;
     }
-    let events = state.events_by_trigger.values().copied().collect();
-    if pull.config.definition.join.is_empty() {
+    let event_ids = state.events_by_trigger.values().copied().collect();
+    if config.definition.join.is_empty() {
         // No values distinguish one round from the next: the join starts over.
         state.events_by_trigger.clear();
     } else {
-        state.fired_by = Some(id);
+        state.fired_by = Some(event.id.0);
     }
-    Some(TaskToStart { event_match: pull.clone(), join_event_ids: Some(events) })
+    Some(TaskToStart::of_join(part.event_match.clone(), event_ids))
 }
 
 /// Inserts missing joins, resets expired ones, and locks all.

@@ -1,35 +1,20 @@
-//! Matching events against the config index, and rendering the tasks to start. Long computations
-//! run on a dedicated thread pool.
+//! Matching events against the config index. Long computations run on a dedicated thread pool.
 
-use std::collections::HashMap;
-use std::fmt::Display;
-use std::result::Result as StdResult;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use serving::compute::MAX_INLINE_BODY_BYTES;
 use store::Result;
-use store::panics::catch_panic_sync;
-use tasks::{ActionTask, TaskType};
+use tasks::TaskType;
 
 use super::renderings::RenderingNotes;
+use crate::Event;
 use crate::compute_pool::compute_on_pool;
-use crate::configs::template::{
-    EventTemplateBudget, EventTemplateScope, render_params, render_value,
-};
 use crate::configs::{ActionConfigIndex, CompiledActionConfig};
 use crate::params;
-use crate::{Event, EventId};
 
-/// Maximum length of a concurrency key, in bytes.
-const MAX_CONCURRENCY_KEY_BYTES: usize = 256;
 /// Up to this many events are matched on the caller's thread.
 const MAX_INLINE_EVENTS: usize = 64;
-/// Tasks rendered and written per chunk.
-const MAX_TASKS_PER_CHUNK: usize = 1000;
-/// Template output per chunk, in bytes.
-const MAX_CHUNK_BYTES: usize = 4 << 20;
 
 /// Options for starting tasks on events.
 #[derive(Clone)]
@@ -69,8 +54,8 @@ pub(super) async fn match_events(
     if is_quick_match(index, &events) {
         return Ok(match_events_inline(index, &events, options));
     }
-    let (index, terms) = (index.clone(), options.clone());
-    compute_on_pool(move || match_events_inline(&index, &events, &terms)).await
+    let (index, options) = (index.clone(), options.clone());
+    compute_on_pool(move || match_events_inline(&index, &events, &options)).await
 }
 
 /// Whether matching is cheaper than a thread switch. Events without a trigger do not count.
@@ -103,207 +88,13 @@ fn match_events_inline(
     matches
 }
 
-/// A task to be rendered from a config and an event, or from all events of a join.
-pub(super) struct TaskToStart {
-    pub(super) event_match: EventMatch,
-    /// Ids of a completed join's events, in trigger order.
-    pub(super) join_event_ids: Option<Vec<i64>>,
-}
-
-/// Events of completed joins, by id.
-pub(super) struct JoinEvents(pub(super) HashMap<i64, Event>);
-
-impl JoinEvents {
-    /// The events in the order of `ids`; `None` if retention has deleted one.
-    fn find_all(&self, ids: &[i64]) -> Option<Vec<Event>> {
-        ids.iter().map(|id| self.0.get(id).cloned()).collect()
-    }
-}
-
-/// An event of a join has been deleted by retention.
-struct JoinEventDeleted;
-
-impl TaskToStart {
-    /// Tasks with equal keys share a template budget.
-    fn budget_key(&self) -> (EventId, bool) {
-        (self.event_match.event.id, self.join_event_ids.is_some())
-    }
-
-    /// The join's events in trigger order; `None` if the config is no join.
-    fn find_joined_events(
-        &self,
-        join_events: &JoinEvents,
-    ) -> StdResult<Option<Vec<Event>>, JoinEventDeleted> {
-        let Some(ids) = &self.join_event_ids else { return Ok(None) };
-        let joined = join_events.find_all(ids);
-        if joined.is_none() {
-            let (config, event) =
-                (&self.event_match.config.definition.name, self.event_match.event.id);
-            tracing::warn!(config, %event, "an event of a join is not kept any more: it starts no task");
-        }
-        joined.map(Some).ok_or(JoinEventDeleted)
-    }
-}
-
-/// A rendered chunk of tasks.
-pub(super) struct RenderedTasks {
-    pub(super) tasks: Vec<ActionTask>,
-    /// Index of the next task to render.
-    pub(super) done_count: usize,
-    /// Remaining template budget of the last task's event.
-    pub(super) budget: EventTemplateBudget,
-}
-
-/// Renders one chunk of `to_start`, beginning at index `from`. `join_events`: the events of its
-/// joins. `budget`: the rest of the previous task's; the single-event configs of an event share
-/// one, and so do the joins that it completes.
-pub(super) fn render_task_chunk(
-    to_start: &[TaskToStart],
-    from: usize,
-    join_events: &JoinEvents,
-    mut budget: EventTemplateBudget,
-    options: &EventTaskOptions,
-) -> RenderedTasks {
-    let (mut tasks, mut done, mut bytes) = (Vec::new(), from, 0);
-    let mut of = from.checked_sub(1).map(|before| to_start[before].budget_key());
-    let mut alone = None;
-    for wanted in &to_start[from..] {
-        let pull = &wanted.event_match;
-        done += 1;
-        if of != Some(wanted.budget_key()) {
-            (of, alone, budget) =
-                (Some(wanted.budget_key()), None, EventTemplateBudget::of_event());
-        }
-        let Ok(joined) = wanted.find_joined_events(join_events) else { continue };
-        let joined = joined.as_deref();
-        let own = joined.filter(|_| pull.config.has_templates);
-        let own = own.map(|joined| EventTemplateScope::new(&pull.event, Some(joined)));
-        let before = budget.spent_bytes();
-        let scope = match &own {
-            _ if !pull.config.has_templates => None,
-            Some(own) => Some(own),
-            None => Some(&*alone.get_or_insert_with(|| EventTemplateScope::new(&pull.event, None))),
-        };
-        let task =
-            render_task_in_scope(&pull.config, (&pull.event, joined), scope, options, &mut budget);
-        tasks.extend(log_task_error(task, pull));
-        bytes += pull.config.params_bytes + budget.spent_bytes() - before;
-        if tasks.len() >= MAX_TASKS_PER_CHUNK || bytes >= MAX_CHUNK_BYTES {
-            break;
-        }
-    }
-    RenderedTasks { tasks, done_count: done, budget }
-}
-
-/// Logs a task that could not be rendered. The event's story shows the same reason.
-fn log_task_error(
-    task: StdResult<ActionTask, String>,
-    event_match: &EventMatch,
-) -> Option<ActionTask> {
-    task.map_err(|reason| {
-        metrics::counter!("events_template_errors_total").increment(1);
-        let (config, event) = (&event_match.config.definition.name, event_match.event.id);
-        tracing::warn!(config, %event, reason, code = "VALIDATION_ERROR", "an action config starts no task");
-    })
-    .ok()
-}
-
-/// The task that a config starts on an event, or the reason why it cannot.
-pub(crate) fn render_task(
-    config: &CompiledActionConfig,
-    event: &Event,
-    joined: Option<&[Event]>,
-    options: &EventTaskOptions,
-    budget: &mut EventTemplateBudget,
-) -> StdResult<ActionTask, String> {
-    let scope = config.has_templates.then(|| EventTemplateScope::new(event, joined));
-    render_task_in_scope(config, (event, joined), scope.as_ref(), options, budget)
-}
-
-/// Panic containment: a panic fails this task, not the batch.
-fn render_task_in_scope(
-    config: &CompiledActionConfig,
-    of: (&Event, Option<&[Event]>),
-    scope: Option<&StdResult<EventTemplateScope, String>>,
-    options: &EventTaskOptions,
-    budget: &mut EventTemplateBudget,
-) -> StdResult<ActionTask, String> {
-    let built = catch_panic_sync(|| build_task(config, of, scope, options, budget));
-    built.unwrap_or_else(|_| Err("LOGIC_ERROR: rendering it panicked; see the log".to_owned()))
-}
-
-fn build_task(
-    config: &CompiledActionConfig,
-    (event, joined): (&Event, Option<&[Event]>),
-    scope: Option<&StdResult<EventTemplateScope, String>>,
-    options: &EventTaskOptions,
-    budget: &mut EventTemplateBudget,
-) -> StdResult<ActionTask, String> {
-    let (config, action) = (&config.definition, &config.definition.action);
-    let scope = match scope {
-        Some(scope) => Some(scope.as_ref().map_err(template_error)?),
-        None => None,
-    };
-    let task_type = TaskType::find(&action.task, &options.types)?;
-    let params = match scope {
-        None => Value::Object(action.params.clone()),
-        Some(scope) => render_params(&action.params, task_type.url_params, scope, budget)
-            .map_err(|reason| template_error(format_args!("params.{reason}")))?,
-    };
-    if let Value::Object(members) = &params {
-        crate::params::check_storable(members)
-            .map_err(|reason| template_error(format_args!("params: {reason}")))?;
-    }
-    let concurrency_key = match &action.concurrency_key {
-        Some(key) => Some(
-            render_concurrency_key(key, scope, budget)
-                .map_err(|reason| template_error(format_args!("concurrency_key: {reason}")))?,
-        ),
-        None => None,
-    };
-    task_type
-        .check_params("params", &params)
-        .map_err(|problem| template_error(format_args!("{}: {}", problem.field, problem.reason)))?;
-    Ok(ActionTask {
-        task_type: action.task.clone(),
-        params,
-        action_config: config.name.clone(),
-        event_id: event.id.0,
-        join_events: joined.map(|joined| joined.iter().map(|event| event.id.0).collect()),
-        priority: action.priority,
-        concurrency_key,
-        max_attempts: action.max_attempts.map(u32::cast_signed),
-        depth: event.cause.depth,
-    })
-}
-
-fn template_error(reason: impl Display) -> String {
-    format!("template error: {reason}")
-}
-
-fn render_concurrency_key(
-    key: &str,
-    scope: Option<&EventTemplateScope>,
-    budget: &mut EventTemplateBudget,
-) -> StdResult<String, String> {
-    let key = match scope {
-        None => Value::from(key),
-        Some(scope) => render_value(&Value::from(key), scope, budget)?,
-    };
-    let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
-    if key.is_empty() || key.len() > MAX_CONCURRENCY_KEY_BYTES || key.contains('\0') {
-        return Err(format!("must come to 1 to {MAX_CONCURRENCY_KEY_BYTES} bytes without NUL"));
-    }
-    Ok(key)
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::EventCause;
     use crate::configs::ActionConfig;
+    use crate::{EventCause, EventId};
 
     fn test_event(name: &str, params: Value) -> Arc<Event> {
         let (author, time_created) = ("me".to_owned(), chrono::DateTime::UNIX_EPOCH);

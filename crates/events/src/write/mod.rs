@@ -4,7 +4,8 @@
 //! - Shape: batches of requests; each request is written completely or not at all.
 //! - Cost: events without match and without key take two round trips and one WAL flush per batch
 //!   (ids; rows, with the index version check). All others take one transaction. Matching and
-//!   rendering have budgets, and run on separate threads when they may take long.
+//!   rendering have budgets, and run on separate threads when they may take long. Single-event tasks
+//!   of a batch with joins are rendered before the joins are locked, up to a chunk.
 //! - Lock order: caller's rows, event keys, joins by id; then tasks, lanes, groups, jobs of all
 //!   configs, in chunks of up to 1,000 tasks.
 //! - Promise: ids are allocated before the write. A retry after commit outcome unknown finds its
@@ -13,6 +14,7 @@
 mod batch;
 mod joins;
 mod matching;
+mod render;
 mod renderings;
 mod rows;
 mod start;
@@ -30,7 +32,8 @@ use crate::{EventId, EventStore, NewEvent};
 use batch::{EventBatch, EventBatchRequest};
 
 pub(crate) use joins::{JoinState, read_join_state};
-pub(crate) use matching::{EventTaskOptions, render_task};
+pub(crate) use matching::EventTaskOptions;
+pub(crate) use render::render_task;
 pub(crate) use renderings::RenderingNotes;
 pub(crate) use rows::{StoredEventRow, find_event_rows};
 
@@ -204,16 +207,16 @@ async fn write_batch(
 ) -> Result<Vec<EventWriteOutcome>> {
     loop {
         let index = events.config_index.current();
-        let pulled = batch.match_events(&index, &events.task_options).await?;
-        let written = if batch.is_plain(&pulled) {
+        let matches = batch.match_events(&index, &events.task_options).await?;
+        let written = if batch.is_plain(&matches) {
             batch.insert_plain_events(&events.pool, &index).await?
         } else {
             let matched =
                 PgOperation::named("write_matched_events").with_timeout(LONG_OPERATION_TIMEOUT);
-            let arguments = (batch.clone(), index, pulled, events.task_options.clone());
+            let arguments = (batch.clone(), index, matches, events.task_options.clone());
             store::transaction(matched, arguments)
-                .run(&events.pool, |connection, (batch, index, pulled, options)| {
-                    Box::pin(batch.write_in_tx(connection, index, pulled, options))
+                .run(&events.pool, |connection, (batch, index, matches, options)| {
+                    Box::pin(batch.write_in_tx(connection, index, matches, options))
                 })
                 .await?
         };
@@ -241,8 +244,8 @@ impl EventStore {
         let batch = EventBatch::new(vec![EventBatchRequest { events: new.into() }], allocated);
         let mut index = self.config_index.current();
         loop {
-            let pulled = batch.match_events(&index, &self.task_options).await?;
-            let written = batch.write_in_tx(connection, &index, &pulled, &self.task_options).await;
+            let matches = batch.match_events(&index, &self.task_options).await?;
+            let written = batch.write_in_tx(connection, &index, &matches, &self.task_options).await;
             match written.map_err(duplicate_as_raced)? {
                 Some(mut written) => match written.pop() {
                     Some(EventWriteOutcome::Events(ids)) => return Ok(ids),

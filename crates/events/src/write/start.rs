@@ -1,57 +1,131 @@
 //! Starting tasks: rendered and written in chunks, which bounds memory and lets other work run in
 //! between.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::PgConnection;
 use store::Result;
 
-use super::joins::{find_join_chunk_end, load_join_events};
-use super::matching::{self, EventTaskOptions, TaskToStart};
+use super::joins::{complete_joins_in_tx, find_join_chunk_end, load_join_events};
+use super::matching::{EventMatch, EventTaskOptions};
+use super::render::{TaskToStart, render_chunk_ahead, render_task_chunk};
 use super::renderings::{EventIdentity, RenderingPermission};
 use crate::compute_pool::compute_on_pool;
 use crate::configs::template::EventTemplateBudget;
+use crate::{Event, EventId};
 
-/// Renders and starts tasks; returns the number of new ones. `to_start` is grouped by event.
+/// The new events' matches, each a task to start or a part of a join.
+pub(super) struct MatchedTasks {
+    single_event: Vec<TaskToStart>,
+    joining: Vec<EventMatch>,
+}
+
+impl MatchedTasks {
+    pub(super) fn new<'m>(matches: impl Iterator<Item = &'m EventMatch>) -> Self {
+        let mut matched = Self { single_event: Vec::new(), joining: Vec::new() };
+        for event_match in matches {
+            if event_match.config.definition.is_join() {
+                matched.joining.push(event_match.clone());
+            } else {
+                matched.single_event.push(TaskToStart::of_event(event_match.clone()));
+            }
+        }
+        matched
+    }
+
+    fn is_empty(&self) -> bool {
+        self.single_event.is_empty() && self.joining.is_empty()
+    }
+
+    fn event_identities(&self) -> HashMap<EventId, EventIdentity> {
+        let single_event = self.single_event.iter().map(|wanted| &wanted.event_match.event);
+        let events = single_event.chain(self.joining.iter().map(|joining| &joining.event));
+        let mut identities = HashMap::new();
+        for event in events {
+            identities.entry(event.id).or_insert_with(|| event.identity_fingerprint());
+        }
+        identities
+    }
+
+    /// Locks and completes the joins; returns all tasks to start, grouped by event.
+    async fn complete_in_tx(
+        self,
+        connection: &mut PgConnection,
+        options: &EventTaskOptions,
+    ) -> Result<Vec<TaskToStart>> {
+        let mut to_start = self.single_event;
+        // Joins are locked before groups and jobs, which the start of tasks locks.
+        to_start.extend(complete_joins_in_tx(connection, &self.joining, options).await?);
+        // Stable: within an event the tasks of single-event configs stay before those of joins.
+        to_start.sort_by_key(|wanted| wanted.event_match.event.id);
+        Ok(to_start)
+    }
+}
+
+/// Completes joins, renders and starts all tasks; returns the number of new ones.
 pub(super) async fn start_tasks_in_tx(
     connection: &mut PgConnection,
-    to_start: Vec<TaskToStart>,
+    matched: MatchedTasks,
     options: &EventTaskOptions,
 ) -> Result<usize> {
-    if to_start.is_empty() || !options.renderings.is_active() {
-        return render_and_start_tasks(connection, to_start, options).await;
+    if matched.is_empty() {
+        return Ok(0);
     }
-    let (tasks_to_start, identities) = compute_on_pool(move || {
-        let identities: Vec<EventIdentity> =
-            to_start.iter().map(|wanted| wanted.event_match.event.identity_fingerprint()).collect();
-        (to_start, identities)
+    if !options.renderings.is_active() {
+        return start_together(connection, matched, options).await;
+    }
+    let (matched, identities) = compute_on_pool(move || {
+        let identities = matched.event_identities();
+        (matched, identities)
     })
     .await?;
-    let one_by_one = options.renderings.begin_batch(identities.clone()).await;
-    let started = match one_by_one {
-        false => render_and_start_tasks(connection, tasks_to_start, options).await,
-        true => start_event_by_event(connection, tasks_to_start, &identities, options).await,
+    let noted: Vec<EventIdentity> = identities.values().copied().collect();
+    let started = match options.renderings.begin_batch(noted.clone()).await {
+        false => start_together(connection, matched, options).await,
+        true => start_event_by_event(connection, matched, &identities, options).await,
     };
-    options.renderings.end_batch(identities).await;
+    options.renderings.end_batch(noted).await;
     started
+}
+
+/// Renders what a chunk holds of the single-event tasks before it locks the joins: other writers wait
+/// for these locks.
+async fn start_together(
+    connection: &mut PgConnection,
+    mut matched: MatchedTasks,
+    options: &EventTaskOptions,
+) -> Result<usize> {
+    if !matched.joining.is_empty() && !matched.single_event.is_empty() {
+        let options = options.clone();
+        matched = compute_on_pool(move || {
+            render_chunk_ahead(&mut matched.single_event, &options);
+            matched
+        })
+        .await?;
+    }
+    let to_start = matched.complete_in_tx(connection, options).await?;
+    render_and_start_tasks(connection, to_start, options).await
 }
 
 async fn render_and_start_tasks(
     connection: &mut PgConnection,
-    to_start: Vec<TaskToStart>,
+    mut to_start: Vec<TaskToStart>,
     options: &EventTaskOptions,
 ) -> Result<usize> {
-    let (wanted, mut done, mut started) = (Arc::new(to_start), 0, 0);
+    let (mut done, mut started) = (0, 0);
     let mut budget = EventTemplateBudget::of_event();
-    while done < wanted.len() {
-        let end = find_join_chunk_end(&wanted, done);
-        let join_events = Arc::new(load_join_events(connection, &wanted[done..end]).await?);
+    while done < to_start.len() {
+        let end = find_join_chunk_end(&to_start, done);
+        let join_events = Arc::new(load_join_events(connection, &to_start[done..end]).await?);
         while done < end {
-            let (all, loaded, terms) = (wanted.clone(), join_events.clone(), options.clone());
-            let some = compute_on_pool(move || {
-                matching::render_task_chunk(&all[..end], done, &loaded, budget, &terms)
+            let (loaded, options) = (join_events.clone(), options.clone());
+            let (rest, some) = compute_on_pool(move || {
+                let some = render_task_chunk(&mut to_start[..end], done, &loaded, budget, &options);
+                (to_start, some)
             })
             .await?;
+            to_start = rest;
             started += tasks::start_action_tasks_in_tx(connection, &some.tasks).await?.len();
             (done, budget) = (some.done_count, some.budget);
         }
@@ -63,42 +137,43 @@ async fn render_and_start_tasks(
 /// aside.
 async fn start_event_by_event(
     connection: &mut PgConnection,
-    to_start: Vec<TaskToStart>,
-    identities: &[EventIdentity],
+    matched: MatchedTasks,
+    identities: &HashMap<EventId, EventIdentity>,
     options: &EventTaskOptions,
 ) -> Result<usize> {
-    let (mut started, mut rest, mut at) = (0, to_start, 0);
+    let mut started = 0;
+    let mut rest = matched.complete_in_tx(connection, options).await?;
     while let Some(first) = rest.first() {
         let event = first.event_match.event.clone();
-        let end = rest
-            .iter()
-            .position(|wanted| wanted.event_match.event.id != event.id)
-            .unwrap_or(rest.len());
-        let later = rest.split_off(end);
-        let identity = identities[at];
-        at += end;
+        let end = rest.iter().position(|wanted| wanted.event_match.event.id != event.id);
+        let later = rest.split_off(end.unwrap_or(rest.len()));
+        let identity = identities.get(&event.id).copied();
+        let identity = identity.unwrap_or_else(|| event.identity_fingerprint());
         match options.renderings.begin_event(identity).await {
             RenderingPermission::Granted => {
                 let done = render_and_start_tasks(connection, rest, options).await;
                 options.renderings.end_event(identity).await;
                 started += done?;
             }
-            RenderingPermission::SetAside => {
-                metrics::counter!("events_set_aside_total").increment(1);
-                let code = "LOGIC_ERROR";
-                tracing::error!(event = %event.id, name = event.name, code, "an event that ends the process starts nothing");
-                store::statement(
-                    "set_aside_event",
-                    "INSERT INTO set_aside_events (event_id) VALUES ($1) ON CONFLICT DO NOTHING",
-                )
-                .bind(event.id.0)
-                .execute(&mut *connection)
-                .await?;
-            }
+            RenderingPermission::SetAside => set_event_aside_in_tx(connection, &event).await?,
         }
         rest = later;
     }
     Ok(started)
+}
+
+async fn set_event_aside_in_tx(connection: &mut PgConnection, event: &Event) -> Result<()> {
+    metrics::counter!("events_set_aside_total").increment(1);
+    let code = "LOGIC_ERROR";
+    tracing::error!(event = %event.id, name = event.name, code, "an event that ends the process starts nothing");
+    store::statement(
+        "set_aside_event",
+        "INSERT INTO set_aside_events (event_id) VALUES ($1) ON CONFLICT DO NOTHING",
+    )
+    .bind(event.id.0)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 #[cfg(test)]

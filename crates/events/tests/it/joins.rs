@@ -143,6 +143,37 @@ fn new_event(name: &str, status: &str) -> NewEvent {
 }
 
 #[test]
+fn a_batch_completes_more_joins_than_are_rendered_together() {
+    run_test(async {
+        const DATES: i64 = 250;
+        let world = World::fresh().await;
+        world.config(join()).await;
+        let action = json!({"task": "noop", "params": {"note": "{{ event.params.date }}"}});
+        world.config(json!({"name": "single", "on": [{"event": "ids"}], "action": action})).await;
+        let mut new = Vec::new();
+        for (name, sign) in [("soup", 1), ("ids", -1)] {
+            for date in 1..=DATES {
+                let mut event = new_event(name, "SUCCESS");
+                event.params.insert("date".to_owned(), date.to_string().into());
+                event.params.insert("n".to_owned(), (sign * date).into());
+                new.push(event);
+            }
+        }
+        let mut tx = world.pool.begin().await.unwrap();
+        world.events.write_in_tx(&mut tx, new).await.unwrap();
+        tx.commit().await.unwrap();
+        // Each has the values of its own events.
+        let joined = "SELECT count(DISTINCT note ->> 'date') FROM
+            (SELECT params::jsonb -> 'note' AS note FROM tasks WHERE action_config = 'matching') t
+            WHERE note ->> 'soup' = note ->> 'date' AND note ->> 'ids' = '-' || (note ->> 'date')";
+        assert_eq!(world.count(joined).await, DATES);
+        let single = "SELECT count(DISTINCT params::jsonb ->> 'note') FROM tasks WHERE action_config = 'single'";
+        assert_eq!(world.count(single).await, DATES);
+        assert_eq!(fired(&world).await, 2 * DATES);
+    });
+}
+
+#[test]
 fn a_writer_that_waits_for_a_join_holds_no_group() {
     run_test(async {
         let world = World::fresh().await;

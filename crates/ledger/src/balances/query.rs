@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serving::error::ApiError;
+use serving::query::unknown_parameter_error;
 
 use super::page::BalancePageCursor;
 use crate::events::{CanonicalAttributes, InternedText, intern_account, shorten_text};
@@ -52,7 +53,7 @@ impl AccountQuery {
                 (None, Some(wanted)) if allowed_parameters.allows_filters => {
                     (Some(wanted), &mut filter)
                 }
-                _ => return Err(unknown_parameter_error(account_type, &name, allowed_parameters)),
+                _ => return Err(account_parameter_error(account_type, &name, allowed_parameters)),
             };
             let canonical_value = match attribute {
                 None => value,
@@ -171,7 +172,7 @@ fn describe_groupings(account_type: &AccountType) -> String {
     format!("allowed are {}", all.join(", "))
 }
 
-fn unknown_parameter_error(
+fn account_parameter_error(
     account_type: &AccountType,
     name: &str,
     allowed_parameters: AllowedQueryParameters,
@@ -184,8 +185,5 @@ fn unknown_parameter_error(
         .map(|attribute| attribute.name.as_str());
     let known: Vec<&str> =
         key.chain(auxiliary).chain(allowed_parameters.names.iter().copied()).collect();
-    ApiError::invalid_field(
-        shorten_text(name),
-        format!("unknown parameter; allowed are {}", known.join(", ")),
-    )
+    unknown_parameter_error(&shorten_text(name), &known)
 }

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serving::error::{ApiError, ErrorCode};
 use serving::path::DecodedPath;
-use serving::query::DecodedQuery;
+use serving::query::{DecodedQuery, unknown_parameter_error};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::event::{LedgerEventResponse, type_unavailable_error};
@@ -62,8 +62,8 @@ impl LedgerFeedQuery {
                 "limit" => (&mut limit, 1..=MAX_FEED_LIMIT),
                 "wait_seconds" => (&mut wait, 0..=MAX_WAIT_SECONDS),
                 _ => {
-                    let reason = "unknown parameter; allowed are after, limit, wait_seconds";
-                    return Err(ApiError::invalid_field(shorten_text(&name), reason));
+                    let allowed = ["after", "limit", "wait_seconds"];
+                    return Err(unknown_parameter_error(&shorten_text(&name), &allowed));
                 }
             };
             let number = value.parse::<i64>().ok().filter(|number| range.contains(number));

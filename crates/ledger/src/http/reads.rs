@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json_, json};
 use serving::error::{ApiError, database_error};
 use serving::path::DecodedPath;
-use serving::query::DecodedQuery as QueryString;
+use serving::query::{DecodedQuery as QueryString, parse_limit};
 use sqlx::PgPool;
 
 use super::event::{LedgerEventResponse, type_unavailable_error};
@@ -137,16 +137,7 @@ pub(super) async fn list_account_events(
     let (from, to) = parse_period(&ledger, &query, None).await?;
     let limit = match query.raw_parameter("limit") {
         None => DEFAULT_EVENTS_LIMIT,
-        Some(text) => {
-            text.parse().ok().filter(|limit| (1..=MAX_EVENTS_LIMIT).contains(limit)).ok_or_else(
-                || {
-                    ApiError::invalid_field(
-                        "limit",
-                        format!("must be a whole number from 1 to {MAX_EVENTS_LIMIT}"),
-                    )
-                },
-            )?
-        }
+        Some(text) => parse_limit(text, MAX_EVENTS_LIMIT)?,
     };
     let account_id = query.account.id;
     let after = match query.raw_parameter("page_token") {

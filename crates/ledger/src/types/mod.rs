@@ -5,8 +5,8 @@ mod change;
 mod check;
 mod definition;
 mod grouping;
-mod integration;
 mod plan;
+mod reconciler;
 mod refresh;
 mod registry;
 mod rows;
@@ -22,12 +22,12 @@ pub use definition::{
     LedgerTypeKind, RESERVED_ATTRIBUTE_NAMES,
 };
 pub(crate) use grouping::{GroupingColumns, find_serving_grouping};
-pub use integration::{
-    LEDGER_TYPES_INTEGRATION, LedgerTypeArguments, LedgerTypeReconciler, LedgerTypeUsage,
-    LedgerTypeUsageQuery, parse_bundle_types,
-};
 pub use plan::{LedgerTypeUses, build_refusal, find_usage_questions};
 pub use reconcile::OwnershipOptions;
+pub use reconciler::{
+    LEDGER_TYPES_RECONCILER, LedgerTypeArguments, LedgerTypeReconciler, LedgerTypeUsage,
+    LedgerTypeUsageQuery, parse_bundle_types,
+};
 pub use refresh::keep_types_current;
 pub use registry::{LedgerTypeCatalogue, LedgerTypeRegistry};
 pub use rows::{

@@ -16,13 +16,13 @@ type LedgerTypeKey<'d> = (LedgerTypeKind, &'d str);
 pub fn find_usage_questions(
     stored: &[StoredObject<LedgerTypeDefinition>],
     desired: &[LedgerTypeDefinition],
-    terms: OwnershipOptions,
+    options: OwnershipOptions,
 ) -> Vec<(LedgerTypeKind, String)> {
     let desired = index_by_key(desired);
     let mut questions = Vec::new();
     for row in stored {
         let (kind, name) = definition_key(&row.object);
-        if depends_on_usage(row, desired.get(&(kind, name)).copied(), terms) {
+        if depends_on_usage(row, desired.get(&(kind, name)).copied(), options) {
             questions.push((kind, name.to_owned()));
         }
     }
@@ -33,9 +33,9 @@ pub fn find_usage_questions(
 fn depends_on_usage(
     stored: &StoredObject<LedgerTypeDefinition>,
     new: Option<&LedgerTypeDefinition>,
-    terms: OwnershipOptions,
+    options: OwnershipOptions,
 ) -> bool {
-    let is_ours = terms.take_over && new.is_some() || stored.owner.yields_to_bundle();
+    let is_ours = options.take_over && new.is_some() || stored.owner.yields_to_bundle();
     if !is_ours {
         return false;
     }
@@ -120,7 +120,7 @@ mod tests {
             .collect();
         let wanted: Vec<LedgerTypeDefinition> =
             wanted.iter().map(|text| lock_definition("l", text)).collect();
-        let terms =
+        let options =
             OwnershipOptions { owner: ObjectOwner::Bundle, take_over, allow_delete_all: true };
         let uses = match used {
             true => LedgerTypeUses::from([(
@@ -129,7 +129,7 @@ mod tests {
             )]),
             false => LedgerTypeUses::new(),
         };
-        let steps = plan_objects(&stored, &wanted, &build_refusal(uses), terms);
+        let steps = plan_objects(&stored, &wanted, &build_refusal(uses), options);
         let writes = (steps.upserts.len(), steps.deletes.len());
         let letters = [
             (steps.plan.count_changes(PlanAction::Create), '+', (1, 0)),
@@ -175,14 +175,14 @@ mod tests {
 
     #[test]
     fn only_what_matters_is_asked() {
-        let terms = OwnershipOptions {
+        let options = OwnershipOptions {
             owner: ObjectOwner::Bundle,
             take_over: false,
             allow_delete_all: true,
         };
         let stored = |owner| vec![StoredObject { object: lock_definition("l", ""), owner }];
         let asked = |owner, wanted: &[LedgerTypeDefinition]| {
-            find_usage_questions(&stored(owner), wanted, terms).len()
+            find_usage_questions(&stored(owner), wanted, options).len()
         };
         assert_eq!(asked(ObjectOwner::Bundle, &[]), 1);
         assert_eq!(asked(ObjectOwner::Builtin, &[]), 1);

@@ -40,9 +40,9 @@ impl FifoCatalogue for PgFifoCatalogue {
     fn ensure_queue<'a>(
         &'a self,
         name: &'a str,
-        terms: FifoQueueOptions,
+        options: FifoQueueOptions,
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(ensure_queue(&self.0, name, terms))
+        Box::pin(ensure_queue(&self.0, name, options))
     }
 }
 

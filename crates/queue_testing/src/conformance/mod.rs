@@ -87,10 +87,10 @@ async fn create_queue_with(
     dead_letters: Option<DeadLetterPolicy>,
 ) -> Arc<dyn FifoQueue> {
     let name = fresh_queue_name();
-    let terms = FifoQueueOptions { visibility_timeout: Duration::from_secs(30), dead_letters };
-    engine.ensure_queue(&name, terms.clone()).await.unwrap();
+    let options = FifoQueueOptions { visibility_timeout: Duration::from_secs(30), dead_letters };
+    engine.ensure_queue(&name, options.clone()).await.unwrap();
     // A second `ensure_queue` finds the existing queue.
-    engine.ensure_queue(&name, terms).await.unwrap();
+    engine.ensure_queue(&name, options).await.unwrap();
     engine.open_queue(&name).await.unwrap()
 }
 

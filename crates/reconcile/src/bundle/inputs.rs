@@ -1,4 +1,4 @@
-//! Inputs of an integration: its metadata, the schemas it declares, and the files of these schemas.
+//! Inputs of a reconciler: its metadata, the schemas it declares, and the files of these schemas.
 
 use std::collections::BTreeMap;
 
@@ -41,8 +41,8 @@ impl Bundle {
         schemas.map(|entry| (entry.path.as_str(), &entry.fingerprint))
     }
 
-    /// Inputs of an integration that declares `schemas`. Files of unknown schema are
-    /// inputs of every integration.
+    /// Inputs of a reconciler that declares `schemas`. Files of unknown schema are
+    /// inputs of every reconciler.
     pub(crate) fn reconciler_inputs(
         &self,
         reconciler: &str,
@@ -69,7 +69,7 @@ impl Bundle {
         ReconcilerInputs(inputs)
     }
 
-    /// The integration's metadata; `None` if it is missing or invalid.
+    /// The reconciler's metadata; `None` if it is missing or invalid.
     pub(crate) fn reconciler_metadata(&self, reconciler: &str) -> Option<ReconcilerMetadata> {
         match self.find_document(METADATA_SCHEMA, reconciler) {
             DocumentLookup::Document(document) => document.parse().ok(),

@@ -9,20 +9,20 @@ use crate::diagnostic::{BundleDiagnostic, FieldProblem};
 /// Schema name of metadata documents.
 pub const METADATA_SCHEMA: &str = "/app/integration-1.yml";
 
-/// Metadata of one integration.
+/// Metadata of one reconciler.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReconcilerMetadata {
-    /// Name of a registered integration.
+    /// Name of a registered reconciler.
     pub name: String,
     /// Free text for operators; not interpreted.
     #[serde(default)]
     pub description: String,
-    /// Schemas whose documents the integration may read.
+    /// Schemas whose documents the reconciler may read.
     pub schemas: Vec<String>,
 }
 
-/// Checks that each metadata file names a registered integration and existing schemas.
+/// Checks that each metadata file names a registered reconciler and existing schemas.
 pub(crate) fn check_metadata(bundle: &Bundle, reconciler_names: &[&str]) -> Vec<BundleDiagnostic> {
     let mut diagnostics = bundle.duplicate_names(METADATA_SCHEMA);
     for document in bundle.documents_of_schema(METADATA_SCHEMA) {

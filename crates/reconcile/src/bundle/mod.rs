@@ -82,7 +82,7 @@ impl Bundle {
         diagnostics
     }
 
-    /// Valid documents of a schema, sorted by file. For checks; integrations use their
+    /// Valid documents of a schema, sorted by file. For checks; reconcilers use their
     /// [`ReconcileContext`](crate::ReconcileContext).
     pub fn documents_of_schema<'b>(
         &'b self,

@@ -14,7 +14,7 @@ use super::{Bundle, BundleDocument};
 use crate::diagnostic::BundleDiagnostic;
 use crate::fingerprint::{self, Fingerprint};
 
-/// Folder of the integrations' metadata.
+/// Folder of the reconcilers' metadata.
 pub(super) const METADATA_FOLDER: &str = "integrations/";
 /// Below this many files per chunk, another thread does not pay off.
 const MIN_FILES_PER_THREAD: usize = 200;

@@ -45,7 +45,7 @@ impl Bundle {
         if omitted_paths.iter().any(|path| path.starts_with(METADATA_FOLDER))
             && !files.iter().any(|file| file.path.starts_with(METADATA_FOLDER))
         {
-            // Without metadata the receiver would use its built-in metadata and run integrations
+            // Without metadata the receiver would use its built-in metadata and run reconcilers
             // that this bundle does not configure.
             return Err(format!(
                 "all that is in {METADATA_FOLDER} lists schemas that only this bundle has: nothing is left to be sent"
@@ -55,13 +55,13 @@ impl Bundle {
     }
 }
 
-/// Whether the document has one of these schemas, or lists one as integration metadata.
+/// Whether the document has one of these schemas, or lists one as reconciler metadata.
 fn depends_on_schemas(document: &BundleDocument, schemas: &BTreeSet<&str>) -> bool {
     schemas.contains(document.schema.as_str())
         || listed_schemas(document).iter().any(|schema| schemas.contains(schema.as_str()))
 }
 
-/// The schemas that a document lists, if it is integration metadata.
+/// The schemas that a document lists, if it is reconciler metadata.
 fn listed_schemas(document: &BundleDocument) -> Vec<String> {
     match document.schema == METADATA_SCHEMA {
         true => document

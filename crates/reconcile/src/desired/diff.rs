@@ -99,8 +99,8 @@ impl DesiredDiff {
         }
         let named = index_by_name(old.1, &gone).zip(index_by_name(new.1, &came));
         let Some((old_names, mut new_names)) = named else {
-            gone.into_iter().for_each(|place| self.add_removed(old.0.clone().with_index(place)));
-            came.into_iter().for_each(|place| self.add_added(new.0.clone().with_index(place)));
+            gone.into_iter().for_each(|index| self.add_removed(old.0.clone().with_index(index)));
+            came.into_iter().for_each(|index| self.add_added(new.0.clone().with_index(index)));
             return Ok(());
         };
         for (name, before) in old_names {
@@ -113,7 +113,7 @@ impl DesiredDiff {
                 None => self.add_removed(here),
             }
         }
-        new_names.into_values().for_each(|place| self.add_added(new.0.clone().with_index(place)));
+        new_names.into_values().for_each(|index| self.add_added(new.0.clone().with_index(index)));
         Ok(())
     }
 
@@ -138,16 +138,16 @@ fn match_items(
     deadline: DiffDeadline,
 ) -> Result<(Vec<usize>, Vec<usize>, bool), UnknownShardsReason> {
     let mut indices: HashMap<String, Vec<usize>> = HashMap::new();
-    for (place, item) in new.iter().enumerate().rev() {
+    for (index, item) in new.iter().enumerate().rev() {
         deadline.check()?;
-        indices.entry(canonical_json(item)).or_default().push(place);
+        indices.entry(canonical_json(item)).or_default().push(index);
     }
     let (mut gone, mut matched) = (Vec::new(), Vec::new());
-    for (place, item) in old.iter().enumerate() {
+    for (index, item) in old.iter().enumerate() {
         deadline.check()?;
         match indices.get_mut(&canonical_json(item)).and_then(Vec::pop) {
             Some(other) => matched.push(other),
-            None => gone.push(place),
+            None => gone.push(index),
         }
     }
     let is_reordered = !matched.is_sorted();
@@ -165,9 +165,9 @@ fn canonical_json(item: &Json) -> String {
 /// Indices by item name; `None` if an item has no name or a name repeats.
 fn index_by_name<'j>(items: &'j [Json], indices: &[usize]) -> Option<BTreeMap<&'j str, usize>> {
     let mut names = BTreeMap::new();
-    for place in indices {
-        let name = items[*place].get("name")?.as_str()?;
-        if names.insert(name, *place).is_some() {
+    for index in indices {
+        let name = items[*index].get("name")?.as_str()?;
+        if names.insert(name, *index).is_some() {
             return None;
         }
     }

@@ -136,8 +136,8 @@ impl FieldPathIndex {
                 }
             }
             Json::Array(items) => {
-                for (place, item) in items.iter().enumerate() {
-                    self.add_value(field.clone().with_index(place), item, deadline)?;
+                for (index, item) in items.iter().enumerate() {
+                    self.add_value(field.clone().with_index(index), item, deadline)?;
                 }
             }
             _ => {}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
-use yaml::{FieldPath, FieldStep};
+use yaml::FieldPath;
 
 use super::diff::{DesiredDifference, find_differences};
 use super::selector::{FieldPathIndex, ShardPart, ShardSelector};
@@ -142,7 +142,7 @@ impl<'j> ShardedDesiredState<'j> {
         let mut fingerprints: BTreeMap<&str, Vec<Fingerprint>> = BTreeMap::new();
         for part in &self.parts {
             deadline.check()?;
-            let value = value_at(self.state, &part.root).unwrap_or(&Json::Null);
+            let value = part.root.find_in(self.state).unwrap_or(&Json::Null);
             fingerprints.entry(&part.shard).or_default().push(fingerprint::hash_json(value));
         }
         let mut combined = BTreeMap::new();
@@ -179,13 +179,6 @@ fn find_unaffected_shards(
     Ok(untouched)
 }
 
-fn value_at<'j>(state: &'j Json, field: &FieldPath) -> Option<&'j Json> {
-    field.steps().iter().try_fold(state, |value, step| match step {
-        FieldStep::Key(key) => value.get(key),
-        FieldStep::Index(index) => value.get(index),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -210,7 +203,7 @@ mod tests {
                     (affected.shards.keys().collect(), affected.unaffected.keys().collect());
                 format!("{}|{}", names(touched), names(others))
             }
-            Err(doubt) => doubt,
+            Err(reason) => reason,
         }
     }
 

@@ -1,9 +1,9 @@
-//! Integrations whose target is a set of named, owned objects in a database.
+//! Reconcilers whose target is a set of named, owned objects in a database.
 //!
-//! - Shape: a type that implements [`OwnedObject`] is one kind of integration;
+//! - Shape: a type that implements [`OwnedObject`] is one kind of reconciler;
 //!   [`OwnedObjectSet`] runs it.
 //! - Cost: one plan and one transaction for all objects.
-//! - Lock order: the integration's advisory lock, then the writer lock, then rows.
+//! - Lock order: the reconciler's advisory lock, then the writer lock, then rows.
 
 mod emptied_kinds;
 mod plan;
@@ -29,12 +29,12 @@ use crate::transaction::ReconcileTxResult;
 
 /// An object that a bundle describes and a database stores.
 pub trait OwnedObject: Clone + Send + Sync + 'static {
-    /// Integration name; real runs with the same name exclude each other.
+    /// Reconciler name; real runs with the same name exclude each other.
     const RECONCILER_NAME: &'static str;
     /// Label of the transaction that reconciles the objects.
     const TRANSACTION_NAME: &'static str;
-    /// Label of reads outside the transaction.
-    const READ_NAME: &'static str = "read_owned_objects";
+    /// Label of reads outside the transaction, unique in the platform.
+    const READ_NAME: &'static str;
     /// Division of the desired state into shards, by [`OwnedObject::shard`].
     const SHARD_CONFIG: Option<DesiredShardConfig> = None;
     /// Whether [`OwnedObject::check_refusals`] also runs before the transaction, so that
@@ -60,15 +60,13 @@ pub trait OwnedObject: Clone + Send + Sync + 'static {
     /// The fields that plans compare and show.
     fn to_json(&self) -> Json;
 
-    /// The shard that the object belongs to, for kinds with shards.
-    fn shard(&self) -> Option<&str> {
-        None
-    }
+    /// The shard that the object belongs to; `None` in kinds without shards.
+    fn shard(&self) -> Option<&str>;
 
     /// The shard that the arguments select; `None` for a run over all objects.
     fn requested_shard(arguments: Self::Arguments) -> Option<String>;
 
-    /// All desired objects, from the documents that the integration may read.
+    /// All desired objects, from the documents that the reconciler may read.
     fn find_desired(context: &ReconcileContext<'_>) -> Result<Vec<Self>, ReconcileError>;
 
     /// The desired state that early exit compares; by default the objects by name.
@@ -122,7 +120,7 @@ pub struct ObjectUsageCheck<U> {
     pub usage: U,
     /// Whether the run is a dry run.
     pub dry_run: bool,
-    /// Selected integrations that run after this one.
+    /// Selected reconcilers that run after this one.
     pub remaining_reconcilers: Vec<&'static str>,
 }
 

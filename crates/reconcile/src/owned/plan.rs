@@ -140,6 +140,7 @@ mod tests {
     impl OwnedObject for TestObject {
         const RECONCILER_NAME: &'static str = "things";
         const TRANSACTION_NAME: &'static str = "reconcile_things";
+        const READ_NAME: &'static str = "things_to_reconcile";
         type Id = &'static str;
         type Arguments = NoArguments;
         type Usage = ();
@@ -154,6 +155,9 @@ mod tests {
         }
         fn to_json(&self) -> Json {
             json!({"n": self.1})
+        }
+        fn shard(&self) -> Option<&str> {
+            None
         }
         fn requested_shard(_: NoArguments) -> Option<String> {
             None
@@ -190,22 +194,22 @@ mod tests {
         let held: Vec<_> =
             held.into_iter().map(|(owner, n)| stored_object(owner, TestObject("t", n))).collect();
         let wanted: Vec<_> = wanted.into_iter().map(|n| TestObject("t", n)).collect();
-        let terms =
+        let options =
             OwnershipOptions { owner: ObjectOwner::Bundle, take_over, allow_delete_all: true };
-        describe_writes(&held, &wanted, refused, terms)
+        describe_writes(&held, &wanted, refused, options)
     }
 
     fn describe_writes(
         held: &[StoredObject<TestObject>],
         wanted: &[TestObject],
         refused: bool,
-        terms: OwnershipOptions,
+        options: OwnershipOptions,
     ) -> String {
         let refusal: RefusalCheck<TestObject> = match refused {
             true => Box::new(|_, _| Some("in use".to_owned())),
             false => allow_every_change(),
         };
-        let steps = plan_objects(held, wanted, &refusal, terms);
+        let steps = plan_objects(held, wanted, &refusal, options);
         let counts = [
             (steps.plan.count_changes(PlanAction::Create), '+'),
             (steps.plan.count_changes(PlanAction::Update), '~'),
@@ -261,7 +265,7 @@ mod tests {
             stored_object(Bundle, b.clone()),
             stored_object(Api, c.clone()),
         ];
-        let terms = |allow_delete_all| OwnershipOptions {
+        let options = |allow_delete_all| OwnershipOptions {
             owner: Bundle,
             take_over: false,
             allow_delete_all,
@@ -275,20 +279,20 @@ mod tests {
         for (wanted, without, with) in table {
             for (allow, expected) in [(false, without), (true, with)] {
                 assert_eq!(
-                    describe_writes(&held, &wanted, false, terms(allow)),
+                    describe_writes(&held, &wanted, false, options(allow)),
                     expected,
                     "{wanted:?} {allow}"
                 );
             }
         }
-        let steps = plan_objects(&held, &[], &allow_every_change(), terms(false));
+        let steps = plan_objects(&held, &[], &allow_every_change(), options(false));
         assert!(
             steps.plan.refused[0].reason.contains("--allow-delete-all"),
             "{:?}",
             steps.plan.refused
         );
         assert_eq!(
-            describe_writes(&held[2..], &[], false, terms(false)),
+            describe_writes(&held[2..], &[], false, options(false)),
             "",
             "what others have is not the bundle's to empty"
         );

@@ -1,4 +1,4 @@
-//! The integration over one kind of owned object.
+//! The reconciler over one kind of owned object.
 
 use futures::future::BoxFuture;
 use serde_json::Value as Json;
@@ -11,7 +11,7 @@ use crate::plan::ReconcilePlan;
 use crate::reconciler::{DesiredShardConfig, ReconcileContext, Reconciler};
 use crate::transaction::run_transaction;
 
-/// Integration that reconciles the stored objects of one kind with the bundle.
+/// Reconciler that reconciles the stored objects of one kind with the bundle.
 pub struct OwnedObjectSet<T: OwnedObject> {
     /// Pool of the database that stores the objects.
     pub pool: PgPool,

@@ -25,6 +25,17 @@ pub enum PlanAction {
     Delete,
 }
 
+impl PlanAction {
+    /// The verb, as in reports and saved plans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
 /// A planned change of one object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanChange {

@@ -38,7 +38,7 @@ impl ReconcileOutcome {
         let shards: Vec<Json> =
             self.shards.iter().map(ReconcileShardOutcome::to_json).chain(failed).collect();
         json!({
-            "name": self.integration,
+            "name": self.reconciler,
             "status": if self.has_succeeded() { "succeeded" } else { "failed" },
             "run": self.decision,
             "reason": self.reason,

@@ -15,16 +15,16 @@ use crate::decided_runs::{DecidedRuns, ReconcilerRun};
 use crate::error::ReconcileError;
 use crate::plan::{PlanAction, ReconcilePlan};
 
-/// Outcome of one integration.
+/// Outcome of one reconciler.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReconcileOutcome {
-    /// Name of the integration.
-    pub integration: String,
+    /// Name of the reconciler.
+    pub reconciler: String,
     /// Changes made, or planned in a dry run, over all shards.
     pub plan: ReconcilePlan,
     /// Error, if the run failed.
     pub error: Option<ReconcileError>,
-    /// How much of the integration was run.
+    /// How much of the reconciler was run.
     pub decision: ReconcileDecision,
     /// Reason, if it was not run in full.
     pub reason: Option<String>,
@@ -34,7 +34,7 @@ pub struct ReconcileOutcome {
     pub evidence: Json,
 }
 
-/// Report of a run over all selected integrations.
+/// Report of a run over all selected reconcilers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReconcileReport {
     /// Whether the run was a dry run.
@@ -56,7 +56,7 @@ impl ReconcileOutcome {
             Err(error) => (ReconcilePlan::default(), Some(error)),
         };
         Self {
-            integration: run.integration.clone(),
+            reconciler: run.reconciler.clone(),
             plan,
             error,
             decision: run.decision,
@@ -66,7 +66,7 @@ impl ReconcileOutcome {
         }
     }
 
-    /// Outcome of an integration whose shards were run separately.
+    /// Outcome of a reconciler whose shards were run separately.
     pub(crate) fn from_shards(
         run: &ReconcilerRun,
         mut outcomes: Vec<ReconcileShardOutcome>,
@@ -108,7 +108,7 @@ impl ReconcileOutcome {
         self.plan.failed.len() + self.shards.iter().filter(|shard| shard.error.is_some()).count()
     }
 
-    /// Whether the integration or any shard failed.
+    /// Whether the reconciler or any shard failed.
     pub fn has_failed(&self) -> bool {
         self.error.is_some() || self.failed_shard_count() > 0
     }
@@ -158,7 +158,7 @@ impl ReconcileReport {
         self.outcomes.iter().map(|outcome| outcome.plan.count_changes(action)).sum()
     }
 
-    /// For example `1 of 2 integrations failed, 2 shards failed, 3 changes
+    /// For example `1 of 2 reconcilers failed, 2 shards failed, 3 changes
     /// refused`; `None` without failures.
     pub fn failure_summary(&self) -> Option<String> {
         let failed = self.outcomes.iter().filter(|outcome| outcome.has_failed()).count();

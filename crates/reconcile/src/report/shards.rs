@@ -14,7 +14,7 @@ pub struct ReconcileShardOutcome {
     /// Succeeded, failed or skipped.
     pub status: ReconcileShardStatus,
     /// Whether the shard was run as a sample, to verify that skipping it was right. Its changes are
-    /// not part of the integration's plan.
+    /// not part of the reconciler's plan.
     pub sampled: bool,
     /// Why it was run; empty if skipped.
     pub why: Vec<String>,

@@ -23,7 +23,7 @@ impl fmt::Display for ReconcileReport {
 }
 
 fn write_heading(f: &mut fmt::Formatter<'_>, outcome: &ReconcileOutcome) -> fmt::Result {
-    let name = &outcome.integration;
+    let name = &outcome.reconciler;
     let reason = escape_control_chars(outcome.reason.as_deref().unwrap_or_default());
     match outcome.decision {
         ReconcileDecision::Full => writeln!(f, "{name}"),
@@ -48,7 +48,7 @@ fn write_outcome(
         write_change(f, change)?;
     }
     for refusal in &outcome.plan.refused {
-        let (_, verb) = describe_action(refusal.action);
+        let verb = refusal.action.name();
         let [kind, name, reason] =
             [&refusal.kind, &refusal.name, &refusal.reason].map(|text| escape_control_chars(text));
         writeln!(f, "  ! refused to {verb} {kind} {name}: {reason}")?;
@@ -87,16 +87,17 @@ fn write_outcome(
     }
 }
 
-fn describe_action(action: PlanAction) -> (char, &'static str) {
+/// Sign of a change in front of its line.
+fn action_sign(action: PlanAction) -> char {
     match action {
-        PlanAction::Create => ('+', "create"),
-        PlanAction::Update => ('~', "update"),
-        PlanAction::Delete => ('-', "delete"),
+        PlanAction::Create => '+',
+        PlanAction::Update => '~',
+        PlanAction::Delete => '-',
     }
 }
 
 fn write_change(f: &mut fmt::Formatter<'_>, change: &PlanChange) -> fmt::Result {
-    let (sign, verb) = describe_action(change.action);
+    let (sign, verb) = (action_sign(change.action), change.action.name());
     writeln!(
         f,
         "  {sign} {verb} {} {}",
@@ -144,7 +145,7 @@ mod tests {
         );
         plan.add_refusal(PlanAction::Delete, "account_type", said, said);
         let outcome = ReconcileOutcome {
-            integration: "types".to_owned(),
+            reconciler: "types".to_owned(),
             plan,
             error: Some(ReconcileError::Failed(said.to_owned())),
             decision: ReconcileDecision::EarlyExit,

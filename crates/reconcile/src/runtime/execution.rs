@@ -1,4 +1,4 @@
-//! Execution of the decided runs: integrations run sequentially, the shards of one concurrently.
+//! Execution of the decided runs: reconcilers run sequentially, the shards of one concurrently.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::bundle::{Bundle, DocumentLookup, METADATA_SCHEMA, ReconcilerMetadata}
 use crate::decide::ReconcileDecision;
 use crate::decided_runs::{DecidedRuns, ReconcileShardRun, ReconcilerRun};
 use crate::error::ReconcileError;
-use crate::plan::{PlanAction, PlanApproval, ReconcilePlan};
+use crate::plan::{PlanApproval, ReconcilePlan};
 use crate::reconciler::ReconcileContext;
 use crate::report::{
     ReconcileOutcome, ReconcileReport, ReconcileShardOutcome, ReconcileShardStatus,
@@ -33,7 +33,7 @@ pub type ProgressCallback = Arc<dyn Fn(usize, usize, &str) + Send + Sync>;
 pub struct ReconcileOptions {
     /// Maximum number of shards that run concurrently.
     pub pool_size: usize,
-    /// Called before each run of an integration or shard.
+    /// Called before each run of a reconciler or shard.
     pub progress: Option<ProgressCallback>,
 }
 
@@ -72,12 +72,12 @@ pub(super) async fn execute_all(
     options: &ReconcileOptions,
     saved_plan: Option<&SavedPlan>,
 ) -> Result<ReconcileReport, ReconcileRequestError> {
-    let works = selected.iter().map(|integration| {
-        let work = decided.works.iter().find(|work| work.integration == integration.name());
+    let works = selected.iter().map(|reconciler| {
+        let work = decided.works.iter().find(|work| work.reconciler == reconciler.name());
         work.ok_or_else(|| {
             ReconcileRequestError::InvalidUsage(format!(
                 "nothing was decided about {}",
-                integration.name()
+                reconciler.name()
             ))
         })
     });
@@ -86,27 +86,27 @@ pub(super) async fn execute_all(
         bundle,
         request,
         arguments,
-        selected: selected.iter().map(|integration| integration.name()).collect(),
+        selected: selected.iter().map(|reconciler| reconciler.name()).collect(),
         saved_plan,
         options,
         done_count: AtomicUsize::new(0),
         total_count: works.iter().map(|work| work.runs.len().max(1)).sum(),
     };
     let mut report = ReconcileReport::new(request.dry_run, bundle, decided);
-    for (integration, work) in selected.iter().zip(&works) {
-        let outcome = run.run_reconciler(*integration, work, &report.outcomes).await;
+    for (reconciler, work) in selected.iter().zip(&works) {
+        let outcome = run.run_reconciler(*reconciler, work, &report.outcomes).await;
         report.outcomes.push(outcome);
     }
-    // A full run's refusals may be obsolete after the changes of a later integration: it
+    // A full run's refusals may be obsolete after the changes of a later reconciler: it
     // runs a second time.
-    for (n, (integration, work)) in selected.iter().zip(&works).enumerate() {
+    for (n, (reconciler, work)) in selected.iter().zip(&works).enumerate() {
         let refused = report.outcomes[n].has_refusals() && work.decision == ReconcileDecision::Full;
         if !request.dry_run
             && refused
             && report.outcomes[n + 1..].iter().any(ReconcileOutcome::has_changes)
         {
             let retry_result =
-                run.run_once(*integration, run.arguments.clone(), &report.outcomes, true).await;
+                run.run_once(*reconciler, run.arguments.clone(), &report.outcomes, true).await;
             report.outcomes[n].add_retry(retry_result);
         }
     }
@@ -116,13 +116,13 @@ pub(super) async fn execute_all(
 impl ReconcileExecution<'_> {
     async fn run_reconciler(
         &self,
-        integration: &dyn ErasedReconciler,
+        reconciler: &dyn ErasedReconciler,
         work: &ReconcilerRun,
         outcomes: &[ReconcileOutcome],
     ) -> ReconcileOutcome {
         if work.decision == ReconcileDecision::Full {
-            self.report_progress(integration.name());
-            let plan = self.run_once(integration, self.arguments.clone(), outcomes, false).await;
+            self.report_progress(reconciler.name());
+            let plan = self.run_once(reconciler, self.arguments.clone(), outcomes, false).await;
             self.done_count.fetch_add(1, Ordering::Relaxed);
             return ReconcileOutcome::new(work, plan);
         }
@@ -132,7 +132,7 @@ impl ReconcileExecution<'_> {
         let mut running: Vec<BoxFuture<'_, ReconcileShardOutcome>> =
             Vec::with_capacity(work.runs.len());
         for run in &work.runs {
-            running.push(Box::pin(self.run_shard(integration, run, outcomes)));
+            running.push(Box::pin(self.run_shard(reconciler, run, outcomes)));
         }
         let ran: Vec<ReconcileShardOutcome> =
             stream::iter(running).buffer_unordered(self.options.pool_size.max(1)).collect().await;
@@ -141,19 +141,19 @@ impl ReconcileExecution<'_> {
 
     async fn run_shard(
         &self,
-        integration: &dyn ErasedReconciler,
+        reconciler: &dyn ErasedReconciler,
         shard_run: &ReconcileShardRun,
         outcomes: &[ReconcileOutcome],
     ) -> ReconcileShardOutcome {
-        self.report_progress(&format!("{} {}", integration.name(), shard_run.shard));
-        let arguments = integration.arguments_for_shard(self.arguments.clone(), &shard_run.shard);
-        let plan = self.run_once(integration, arguments, outcomes, false).await;
+        self.report_progress(&format!("{} {}", reconciler.name(), shard_run.shard));
+        let arguments = reconciler.arguments_for_shard(self.arguments.clone(), &shard_run.shard);
+        let plan = self.run_once(reconciler, arguments, outcomes, false).await;
         self.done_count.fetch_add(1, Ordering::Relaxed);
         let (plan, error) = match plan {
             Ok(plan) => (plan, None),
             Err(error) => (ReconcilePlan::default(), Some(error.to_string())),
         };
-        let error = error.or_else(|| wrong_skip_reason(integration.name(), shard_run, &plan));
+        let error = error.or_else(|| wrong_skip_reason(reconciler.name(), shard_run, &plan));
         ReconcileShardOutcome {
             shard: shard_run.shard.clone(),
             status: ReconcileShardStatus::from_success(error.is_none() && plan.refused.is_empty()),
@@ -167,20 +167,20 @@ impl ReconcileExecution<'_> {
 
     async fn run_once(
         &self,
-        integration: &dyn ErasedReconciler,
+        reconciler: &dyn ErasedReconciler,
         arguments: Json,
         outcomes: &[ReconcileOutcome],
         is_retry: bool,
     ) -> Result<ReconcilePlan, ReconcileError> {
-        let name = integration.name();
+        let name = reconciler.name();
         let metadata = match self.bundle.find_document(METADATA_SCHEMA, name) {
             DocumentLookup::Document(document) => {
                 document.parse::<ReconcilerMetadata>().map_err(ReconcileError::InvalidDocument)?
             }
             DocumentLookup::Invalid | DocumentLookup::Missing => {
-                let place = self.bundle.source();
+                let source = self.bundle.source();
                 return Err(ReconcileError::Failed(format!(
-                    "{place} has no metadata for the integration {name}"
+                    "{source} has no metadata for the integration {name}"
                 )));
             }
         };
@@ -201,7 +201,7 @@ impl ReconcileExecution<'_> {
             take_over: self.request.take_over,
             allow_delete_all: self.request.allow_delete_all,
         };
-        let done = integration.run(&context, arguments, self.request.dry_run).await;
+        let done = reconciler.run(&context, arguments, self.request.dry_run).await;
         if !self.request.dry_run {
             store::fail_point("reconcile_done");
         }
@@ -212,14 +212,6 @@ impl ReconcileExecution<'_> {
         if let Some(progress) = &self.options.progress {
             progress(self.done_count.load(Ordering::Relaxed), self.total_count, what);
         }
-    }
-}
-
-fn name_action(action: PlanAction) -> &'static str {
-    match action {
-        PlanAction::Create => "create",
-        PlanAction::Update => "update",
-        PlanAction::Delete => "delete",
     }
 }
 
@@ -236,7 +228,7 @@ fn wrong_skip_reason(
     let refused = plan.refused.iter().map(|refusal| (refusal.action, &refusal.kind, &refusal.name));
     let mut what = Vec::new();
     for (action, kind, name) in changes.chain(refused).take(3) {
-        what.push(format!("{} {kind} {name}", name_action(action)));
+        what.push(format!("{} {kind} {name}", action.name()));
     }
     Some(format!(
         "it was skipped and would have changed something ({}): the selectors of {reconciler} do not see all that is a \

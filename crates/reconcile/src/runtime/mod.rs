@@ -1,9 +1,10 @@
-//! The runtime: checks the bundle, decides what to run, and runs the integrations sequentially
+//! The runtime: checks the bundle, decides what to run, and runs the reconcilers sequentially
 //! in their registration order.
 
 mod erased;
 mod execution;
 mod narrowing;
+mod requested_shard;
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,7 @@ use crate::report::ReconcileReport;
 use crate::request::{ReconcileRequest, ReconcileRequestError};
 use crate::saved_plan::SavedPlan;
 
-/// The registered integrations and bundle checks.
+/// The registered reconcilers and bundle checks.
 #[derive(Default)]
 pub struct ReconcileRuntime {
     reconcilers: Vec<Box<dyn ErasedReconciler>>,
@@ -31,23 +32,23 @@ pub struct ReconcileRuntime {
 }
 
 impl ReconcileRuntime {
-    /// A runtime with these checks and no integration.
+    /// A runtime with these checks and no reconciler.
     pub fn new(checks: Vec<BundleCheck>) -> Self {
         Self { reconcilers: Vec::new(), checks }
     }
 
-    /// Adds an integration, which runs after those registered before.
+    /// Adds a reconciler, which runs after those registered before.
     pub fn with_reconciler(mut self, reconciler: impl Reconciler) -> Self {
         self.reconcilers.push(Box::new(reconciler));
         self
     }
 
-    /// Names of the integrations in run order.
+    /// Names of the reconcilers in run order.
     pub fn reconciler_names(&self) -> Vec<&'static str> {
-        self.reconcilers.iter().map(|integration| integration.name()).collect()
+        self.reconcilers.iter().map(|reconciler| reconciler.name()).collect()
     }
 
-    /// Runs all requested integrations in full.
+    /// Runs all requested reconcilers in full.
     pub async fn run(
         &self,
         bundle: &Bundle,
@@ -66,7 +67,7 @@ impl ReconcileRuntime {
         let (selected, _) =
             self.select_reconcilers(request).map_err(ReconcileRequestError::InvalidUsage)?;
         match narrowing.shard {
-            Some(_) => narrowing::check_one_sharded(&selected),
+            Some(_) => requested_shard::check_one_sharded(&selected),
             None => Ok(()),
         }
     }
@@ -101,7 +102,7 @@ impl ReconcileRuntime {
             self.check_bundle(bundle)?;
         }
         if let [one] = selected.as_slice() {
-            narrowing::check_requested_shard(*one, bundle, request, decided).await?;
+            requested_shard::check_requested_shard(*one, bundle, request, decided).await?;
         }
         execution::execute_all(&selected, bundle, request, &arguments, decided, options, None).await
     }
@@ -116,9 +117,9 @@ impl ReconcileRuntime {
         options: &ReconcileOptions,
     ) -> Result<ReconcileReport, ReconcileRequestError> {
         if bundle.fingerprint() != saved_plan.bundle {
-            let place = bundle.source();
+            let source = bundle.source();
             return Err(ReconcileRequestError::StalePlan(format!(
-                "{place} is not the one that the plan was made from"
+                "{source} is not the one that the plan was made from"
             )));
         }
         let request = saved_plan.to_request(owner);
@@ -137,7 +138,7 @@ impl ReconcileRuntime {
         )
         .await?;
         for outcome in &dry_report.outcomes {
-            let name = &outcome.integration;
+            let name = &outcome.reconciler;
             if let Some(error) = &outcome.error {
                 return Err(ReconcileRequestError::StalePlan(format!(
                     "the target of {name} cannot be looked at: {error}"
@@ -186,9 +187,9 @@ impl ReconcileRuntime {
         }
         let wanted = &request.reconcilers;
         let mut selected: Vec<&dyn ErasedReconciler> = Vec::new();
-        for integration in &self.reconcilers {
-            if wanted.is_empty() || wanted.iter().any(|wanted| wanted == integration.name()) {
-                selected.push(integration.as_ref());
+        for reconciler in &self.reconcilers {
+            if wanted.is_empty() || wanted.iter().any(|wanted| wanted == reconciler.name()) {
+                selected.push(reconciler.as_ref());
             }
         }
         let arguments = parse_arguments(&request.arguments);

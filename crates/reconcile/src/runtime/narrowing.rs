@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use yaml::{list_names, suggest_name};
 
 use super::erased::ErasedReconciler;
+use super::requested_shard::SHARD_FLAG;
 use super::{ReconcileRuntime, find_bundle_problems};
 use crate::bundle::Bundle;
 use crate::decide::{
@@ -18,15 +18,15 @@ use crate::decided_runs::{DecidedRuns, ReconcileShardRun, ReconcilerRun, Skipped
 use crate::desired::{self, DIFF_TIMEOUT, UnknownShardsReason};
 use crate::fingerprint;
 use crate::plan::PlanApproval;
-use crate::reconciler::{DesiredShardConfig, ReconcileContext};
-use crate::request::{ReconcileRequest, ReconcileRequestError};
+use crate::reconciler::ReconcileContext;
+use crate::request::ReconcileRequest;
 
-/// Conditions under which integrations or shards are skipped.
+/// Conditions under which reconcilers or shards are skipped.
 #[derive(Debug, Clone)]
 pub struct ReconcileNarrowing<'b> {
-    /// Skip integrations whose inputs are the same in this bundle; `Err` if it cannot be read.
+    /// Skip reconcilers whose inputs are the same in this bundle; `Err` if it cannot be read.
     pub changed_since: Option<Result<&'b Bundle, String>>,
-    /// Skip integrations whose desired state is the same in this bundle; `Err` if
+    /// Skip reconcilers whose desired state is the same in this bundle; `Err` if
     /// it cannot be read.
     pub compare: Option<Result<&'b Bundle, String>>,
     /// Skip shards whose part of the desired state is the same in `compare`.
@@ -52,7 +52,7 @@ impl Default for ReconcileNarrowing<'_> {
     }
 }
 
-/// The inputs of the decision for one integration.
+/// The inputs of the decision for one reconciler.
 struct ReconcilerCase<'a> {
     reconciler: &'a dyn ErasedReconciler,
     bundle: &'a Bundle,
@@ -89,10 +89,10 @@ pub(super) async fn decide_runs(
         usable_bundle(runtime, bundle, &narrowing.changed_since, "--changed-since", warnings);
     let compare =
         usable_bundle(runtime, bundle, &narrowing.compare, "--early-exit-compare", warnings);
-    for integration in selected {
+    for reconciler in selected {
         let warnings = &mut decided.warnings;
         let case = ReconcilerCase {
-            reconciler: *integration,
+            reconciler: *reconciler,
             bundle,
             request,
             narrowing,
@@ -131,79 +131,8 @@ fn check_soundness(runtime: &ReconcileRuntime, other: &Bundle) -> Result<(), Str
     }
 }
 
-/// `--shard` requires exactly one integration, with shards.
-pub(super) fn check_one_sharded(
-    selected: &[&dyn ErasedReconciler],
-) -> Result<(), ReconcileRequestError> {
-    match selected {
-        [one] if one.shard_config().is_some() => Ok(()),
-        [one] => Err(ReconcileRequestError::InvalidUsage(format!(
-            "--shard: {} has no shards",
-            one.name()
-        ))),
-        _ => Err(ReconcileRequestError::InvalidUsage(
-            "--shard needs exactly one integration".to_owned(),
-        )),
-    }
-}
-
-/// The reason recorded for a shard run by request.
-const SHARD_FLAG: &str = "--shard";
-
-/// Rejects a requested shard that is neither in the desired nor in the stored state,
-/// because the run would silently do nothing. If the shards cannot be listed, the run
-/// itself reports the problem.
-pub(super) async fn check_requested_shard(
-    reconciler: &dyn ErasedReconciler,
-    bundle: &Bundle,
-    request: &ReconcileRequest,
-    decided: &DecidedRuns,
-) -> Result<(), ReconcileRequestError> {
-    let Some(config) = reconciler.shard_config() else { return Ok(()) };
-    let runs =
-        decided.works.iter().flat_map(|work| &work.runs).filter(|run| run.why == [SHARD_FLAG]);
-    let arguments = request.arguments.iter().filter(|(name, _)| name == config.parameter);
-    let requested: Vec<&String> =
-        runs.map(|run| &run.shard).chain(arguments.map(|(_, shard)| shard)).collect();
-    if requested.is_empty() {
-        return Ok(());
-    }
-    let (Some(mut known), Ok(stored)) = (
-        desired_shards(reconciler, bundle, request, &config).await,
-        reconciler.stored_shards().await,
-    ) else {
-        return Ok(());
-    };
-    known.extend(stored);
-    known.sort();
-    known.dedup();
-    match requested.into_iter().find(|asked| !known.contains(asked)) {
-        None => Ok(()),
-        Some(shard) => {
-            let near = suggest_name(shard, known.iter().map(String::as_str));
-            let all = list_names(known.iter().map(String::as_str));
-            let name = reconciler.name();
-            Err(ReconcileRequestError::InvalidUsage(format!(
-                "{name} has no shard `{shard}`{near} (known: {all})"
-            )))
-        }
-    }
-}
-
-/// Shards of the bundle's desired state; `None` if they cannot be found.
-async fn desired_shards(
-    reconciler: &dyn ErasedReconciler,
-    bundle: &Bundle,
-    request: &ReconcileRequest,
-    config: &DesiredShardConfig,
-) -> Option<Vec<String>> {
-    let state = desired_state_of(reconciler, bundle, request).ok()??;
-    let selectors = config.selectors.iter().map(|selector| (*selector).to_owned()).collect();
-    let found = desired::find_shards(state, selectors, DIFF_TIMEOUT).await.ok()?;
-    Some(found.into_iter().collect())
-}
-
-fn desired_state_of(
+/// Desired state of a reconciler in `bundle`; `None` if it depends on the target.
+pub(super) fn desired_state_of(
     reconciler: &dyn ErasedReconciler,
     bundle: &Bundle,
     request: &ReconcileRequest,
@@ -286,7 +215,7 @@ impl<'a> ReconcilerCase<'a> {
         run
     }
 
-    /// Whether an input of the integration has changed, by the schemas that either
+    /// Whether an input of the reconciler has changed, by the schemas that either
     /// bundle declares for it.
     fn input_change(&mut self, run: &mut ReconcilerRun) -> InputChange {
         if self.narrowing.changed_since.is_none() {
@@ -380,9 +309,9 @@ impl<'a> ReconcilerCase<'a> {
         .await;
         let affected = match found {
             Ok(affected) => affected,
-            Err(doubt) => {
+            Err(reason) => {
                 if compared == DesiredComparison::Different {
-                    self.add_warning(&doubt);
+                    self.add_warning(&reason);
                 }
                 return (AffectedShardReview::Unknown, None);
             }
@@ -406,7 +335,7 @@ impl<'a> ReconcilerCase<'a> {
     }
 }
 
-/// Fingerprint of an integration's inputs in `bundle`, and the schemas that it declares there.
+/// Fingerprint of a reconciler's inputs in `bundle`, and the schemas that it declares there.
 fn describe_inputs(bundle: &Bundle, reconciler: &str) -> Json {
     let metadata = bundle.reconciler_metadata(reconciler);
     let schemas = metadata.map(|metadata| metadata.schemas).unwrap_or_default();
@@ -430,12 +359,10 @@ fn record_shards(
     shards: desired::AffectedShards,
     sample_ratio: f64,
 ) {
-    reconciler_run.runs = Vec::new();
     for (shard, why) in shards.shards {
         let evidence = Json::Null;
         reconciler_run.runs.push(ReconcileShardRun { shard, why, sampled: false, evidence });
     }
-    reconciler_run.skipped = Vec::new();
     for (shard, unaffected) in shards.unaffected {
         let sha256 = fingerprint::to_hex(&unaffected.fingerprint);
         let compared = fingerprint::to_hex(&unaffected.compared_fingerprint);

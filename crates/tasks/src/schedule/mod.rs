@@ -5,7 +5,7 @@ mod check;
 mod cron;
 mod definition;
 mod due;
-mod integration;
+mod reconciler;
 mod scheduler;
 mod stored;
 
@@ -13,6 +13,6 @@ pub use check::{SCHEDULE_SCHEMA, check_schedules};
 pub use cron::CronExpression;
 pub use definition::TaskSchedule;
 pub use due::{HANDOVER_WINDOW, due_ticks};
-pub use integration::{SCHEDULES_INTEGRATION, ScheduleReconciler, parse_schedules};
+pub use reconciler::{SCHEDULES_RECONCILER, ScheduleReconciler, parse_schedules};
 pub use scheduler::TaskScheduler;
 pub use stored::{SCHEDULES_CHANNEL, StoredSchedule, read_schedules};

@@ -15,12 +15,12 @@ use crate::{TASK_DEAD_LETTER_QUEUE, TASK_QUEUE};
 /// Creates the task queues if they do not exist.
 pub async fn ensure_task_queues(engine: &dyn FifoEngine) -> Result<FifoQueuePair, FifoError> {
     // No redrive policy: workers send dead letters themselves, with the reason.
-    let terms = FifoQueueOptions {
+    let options = FifoQueueOptions {
         visibility_timeout: TaskWorkerOptions::default().consumer.visibility_timeout,
         dead_letters: None,
     };
-    engine.ensure_queue(TASK_DEAD_LETTER_QUEUE, terms.clone()).await?;
-    engine.ensure_queue(TASK_QUEUE, terms).await?;
+    engine.ensure_queue(TASK_DEAD_LETTER_QUEUE, options.clone()).await?;
+    engine.ensure_queue(TASK_QUEUE, options).await?;
     Ok(FifoQueuePair {
         queue: engine.open_queue(TASK_QUEUE).await?,
         dead_letters: engine.open_queue(TASK_DEAD_LETTER_QUEUE).await?,

@@ -1,6 +1,8 @@
 //! Sync of action configs in the database of the settings.
 
-use events::configs::{ActionConfig, ActionConfigSteps, read_configs, sync_configs};
+use events::configs::{
+    ActionConfig, ActionConfigFilter, ActionConfigSteps, read_configs, sync_configs,
+};
 use events::history::latest_events;
 use settings::ResolvedSettings;
 
@@ -31,14 +33,15 @@ async fn sync_pool(
     let mut history = None;
     if let Some(count) = options.history {
         let stored = store::run_statement(pool, "stored_action_configs", |connection| {
-            Box::pin(async move { read_configs(connection, None, None, None).await })
+            Box::pin(async move { read_configs(connection, ActionConfigFilter::default()).await })
         });
         let stored = stored.await?;
         let (events, did) = latest_events(pool, count).await?;
         history = Some(EventHistory { events, started_configs: did, stored_configs: stored });
     }
     Ok((
-        sync_configs(pool, desired_configs.to_vec(), options.terms(), options.dry_run).await?,
+        sync_configs(pool, desired_configs.to_vec(), options.ownership_options(), options.dry_run)
+            .await?,
         history,
     ))
 }

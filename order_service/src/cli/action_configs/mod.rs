@@ -20,6 +20,7 @@ use settings::ResolvedSettings;
 
 use super::definition::{all_examples, first_example, setting_args};
 use super::output::OutputArgs;
+use super::ownership::OwnershipArgs;
 use super::{CommandFailure, output};
 use crate::reconcilers::bundle::find_bundle_problems;
 use crate::settings::read_bundle_setting;
@@ -39,13 +40,8 @@ const EXAMPLES: &str = "order_service action-configs --bundle configs --dry-run 
 pub(super) struct ActionConfigsArgs {
     #[arg(long, help = "Only show what would be done; writes nothing")]
     dry_run: bool,
-    #[arg(long, help = "Take over what belongs to the API or the configurator")]
-    take_over: bool,
-    #[arg(
-        long,
-        help = "Delete everything of a kind if the bundle has nothing of it; without this, that is refused"
-    )]
-    allow_delete_all: bool,
+    #[command(flatten)]
+    ownership: OwnershipArgs,
     #[arg(
         long,
         value_name = "COUNT",
@@ -66,15 +62,14 @@ pub(super) struct ActionConfigsArgs {
 /// Options of the command.
 struct ActionConfigOptions {
     dry_run: bool,
-    take_over: bool,
-    allow_delete_all: bool,
+    ownership: OwnershipArgs,
     /// Number of latest events to compare; `None` skips the comparison.
     history: Option<i64>,
 }
 
 impl ActionConfigOptions {
-    fn terms(&self) -> OwnershipOptions {
-        let (take_over, allow_delete_all) = (self.take_over, self.allow_delete_all);
+    fn ownership_options(&self) -> OwnershipOptions {
+        let OwnershipArgs { take_over, allow_delete_all } = self.ownership;
         OwnershipOptions { owner: ObjectOwner::Bundle, take_over, allow_delete_all }
     }
 }
@@ -90,8 +85,8 @@ pub(super) async fn run_action_configs_command(
     args: &ActionConfigsArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let place = read_bundle_setting(resolved)?.unwrap_or(BundleSource::Builtin);
-    let bundle = Bundle::read(place).map_err(CommandFailure::Failed)?;
+    let source = read_bundle_setting(resolved)?.unwrap_or(BundleSource::Builtin);
+    let bundle = Bundle::read(source).map_err(CommandFailure::Failed)?;
     let diagnostics = find_bundle_problems(&bundle);
     if !diagnostics.is_empty() {
         diagnostics.iter().for_each(output::print_remark);
@@ -105,8 +100,7 @@ pub(super) async fn run_action_configs_command(
         .map_err(|diagnostic| CommandFailure::Failed(diagnostic.to_string()))?;
     let options = ActionConfigOptions {
         dry_run: args.dry_run,
-        take_over: args.take_over,
-        allow_delete_all: args.allow_delete_all,
+        ownership: args.ownership,
         history: args.history,
     };
     let (steps, past) = match &args.url {

@@ -63,9 +63,9 @@ pub(super) async fn sync_service(
         Some(count) => Some(fetch_event_history(&service, count, stored.clone()).await?),
         None => None,
     };
-    let steps = plan_configs(&stored, desired_configs, options.terms());
+    let steps = plan_configs(&stored, desired_configs, options.ownership_options());
     if !options.dry_run {
-        send_changes(&service, &steps, options.take_over).await?;
+        send_changes(&service, &steps, options.ownership.take_over).await?;
     }
     Ok((steps, past))
 }

@@ -60,6 +60,18 @@ struct AccountTotalsArgs {
     output: OutputArgs,
 }
 
+/// Flag `--group-by`.
+#[derive(Debug, Args)]
+#[group(skip)]
+struct GroupByArg {
+    #[arg(
+        long,
+        value_name = "ATTRIBUTE,…",
+        help = "One line for each combination of these auxiliary attributes"
+    )]
+    group_by: Option<String>,
+}
+
 /// Arguments of `ledger balance`.
 #[derive(Debug, Args)]
 #[command(
@@ -74,12 +86,8 @@ pub(in crate::cli) struct BalanceArgs {
     account: AccountTotalsArgs,
     #[arg(long, value_name = "TIME", help = "Only events before this time [default: now]")]
     at: Option<String>,
-    #[arg(
-        long,
-        value_name = "ATTRIBUTE,…",
-        help = "One line for each combination of these auxiliary attributes"
-    )]
-    group_by: Option<String>,
+    #[command(flatten)]
+    group_by: GroupByArg,
 }
 
 /// Arguments of `ledger turnovers`.
@@ -96,19 +104,15 @@ pub(in crate::cli) struct TurnoversArgs {
     account: AccountTotalsArgs,
     #[command(flatten)]
     period: PeriodArgs,
-    #[arg(
-        long,
-        value_name = "ATTRIBUTE,…",
-        help = "One line for each combination of these auxiliary attributes"
-    )]
-    group_by: Option<String>,
+    #[command(flatten)]
+    group_by: GroupByArg,
 }
 
 pub(super) async fn print_balance(
     args: &BalanceArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let options = [("at", &args.at), ("group_by", &args.group_by)];
+    let options = [("at", &args.at), ("group_by", &args.group_by.group_by)];
     print_totals(&args.account, resolved, "balances", &options).await
 }
 
@@ -117,7 +121,7 @@ pub(super) async fn print_turnovers(
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let PeriodArgs { from, to } = &args.period;
-    let options = [("from", from), ("to", to), ("group_by", &args.group_by)];
+    let options = [("from", from), ("to", to), ("group_by", &args.group_by.group_by)];
     print_totals(&args.account, resolved, "turnovers", &options).await
 }
 

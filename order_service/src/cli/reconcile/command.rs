@@ -6,6 +6,7 @@ use reconcile::{ObjectOwner, ReconcileRequest};
 use super::super::CommandFailure;
 use super::super::definition::{all_examples, first_example, setting_args};
 use super::super::output::OutputArgs;
+use super::super::ownership::OwnershipArgs;
 
 const EXAMPLES: &str = "order_service reconcile --bundle configs --dry-run\n         \
      order_service reconcile ledger-types --bundle configs\n         \
@@ -107,13 +108,8 @@ pub(in crate::cli) struct ReconcileArgs {
     apply: Option<String>,
     #[arg(long, help = "Only report what is not as the bundle says; exit code 3 if anything is")]
     drift: bool,
-    #[arg(long, help = "Take over what belongs to the API or the configurator")]
-    take_over: bool,
-    #[arg(
-        long,
-        help = "Delete everything of a kind if the bundle has nothing of it; without this, that is refused"
-    )]
-    allow_delete_all: bool,
+    #[command(flatten)]
+    ownership: OwnershipArgs,
     #[arg(
         long = "arg",
         value_name = "KEY=VALUE",
@@ -192,8 +188,8 @@ fn build_request(args: &ReconcileArgs, dry_run: bool) -> Result<ReconcileRequest
         reconcilers: args.integrations.clone(),
         arguments,
         dry_run,
-        take_over: args.take_over,
-        allow_delete_all: args.allow_delete_all,
+        take_over: args.ownership.take_over,
+        allow_delete_all: args.ownership.allow_delete_all,
         owner: ObjectOwner::Bundle,
     })
 }

@@ -41,7 +41,7 @@ pub(super) async fn run_reconcile_command(
     args: &ReconcileArgs,
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
-    let place = read_bundle_setting(resolved)?.ok_or_else(|| {
+    let source = read_bundle_setting(resolved)?.ok_or_else(|| {
         CommandFailure::Usage("reconcile: which bundle? give --bundle DIR".to_owned())
     })?;
     let command = ReconcileCommand::new(args)?;
@@ -54,27 +54,27 @@ pub(super) async fn run_reconcile_command(
     let checked = reconcile_runtime(&targets::unreachable_targets(&settings.database)?)
         .check_request(&command.request, &shard);
     checked.map_err(|error| CommandFailure::Usage(format!("reconcile: {error}")))?;
-    let bundle = Bundle::read(place).map_err(CommandFailure::Failed)?;
+    let bundle = Bundle::read(source).map_err(CommandFailure::Failed)?;
     for (flag, named) in
         [("--early-exit-compare", &command.compare_to), ("--changed-since", &command.changed_since)]
     {
-        if let Some(doubt) =
+        if let Some(reason) =
             named.as_ref().and_then(|named| bundle.source().explain_ambiguity(named))
         {
-            return Err(CommandFailure::Usage(format!("{flag}: {doubt}")));
+            return Err(CommandFailure::Usage(format!("{flag}: {reason}")));
         }
     }
     let bar = show::reconcile_progress_bar();
-    let pace = ReconcileOptions {
+    let options = ReconcileOptions {
         pool_size: command.pool_size,
         progress: Some(show::progress_callback(&bar)),
     };
     let done = match &command.plan_file {
         PlanFileMode::Apply(file) => {
-            apply_plan_file(&command, &settings, &bundle, file, &pace).await
+            apply_plan_file(&command, &settings, &bundle, file, &options).await
         }
         PlanFileMode::Nothing | PlanFileMode::PlanOut(_) => {
-            reconcile_targets(&command, &settings, &bundle, &pace).await
+            reconcile_targets(&command, &settings, &bundle, &options).await
         }
     };
     bar.finish_and_clear();
@@ -99,7 +99,7 @@ async fn reconcile_targets(
     command: &ReconcileCommand,
     settings: &ReconcileCommandSettings,
     bundle: &Bundle,
-    pace: &ReconcileOptions,
+    options: &ReconcileOptions,
 ) -> ReconcileRunResult {
     let offline = reconcile_runtime(&targets::unreachable_targets(&settings.database)?);
     let compare = command.compare_to.as_deref().map(|named| read_other_bundle(bundle, named));
@@ -119,10 +119,10 @@ async fn reconcile_targets(
     };
     decided.warnings.iter().for_each(|warning| output::print_remark(format!("warning: {warning}")));
     let report = if !decided.has_runs() {
-        offline.execute(bundle, &command.request, &decided, pace).await
+        offline.execute(bundle, &command.request, &decided, options).await
     } else if let Some(url) = &command.url {
         ReconcileHttpClient::from_url(url)?
-            .run(bundle, &command.request, &decided, pace.pool_size)
+            .run(bundle, &command.request, &decided, options.pool_size)
             .await?
     } else {
         let access = if command.request.dry_run {
@@ -133,7 +133,7 @@ async fn reconcile_targets(
         let targets =
             OpenReconcileTargets::open(&settings.database, &settings.queues, access).await?;
         let report = reconcile_runtime(&targets.targets)
-            .execute(bundle, &command.request, &decided, pace)
+            .execute(bundle, &command.request, &decided, options)
             .await;
         targets.close().await;
         report
@@ -149,14 +149,14 @@ async fn apply_plan_file(
     settings: &ReconcileCommandSettings,
     bundle: &Bundle,
     file: &str,
-    pace: &ReconcileOptions,
+    options: &ReconcileOptions,
 ) -> ReconcileRunResult {
     let text = std::fs::read_to_string(file)
         .map_err(|error| CommandFailure::Failed(format!("--apply {file}: {error}")))?;
     let saved = SavedPlan::parse(&text)
         .map_err(|reason| CommandFailure::Failed(format!("--apply {file}: {reason}")))?;
     if let Some(url) = &command.url {
-        return ReconcileHttpClient::from_url(url)?.apply(bundle, &saved, pace.pool_size).await;
+        return ReconcileHttpClient::from_url(url)?.apply(bundle, &saved, options.pool_size).await;
     }
     let targets = OpenReconcileTargets::open(
         &settings.database,
@@ -164,8 +164,9 @@ async fn apply_plan_file(
         DatabaseAccess::CreateMissing,
     )
     .await?;
-    let report =
-        reconcile_runtime(&targets.targets).apply(bundle, &saved, ObjectOwner::Bundle, pace).await;
+    let report = reconcile_runtime(&targets.targets)
+        .apply(bundle, &saved, ObjectOwner::Bundle, options)
+        .await;
     targets.close().await;
     Ok(report)
 }

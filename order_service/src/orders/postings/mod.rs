@@ -6,11 +6,11 @@
 
 mod check;
 mod evaluate;
-mod integration;
 mod ledger;
 mod plan;
 mod reconcile;
 mod rule;
+mod rule_reconciler;
 mod rule_store;
 
 pub use check::{
@@ -18,16 +18,16 @@ pub use check::{
     find_rule_problems,
 };
 pub use evaluate::build_posting_events;
-pub(crate) use integration::read_known_types;
-pub use integration::{
-    POSTINGS_INTEGRATION, PostingRuleReconciler, apply_plan_in_tx, read_bundle_rules,
-};
 pub use ledger::LedgerOrderPoster;
 pub use plan::plan_posting_rules;
 pub use reconcile::{
     DifferingOrder, PostingComparison, PostingDifference, compare_order_postings, repair_order,
 };
 pub use rule::{OrderField, PostingRule, PostingRuleEvent, PostingTrigger, PostingValueSource};
+pub(crate) use rule_reconciler::read_known_types;
+pub use rule_reconciler::{
+    POSTINGS_RECONCILER, PostingRuleReconciler, apply_plan_in_tx, read_bundle_rules,
+};
 pub use rule_store::{
     POSTING_RULES_CHANNEL, PostingRuleSet, load_posting_rules, load_rules_version,
     put_posting_rules_in_tx, read_posting_rules,

@@ -18,9 +18,9 @@ pub fn plan_posting_rules(
     current: Option<&PostingRuleSet>,
     desired_rules: &[PostingRule],
     types: &KnownAccountTypes,
-    terms: OwnershipOptions,
+    options: OwnershipOptions,
 ) -> ReconcilePlan {
-    let OwnershipOptions { owner, take_over, allow_delete_all } = terms;
+    let OwnershipOptions { owner, take_over, allow_delete_all } = options;
     let mut plan = ReconcilePlan::default();
     refuse_invalid_rules(desired_rules, types, &mut plan);
     let foreign = current
@@ -138,9 +138,9 @@ mod tests {
             owner,
         });
         let types = KnownAccountTypes::from([("a".to_owned(), KnownAccountType::Broken)]);
-        let terms =
+        let options =
             OwnershipOptions { owner: ObjectOwner::Bundle, take_over, allow_delete_all: take_over };
-        let plan = plan_posting_rules(current.as_ref(), wanted, &types, terms);
+        let plan = plan_posting_rules(current.as_ref(), wanted, &types, options);
         let changes =
             plan.changes.iter().map(|change| format!("{:?} {}", change.action, change.name));
         changes
@@ -181,13 +181,13 @@ mod tests {
 
     #[test]
     fn a_rule_that_fits_no_type_does_not_come_into_force() {
-        let terms = OwnershipOptions {
+        let options = OwnershipOptions {
             owner: ObjectOwner::Bundle,
             take_over: false,
             allow_delete_all: false,
         };
         let plan =
-            plan_posting_rules(None, &[posting_rule("r", "1")], &KnownAccountTypes::new(), terms);
+            plan_posting_rules(None, &[posting_rule("r", "1")], &KnownAccountTypes::new(), options);
         assert!(plan.changes.is_empty() && plan.refused.len() == 1, "{plan:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! `POST /api/v1/reconcile`: reconciles this service's targets with a bundle sent in the request.
 //!
-//! The caller has the git revisions and therefore decides which integrations run. The answer is a
+//! The caller has the git revisions and therefore decides which reconcilers run. The answer is a
 //! report, even if part of the run failed.
 
 use std::sync::{Arc, LazyLock};
@@ -33,10 +33,10 @@ static RECONCILE_POOL: LazyLock<ComputePool> =
 pub struct ReconcileRequestBody {
     /// Files of the bundle.
     pub files: Vec<SentFile>,
-    /// Names of the integrations to run; empty means all.
+    /// Names of the reconcilers to run; empty means all.
     #[serde(default)]
     pub integrations: Vec<String>,
-    /// Key and value arguments; only valid with one integration.
+    /// Key and value arguments; only valid with one reconciler.
     #[serde(default)]
     pub arguments: Vec<(String, String)>,
     /// Plan only; write nothing.
@@ -90,10 +90,10 @@ async fn run_reconcile(
     let runtime = reconcile_runtime(targets);
     let pool_size =
         parsed_body.pool_size.map_or(DEFAULT_POOL_SIZE, |size| usize::from(size).clamp(1, 1000));
-    let pace = ReconcileOptions { pool_size, progress: None };
+    let options = ReconcileOptions { pool_size, progress: None };
     if let Some(plan) = &parsed_body.plan {
         return runtime
-            .apply(&bundle, plan, ObjectOwner::Bundle, &pace)
+            .apply(&bundle, plan, ObjectOwner::Bundle, &options)
             .await
             .map_err(to_api_error);
     }
@@ -106,7 +106,7 @@ async fn run_reconcile(
         owner: ObjectOwner::Bundle,
     };
     let report = match &parsed_body.decided {
-        Some(decided) => runtime.execute(&bundle, &request, decided, &pace).await,
+        Some(decided) => runtime.execute(&bundle, &request, decided, &options).await,
         None => runtime.run(&bundle, &request).await,
     };
     report.map_err(to_api_error)

@@ -4,22 +4,22 @@
 //! - Lock order: the advisory locks of ledger types, posting rules, schedules, action configs.
 //! - Promise: of concurrent or later starts, only the first one writes.
 
-use events::configs::{self, ACTION_CONFIGS_INTEGRATION, ActionConfig, parse_configs};
-use ledger::types::{LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, parse_bundle_types};
+use events::configs::{self, ACTION_CONFIGS_RECONCILER, ActionConfig, parse_configs};
+use ledger::types::{LEDGER_TYPES_RECONCILER, LedgerTypeDefinition, parse_bundle_types};
 use reconcile::owned::{OwnedObjectTransaction, reconcile_in_tx};
 use reconcile::{
     Bundle, BundleDiagnostic, BundleSource, ObjectOwner, OwnershipOptions, ReconcileRequest,
 };
 use sqlx::{PgConnection, PgPool};
 use store::{LONG_OPERATION_TIMEOUT, PgOperation, StatementTarget};
-use tasks::schedule::{SCHEDULES_INTEGRATION, TaskSchedule, parse_schedules};
+use tasks::schedule::{SCHEDULES_RECONCILER, TaskSchedule, parse_schedules};
 
 use super::{ReconcileTargets, reconcile_runtime};
 use crate::orders::postings::{
-    self, KnownAccountType, KnownAccountTypes, POSTINGS_INTEGRATION, PostingRule, read_bundle_rules,
+    self, KnownAccountType, KnownAccountTypes, POSTINGS_RECONCILER, PostingRule, read_bundle_rules,
 };
-use crate::reconcilers::partitions::PARTITIONS_INTEGRATION;
-use crate::reconcilers::queues::QUEUES_INTEGRATION;
+use crate::reconcilers::partitions::PARTITIONS_RECONCILER;
+use crate::reconcilers::queues::QUEUES_RECONCILER;
 
 /// Why the initial bundle could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -59,24 +59,24 @@ pub async fn ensure_builtin_bundle(pool: &PgPool) -> Result<(), InitialBundleErr
 /// does not wait for them.
 pub async fn apply_initial_bundle(
     targets: &ReconcileTargets,
-    place: &BundleSource,
+    source: &BundleSource,
 ) -> Result<(), InitialBundleError> {
-    if !write_initial_bundle(&targets.pool, place).await? {
+    if !write_initial_bundle(&targets.pool, source).await? {
         return Ok(());
     }
-    let bundle = Bundle::read(place.clone()).map_err(InitialBundleError::Bundle)?;
-    let owner = bundle_owner(place);
+    let bundle = Bundle::read(source.clone()).map_err(InitialBundleError::Bundle)?;
+    let owner = bundle_owner(source);
     if targets.queues.can_be_unavailable() {
-        reconcile_initial_targets(targets, &bundle, &[PARTITIONS_INTEGRATION], owner).await;
+        reconcile_initial_targets(targets, &bundle, &[PARTITIONS_RECONCILER], owner).await;
         let targets = targets.clone();
         tokio::spawn(async move {
-            reconcile_initial_targets(&targets, &bundle, &[QUEUES_INTEGRATION], owner).await
+            reconcile_initial_targets(&targets, &bundle, &[QUEUES_RECONCILER], owner).await
         });
     } else {
         reconcile_initial_targets(
             targets,
             &bundle,
-            &[PARTITIONS_INTEGRATION, QUEUES_INTEGRATION],
+            &[PARTITIONS_RECONCILER, QUEUES_RECONCILER],
             owner,
         )
         .await;
@@ -87,19 +87,19 @@ pub async fn apply_initial_bundle(
 async fn reconcile_initial_targets(
     targets: &ReconcileTargets,
     bundle: &Bundle,
-    integrations: &[&str],
+    reconcilers: &[&str],
     owner: ObjectOwner,
 ) {
-    let integration_names = integrations.iter().map(|name| (*name).to_owned()).collect();
+    let reconciler_names = reconcilers.iter().map(|name| (*name).to_owned()).collect();
     let request = ReconcileRequest {
-        reconcilers: integration_names,
+        reconcilers: reconciler_names,
         arguments: Vec::new(),
         dry_run: false,
         take_over: false,
         allow_delete_all: false,
         owner,
     };
-    let what = integrations.join(" and ");
+    let what = reconcilers.join(" and ");
     match reconcile_runtime(targets)
         .run(bundle, &request)
         .await
@@ -121,32 +121,32 @@ async fn reconcile_initial_targets(
 /// and does not even read the bundle.
 pub async fn ensure_initial_bundle(
     pool: &PgPool,
-    place: &BundleSource,
+    source: &BundleSource,
 ) -> Result<(), InitialBundleError> {
-    write_initial_bundle(pool, place).await.map(drop)
+    write_initial_bundle(pool, source).await.map(drop)
 }
 
 /// Whether this call wrote the bundle.
 async fn write_initial_bundle(
     pool: &PgPool,
-    place: &BundleSource,
+    source: &BundleSource,
 ) -> Result<bool, InitialBundleError> {
     if has_been_reconciled(pool).await? {
         return Ok(false);
     }
-    let content = read_bundle_content(place)?;
+    let content = read_bundle_content(source)?;
     let first_bundle = PgOperation::named("first_bundle").with_timeout(LONG_OPERATION_TIMEOUT);
     let written = store::transaction(first_bundle, content)
         .run(pool, |connection, content| Box::pin(write_content_in_tx(connection, content)))
         .await?;
     if written {
-        tracing::info!(bundle = %place, "the control database was empty and has this bundle's content now");
+        tracing::info!(bundle = %source, "the control database was empty and has this bundle's content now");
     }
     Ok(written)
 }
 
-fn bundle_owner(place: &BundleSource) -> ObjectOwner {
-    match place {
+fn bundle_owner(source: &BundleSource) -> ObjectOwner {
+    match source {
         BundleSource::Builtin => ObjectOwner::Builtin,
         BundleSource::Folder(_) | BundleSource::Revision(_) | BundleSource::Sent(_) => {
             ObjectOwner::Bundle
@@ -154,11 +154,11 @@ fn bundle_owner(place: &BundleSource) -> ObjectOwner {
     }
 }
 
-fn read_bundle_content(place: &BundleSource) -> Result<InitialBundleContent, InitialBundleError> {
-    let bundle = Bundle::read(place.clone()).map_err(InitialBundleError::Bundle)?;
+fn read_bundle_content(source: &BundleSource) -> Result<InitialBundleContent, InitialBundleError> {
+    let bundle = Bundle::read(source.clone()).map_err(InitialBundleError::Bundle)?;
     if let Some(first) = super::find_bundle_problems(&bundle).first() {
         return Err(InitialBundleError::Bundle(format!(
-            "{place} is not sound: {first} (see: bundle validate)"
+            "{source} is not sound: {first} (see: bundle validate)"
         )));
     }
     Ok(InitialBundleContent {
@@ -166,7 +166,7 @@ fn read_bundle_content(place: &BundleSource) -> Result<InitialBundleContent, Ini
         rules: read_bundle_rules(&bundle)?,
         schedules: parse_schedules(&bundle)?,
         action_configs: parse_configs(&bundle)?,
-        owner: bundle_owner(place),
+        owner: bundle_owner(source),
     })
 }
 
@@ -181,18 +181,18 @@ async fn write_content_in_tx(
     connection: &mut PgConnection,
     content: &InitialBundleContent,
 ) -> store::Result<bool> {
-    reconcile::exclude_other_runs_in_tx(connection, LEDGER_TYPES_INTEGRATION).await?;
-    reconcile::exclude_other_runs_in_tx(connection, POSTINGS_INTEGRATION).await?;
-    reconcile::exclude_other_runs_in_tx(connection, SCHEDULES_INTEGRATION).await?;
-    reconcile::exclude_other_runs_in_tx(connection, ACTION_CONFIGS_INTEGRATION).await?;
+    reconcile::exclude_other_runs_in_tx(connection, LEDGER_TYPES_RECONCILER).await?;
+    reconcile::exclude_other_runs_in_tx(connection, POSTINGS_RECONCILER).await?;
+    reconcile::exclude_other_runs_in_tx(connection, SCHEDULES_RECONCILER).await?;
+    reconcile::exclude_other_runs_in_tx(connection, ACTION_CONFIGS_RECONCILER).await?;
     if has_been_reconciled(&mut *connection).await? {
         return Ok(false);
     }
-    let terms =
+    let options =
         OwnershipOptions { owner: content.owner, take_over: false, allow_delete_all: false };
     reconcile_set_in_tx(
         connection,
-        &OwnedObjectTransaction::for_unused_objects(content.types.clone(), terms),
+        &OwnedObjectTransaction::for_unused_objects(content.types.clone(), options),
     )
     .await?;
     let account_types = content.types.iter().filter_map(|definition| match definition {
@@ -205,16 +205,16 @@ async fn write_content_in_tx(
         account_types.collect::<KnownAccountTypes>(),
         postings::read_posting_rules(connection).await?,
     );
-    let plan = postings::plan_posting_rules(current.as_ref(), &content.rules, &types, terms);
+    let plan = postings::plan_posting_rules(current.as_ref(), &content.rules, &types, options);
     postings::apply_plan_in_tx(connection, &plan, &content.rules, content.owner).await?;
     reconcile_set_in_tx(
         connection,
-        &OwnedObjectTransaction::for_unused_objects(content.schedules.clone(), terms),
+        &OwnedObjectTransaction::for_unused_objects(content.schedules.clone(), options),
     )
     .await?;
     reconcile_set_in_tx(
         connection,
-        &configs::desired_config_set(content.action_configs.clone(), terms),
+        &configs::desired_config_set(content.action_configs.clone(), options),
     )
     .await?;
     Ok(true)

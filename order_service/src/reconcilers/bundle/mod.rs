@@ -1,4 +1,4 @@
-//! Configuration bundle of this platform: its checks, its integrations, and the initial bundle of a
+//! Configuration bundle of this platform: its checks, its reconcilers, and the initial bundle of a
 //! new database.
 
 pub mod http;
@@ -8,11 +8,11 @@ mod usage;
 
 use std::sync::Arc;
 
-use events::configs::{ACTION_CONFIGS_INTEGRATION, ActionConfigReconciler};
-use ledger::types::{LEDGER_TYPES_INTEGRATION, LedgerTypeReconciler, LedgerTypeUsage, check_types};
+use events::configs::{ACTION_CONFIGS_RECONCILER, ActionConfigReconciler};
+use ledger::types::{LEDGER_TYPES_RECONCILER, LedgerTypeReconciler, LedgerTypeUsage, check_types};
 use reconcile::{Bundle, BundleCheck, BundleDiagnostic, ReconcileRuntime};
 use sqlx::PgPool;
-use tasks::schedule::{SCHEDULES_INTEGRATION, ScheduleReconciler};
+use tasks::schedule::{SCHEDULES_RECONCILER, ScheduleReconciler};
 
 pub use initial::{
     InitialBundleError, apply_initial_bundle, ensure_builtin_bundle, ensure_initial_bundle,
@@ -21,10 +21,10 @@ pub use shards::{ShardOpener, ShardSet};
 pub use usage::TypeUsageFinder;
 
 use crate::background::tasks::{check_action_configs, check_schedules};
-use crate::orders::postings::{POSTINGS_INTEGRATION, PostingRuleReconciler, check_posting_rules};
-use crate::reconcilers::partitions::{PARTITIONS_INTEGRATION, PartitionReconciler};
+use crate::orders::postings::{POSTINGS_RECONCILER, PostingRuleReconciler, check_posting_rules};
+use crate::reconcilers::partitions::{PARTITIONS_RECONCILER, PartitionReconciler};
 use crate::reconcilers::queues::{
-    EnvQueues, QUEUES_INTEGRATION, QueueReconciler, build_env_queues, check_queues,
+    EnvQueues, QUEUES_RECONCILER, QueueReconciler, build_env_queues, check_queues,
 };
 use crate::settings::QueueEngine;
 use crate::settings::database_connections::NESTED_DATABASE_CONNECTION_COUNT;
@@ -33,17 +33,17 @@ use crate::settings::database_connections::NESTED_DATABASE_CONNECTION_COUNT;
 const BUNDLE_CHECKS: [BundleCheck; 5] =
     [check_types, check_posting_rules, check_schedules, check_action_configs, check_queues];
 
-/// All integrations, in run order: posting rules refer to ledger types.
+/// All reconcilers, in run order: posting rules refer to ledger types.
 const INTEGRATION_NAMES: [&str; 6] = [
-    LEDGER_TYPES_INTEGRATION,
-    POSTINGS_INTEGRATION,
-    SCHEDULES_INTEGRATION,
-    ACTION_CONFIGS_INTEGRATION,
-    PARTITIONS_INTEGRATION,
-    QUEUES_INTEGRATION,
+    LEDGER_TYPES_RECONCILER,
+    POSTINGS_RECONCILER,
+    SCHEDULES_RECONCILER,
+    ACTION_CONFIGS_RECONCILER,
+    PARTITIONS_RECONCILER,
+    QUEUES_RECONCILER,
 ];
 
-/// Targets of the integrations.
+/// Targets of the reconcilers.
 #[derive(Clone)]
 pub struct ReconcileTargets {
     /// Pool of the control database.
@@ -69,7 +69,7 @@ impl ReconcileTargets {
     }
 }
 
-/// Runtime with all integrations and checks.
+/// Runtime with all reconcilers and checks.
 pub fn reconcile_runtime(targets: &ReconcileTargets) -> ReconcileRuntime {
     let ReconcileTargets { pool, nested_pool, shards, queues } = targets.clone();
     let usage: Arc<dyn LedgerTypeUsage> =

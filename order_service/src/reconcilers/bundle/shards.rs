@@ -1,4 +1,4 @@
-//! Ledger shards for integrations: by name, opened on first use.
+//! Ledger shards for reconcilers: by name, opened on first use.
 
 use std::collections::BTreeMap;
 

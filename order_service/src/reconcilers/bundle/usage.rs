@@ -8,7 +8,7 @@ use reconcile::ReconcileError;
 use sqlx::PgPool;
 
 use super::ShardSet;
-use crate::orders::postings::{POSTINGS_INTEGRATION, load_posting_rules};
+use crate::orders::postings::{POSTINGS_RECONCILER, load_posting_rules};
 
 /// Looks for usage in the control database and on all shards.
 pub struct TypeUsageFinder {
@@ -29,7 +29,7 @@ impl TypeUsageFinder {
     ) -> Result<Option<String>, ReconcileError> {
         // In a dry run the bundle's rules, which fit its types, would replace the stored ones.
         let rules_replaced =
-            question.dry_run && question.remaining_integrations.contains(&POSTINGS_INTEGRATION);
+            question.dry_run && question.remaining_integrations.contains(&POSTINGS_RECONCILER);
         if question.kind == LedgerTypeKind::Account && !rules_replaced {
             let rules =
                 load_posting_rules(&self.pool).await?.map(|set| set.rules).unwrap_or_default();

@@ -70,7 +70,7 @@ pub(super) fn desired_queue_state(files: &[QueueFile]) -> Json {
         .map(|env| {
             let queues: BTreeMap<String, Json> = queues_of_env(files, env)
                 .into_iter()
-                .map(|(name, terms)| (name, queue_json(&terms)))
+                .map(|(name, options)| (name, queue_json(&options)))
                 .collect();
             (env, json!({"env": env, "queues": queues}))
         })
@@ -79,13 +79,13 @@ pub(super) fn desired_queue_state(files: &[QueueFile]) -> Json {
 }
 
 /// Options of a queue, as shown in plans.
-pub(super) fn queue_json(terms: &FifoQueueOptions) -> Json {
-    let visibility = terms.visibility_timeout;
+pub(super) fn queue_json(options: &FifoQueueOptions) -> Json {
+    let visibility = options.visibility_timeout;
     let mut shown = match visibility.subsec_nanos() {
         0 => json!({"visibility_seconds": visibility.as_secs()}),
         _ => json!({"visibility_seconds": visibility.as_secs_f64()}),
     };
-    if let Some(dead) = &terms.dead_letters {
+    if let Some(dead) = &options.dead_letters {
         shown["dead_letters"] = json!({"queue": dead.queue, "max_receives": dead.max_receives});
     }
     shown

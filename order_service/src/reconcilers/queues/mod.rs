@@ -1,11 +1,11 @@
-//! FIFO queues of each environment: documents of the bundle, and the integration that creates them.
+//! FIFO queues of each environment: documents of the bundle, and the reconciler that creates them.
 //!
 //! Queues are created and updated, never deleted: they may hold messages and may have other users.
 
 mod definition;
 mod env_queues;
-mod integration;
 mod plan;
+mod reconciler;
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use queue::fifo::FifoCatalogue;
 pub(crate) use definition::check_queues;
 pub use definition::{ENV_NAMES, QUEUE_SCHEMA, QueueFile};
 pub use env_queues::build_env_queues;
-pub use integration::{QUEUES_INTEGRATION, QueueReconciler};
+pub use reconciler::{QUEUES_RECONCILER, QueueReconciler};
 
 /// Catalogue of an environment; `None` if the environment has no queues here and is skipped. An
 /// error is one line.

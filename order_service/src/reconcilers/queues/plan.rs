@@ -17,18 +17,20 @@ pub(super) fn plan_queues(
     desired_queues: &[(String, FifoQueueOptions)],
 ) -> (ReconcilePlan, Vec<(String, FifoQueueOptions)>) {
     let (mut plan, mut ensure) = (ReconcilePlan::default(), Vec::new());
-    for (name, terms) in desired_queues {
+    for (name, options) in desired_queues {
         match stored_queues.get(name) {
-            None => plan.add_create(QUEUE_KIND, name, &queue_json(terms)),
-            Some(old) if old != terms => {
-                plan.add_update(QUEUE_KIND, name, diff_fields(&queue_json(old), &queue_json(terms)))
-            }
+            None => plan.add_create(QUEUE_KIND, name, &queue_json(options)),
+            Some(old) if old != options => plan.add_update(
+                QUEUE_KIND,
+                name,
+                diff_fields(&queue_json(old), &queue_json(options)),
+            ),
             Some(_) => continue,
         }
-        ensure.push((name.clone(), terms.clone()));
+        ensure.push((name.clone(), options.clone()));
     }
     let target: BTreeMap<&String, _> =
-        stored_queues.iter().map(|(name, terms)| (name, queue_json(terms))).collect();
+        stored_queues.iter().map(|(name, options)| (name, queue_json(options))).collect();
     plan.bind_target_part(env, &target);
     (plan, ensure)
 }

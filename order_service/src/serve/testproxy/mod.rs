@@ -141,13 +141,13 @@ fn start_listener(
         .merge(configurator::http::configurator_routes(shared.configurator))
         .merge(ops::ops_routes(readiness, metrics));
     let limits = ConnectionLimits::for_open_files(raise_file_limit(), RESERVED_FILE_COUNT, 1);
-    let terms = ServerOptions {
+    let options = ServerOptions {
         protocol: ListenerProtocol::Http,
         hosts,
         limits,
         budget: ByteBudget::default(),
     };
-    serving::server::serve_routes(listeners, routes, terms, stop);
+    serving::server::serve_routes(listeners, routes, options, stop);
     tracing::info!(port, "test proxy ready: CONFIGSHOP_TEST_PROXY_URL=http://localhost:{port}");
     Ok(())
 }
@@ -175,7 +175,7 @@ async fn start_replay(
         }
     }
     let mut running = configurator.start(grace, stop);
-    let terms = FifoConsumerOptions {
+    let options = FifoConsumerOptions {
         concurrency: 16,
         visibility_timeout: Duration::from_secs(30),
         shutdown_timeout: grace,
@@ -209,7 +209,7 @@ async fn start_replay(
                 consume_messages(
                     queues,
                     Arc::new(TranscriptReplay::new(&entries, &name, to)),
-                    terms,
+                    options,
                     stop,
                 )
                 .await;

@@ -9,166 +9,39 @@
 //!
 //! Values inserted into a URL are escaped ([`urls`]).
 
+mod budget;
+mod environment;
 mod urls;
 mod validation;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::LazyLock;
 
-use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Term, filters, tests};
+use minijinja::value::Serde;
+use minijinja::{Error, ErrorKind, Value as Term};
 use serde_json::{Map, Value as Json};
 
 use crate::Event;
 use crate::params::MAX_PARAMS_BYTES;
 
 use super::ConfigAction;
+use environment::{
+    EARLY_FAILURE_ENVIRONMENT, EXPRESSION_ENVIRONMENT, EXPRESSION_VALUE_NAME, MAX_TEMPLATE_STEPS,
+    TEXT_ENVIRONMENT, URL_ENVIRONMENT,
+};
+
+pub use budget::EventTemplateBudget;
 pub(super) use validation::EventTemplateNames;
 
-/// Maximum steps per template.
-const MAX_TEMPLATE_STEPS: u64 = 20_000;
-/// Maximum steps of all templates that one event renders.
-const MAX_EVENT_STEPS: u64 = 200_000;
-/// Charge for a template that fails within [`EARLY_FAILURE_STEPS`] steps, whose actual steps are
-/// unknown.
+/// Charge for a template that fails within [`environment::EARLY_FAILURE_STEPS`] steps, whose actual
+/// steps are unknown.
 const FAILED_TEMPLATE_STEPS: u64 = 50;
-/// A template that fails within this many steps does not pay its full allowance.
-const EARLY_FAILURE_STEPS: u64 = 1000;
 /// Maximum template length, in bytes.
 const MAX_TEMPLATE_BYTES: usize = 4096;
 /// Maximum output of one template, in bytes.
 const MAX_OUTPUT_BYTES: usize = 256 << 10;
-/// Maximum output of all templates that one event renders, in bytes.
-const MAX_EVENT_OUTPUT_BYTES: usize = 4 << 20;
 /// Maximum event size in template scopes, in bytes of JSON: maximum params plus the other fields.
 const MAX_EVENT_BYTES: usize = MAX_PARAMS_BYTES + (16 << 10);
-/// Filters available to templates.
-const TEMPLATE_FILTERS: [&str; 17] = [
-    "abs",
-    "default",
-    "first",
-    "float",
-    "int",
-    "join",
-    "last",
-    "length",
-    "lower",
-    "replace",
-    "round",
-    "safe",
-    "string",
-    "tojson",
-    "trim",
-    "upper",
-    "urlencode",
-];
-/// Tests available to templates.
-const TEMPLATE_TESTS: [&str; 5] = ["defined", "undefined", "none", "string", "number"];
-/// Temp variable that captures the value of an expression.
-const EXPRESSION_VALUE_NAME: &str = "kept";
-
-/// Environment for rendering to text.
-static TEXT_ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(new_environment);
-/// Environment for typed expressions: the formatter captures the value instead of writing it.
-static EXPRESSION_ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut environment = new_environment();
-    environment.set_formatter(|_, state, value| {
-        state.set_temp(EXPRESSION_VALUE_NAME, value.clone());
-        Ok(())
-    });
-    environment
-});
-
-/// Environment for rendering URLs.
-static URL_ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut environment = new_environment();
-    environment.set_formatter(urls::write_marked_value);
-    environment
-});
-
-/// Environment that detects early failures, with [`EARLY_FAILURE_STEPS`] fuel.
-static EARLY_FAILURE_ENVIRONMENT: LazyLock<Environment> = LazyLock::new(|| {
-    let mut environment = new_environment();
-    environment.set_fuel(Some(EARLY_FAILURE_STEPS));
-    environment
-});
-
-fn new_environment() -> Environment<'static> {
-    let mut environment = Environment::empty();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_fuel(Some(MAX_TEMPLATE_STEPS));
-    environment.add_filter("abs", filters::abs);
-    environment.add_filter("default", filters::default);
-    environment.add_filter("first", filters::first);
-    environment.add_filter("float", filters::float);
-    environment.add_filter("int", filters::int);
-    environment.add_filter("join", filters::join);
-    environment.add_filter("last", filters::last);
-    environment.add_filter("length", filters::length);
-    environment.add_filter("lower", filters::lower);
-    environment.add_filter("replace", filters::replace);
-    environment.add_filter("round", filters::round);
-    environment.add_filter("safe", urls::safe_filter);
-    environment.add_filter("string", filters::string);
-    environment.add_filter("tojson", tojson_filter);
-    environment.add_filter("trim", filters::trim);
-    environment.add_filter("upper", filters::upper);
-    environment.add_filter("urlencode", urls::urlencode_filter);
-    environment.add_test("defined", tests::is_defined);
-    environment.add_test("undefined", tests::is_undefined);
-    environment.add_test("none", tests::is_none);
-    environment.add_test("string", tests::is_string);
-    environment.add_test("number", tests::is_number);
-    environment
-}
-
-/// `tojson` without the engine's indentation argument, whose output the fuel would not cover.
-fn tojson_filter(value: &Term) -> Result<Term, Error> {
-    let text =
-        filters::tojson(value, None, Kwargs::from_iter(std::iter::empty::<(String, Term)>()))?;
-    // The engine marks the result as safe; in a URL it still needs escaping.
-    Ok(text.as_str().map(Term::from).unwrap_or(text))
-}
-
-/// Remaining steps and bytes for all templates of one event.
-#[derive(Debug)]
-pub struct EventTemplateBudget {
-    steps: u64,
-    bytes: usize,
-}
-
-impl EventTemplateBudget {
-    /// Full budget for a new event.
-    pub fn of_event() -> Self {
-        Self { steps: MAX_EVENT_STEPS, bytes: MAX_EVENT_OUTPUT_BYTES }
-    }
-
-    /// Output so far, in bytes.
-    pub fn spent_bytes(&self) -> usize {
-        MAX_EVENT_OUTPUT_BYTES - self.bytes
-    }
-
-    /// Charges a template. A charge that exceeds the budget exhausts it.
-    fn pay(&mut self, steps: u64, bytes: usize) -> Result<(), String> {
-        if steps < self.steps && bytes <= self.bytes {
-            (self.steps, self.bytes) = (self.steps - steps, self.bytes - bytes);
-            return Ok(());
-        }
-        self.steps = 0;
-        self.check_exhausted()
-    }
-
-    fn check_exhausted(&self) -> Result<(), String> {
-        if self.steps > 0 {
-            return Ok(());
-        }
-        Err(format!(
-            "all templates of one event may take {MAX_EVENT_STEPS} steps and give {} MiB together",
-            MAX_EVENT_OUTPUT_BYTES >> 20
-        ))
-    }
-}
 
 /// Problem of a text as a template in a config with these names.
 pub(super) fn check_template(text: &str, names: &EventTemplateNames<'_>) -> Result<(), String> {
@@ -203,12 +76,12 @@ impl EventTemplateScope {
         let mut scope = BTreeMap::from([("event", event_term(event)?)]);
         if let Some(joined) = joined {
             let mut events: Vec<(Term, Term)> = Vec::new();
-            for (place, event) in joined.iter().enumerate() {
+            for (index, event) in joined.iter().enumerate() {
                 let (name, value) = (Term::from(event.name.as_str()), event_term(event)?);
                 if !events.iter().any(|(known, _)| *known == name) {
                     events.push((name, value.clone()));
                 }
-                events.push((Term::from(place), value));
+                events.push((Term::from(index), value));
             }
             scope.insert("events", Term::from_pairs(events));
         }
@@ -294,7 +167,7 @@ fn render_text(
     Ok(value)
 }
 
-/// Whether a failing template fails within [`EARLY_FAILURE_STEPS`] steps.
+/// Whether a failing template fails within [`environment::EARLY_FAILURE_STEPS`] steps.
 fn fails_early(text: &str, scope: &EventTemplateScope) -> bool {
     let Ok(template) = EARLY_FAILURE_ENVIRONMENT.template_from_str(text) else { return true };
     let rendered = template.render_captured_to(scope.0.clone(), io::sink());

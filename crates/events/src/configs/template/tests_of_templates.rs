@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::budget::MAX_EVENT_OUTPUT_BYTES;
 use super::*;
 use crate::{EventCause, EventId};
 

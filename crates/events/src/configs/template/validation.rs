@@ -7,7 +7,7 @@ use minijinja::machinery::parse;
 use minijinja::syntax::SyntaxConfig;
 use yaml::{list_names, suggest_name};
 
-use super::{TEMPLATE_FILTERS, TEMPLATE_TESTS};
+use super::environment::{TEMPLATE_FILTERS, TEMPLATE_TESTS};
 
 /// Fields of an event in templates.
 const EVENT_FIELDS: [&str; 6] = ["_id", "name", "params", "author", "time_created", "task_id"];
@@ -253,9 +253,9 @@ impl EventTemplateChecker<'_> {
             .names
             .and_then(|names| names.join_events.as_ref())
             .filter(|_| self.is_global(of, "events"));
-        let place = i64::try_from(key).ok().and_then(|place| usize::try_from(place).ok());
+        let index = i64::try_from(key).ok().and_then(|index| usize::try_from(index).ok());
         match joined {
-            Some(joined) if place.is_none_or(|place| place >= joined.len()) => Err(format!(
+            Some(joined) if index.is_none_or(|index| index >= joined.len()) => Err(format!(
                 "the config has {} events: `events[0]` to `events[{}]`",
                 joined.len(),
                 joined.len() - 1

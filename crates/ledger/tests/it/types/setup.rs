@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use ledger::types::{
-    LEDGER_TYPES_INTEGRATION, LedgerTypeKind, LedgerTypeReconciler, LedgerTypeUsage,
+    LEDGER_TYPES_RECONCILER, LedgerTypeKind, LedgerTypeReconciler, LedgerTypeUsage,
     LedgerTypeUsageQuery, check_types,
 };
 use reconcile::plan::PlanAction;
@@ -86,7 +86,7 @@ impl<'p> Run<'p> {
         let integration =
             LedgerTypeReconciler { pool: self.pool.clone(), usage: self.usage.clone() };
         let request = ReconcileRequest {
-            reconcilers: vec![LEDGER_TYPES_INTEGRATION.to_owned()],
+            reconcilers: vec![LEDGER_TYPES_RECONCILER.to_owned()],
             arguments: Vec::new(),
             dry_run: self.dry_run,
             take_over: self.take_over,

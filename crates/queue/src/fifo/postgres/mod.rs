@@ -77,9 +77,9 @@ impl FifoEngine for PgFifo {
     fn ensure_queue<'a>(
         &'a self,
         name: &'a str,
-        terms: FifoQueueOptions,
+        options: FifoQueueOptions,
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(catalogue::ensure_queue(&self.pool, name, terms))
+        Box::pin(catalogue::ensure_queue(&self.pool, name, options))
     }
 
     fn open_queue<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<dyn FifoQueue>>> {

@@ -1,7 +1,7 @@
 //! Hazard: an example of the documentation that does not do what the text promises.
 
-#[path = "../../../../../docs/examples/balance_integration.rs"]
-mod balance_integration;
+#[path = "../../../../../docs/examples/balance_handlers.rs"]
+mod balance_handlers;
 
 use configurator::run::RunStatus;
 use configurator::sdk::{Env, IntegrationWorker};
@@ -29,7 +29,7 @@ fn the_example_in_rust_carries_out_a_template() {
             .await
             .unwrap();
         tokio::spawn(host.run(
-            balance_integration::balance_handlers(),
+            balance_handlers::balance_handlers(),
             "balance",
             Env::Test,
             CancellationToken::new(),

@@ -1,8 +1,8 @@
-//! Integration `postings`: reconciles the bundle's posting rules as a new version
+//! Reconciler `postings`: reconciles the bundle's posting rules as a new version
 //! in the control database.
 
 use futures::future::BoxFuture;
-use ledger::types::{AccountType, LEDGER_TYPES_INTEGRATION, LedgerTypeDefinition, LedgerTypeKind};
+use ledger::types::{AccountType, LEDGER_TYPES_RECONCILER, LedgerTypeDefinition, LedgerTypeKind};
 use reconcile::{
     Bundle, BundleDiagnostic, NoArguments, ObjectOwner, OwnershipOptions, ReconcileContext,
     ReconcileError, ReconcilePlan, ReconcileTransaction, ReconcileTxResult, Reconciler,
@@ -14,8 +14,8 @@ use super::check::{KnownAccountType, KnownAccountTypes, POSTING_RULE_SCHEMA};
 use super::plan::plan_posting_rules;
 use super::{PostingRule, put_posting_rules_in_tx, read_posting_rules};
 
-/// Name of the integration.
-pub const POSTINGS_INTEGRATION: &str = "postings";
+/// Name of the reconciler.
+pub const POSTINGS_RECONCILER: &str = "postings";
 
 /// Reconciler of the posting rules.
 pub struct PostingRuleReconciler {
@@ -28,7 +28,7 @@ struct PostingReconcileRun {
     desired_rules: Vec<PostingRule>,
     /// Account types planned earlier in the same dry run.
     planned_types: Vec<AccountType>,
-    terms: OwnershipOptions,
+    options: OwnershipOptions,
 }
 
 /// The rules of a bundle, sorted by name.
@@ -54,7 +54,7 @@ fn planned_account_types(
     context: &ReconcileContext<'_>,
 ) -> Result<Vec<AccountType>, ReconcileError> {
     let Some(types) =
-        context.earlier_outcome(LEDGER_TYPES_INTEGRATION).filter(|types| types.error.is_none())
+        context.earlier_outcome(LEDGER_TYPES_RECONCILER).filter(|types| types.error.is_none())
     else {
         return Ok(Vec::new());
     };
@@ -69,7 +69,7 @@ impl Reconciler for PostingRuleReconciler {
     type Arguments = NoArguments;
 
     fn name(&self) -> &'static str {
-        POSTINGS_INTEGRATION
+        POSTINGS_RECONCILER
     }
 
     fn run<'a>(
@@ -83,7 +83,7 @@ impl Reconciler for PostingRuleReconciler {
             let run = PostingReconcileRun {
                 desired_rules: read_desired_rules(context)?,
                 planned_types: planned,
-                terms: context.ownership_options(),
+                options: context.ownership_options(),
             };
             let approval = context.approval_for_run(dry_run);
             Ok(reconcile::run_transaction(&self.pool, "reconcile_postings", run, approval).await?.0)
@@ -104,7 +104,7 @@ impl ReconcileTransaction for PostingReconcileRun {
 
     fn exclusive_names(&self) -> Vec<String> {
         // Account types must not change between reading them and the commit.
-        [LEDGER_TYPES_INTEGRATION, POSTINGS_INTEGRATION].map(str::to_owned).into()
+        [LEDGER_TYPES_RECONCILER, POSTINGS_RECONCILER].map(str::to_owned).into()
     }
 
     fn plan_in_tx<'a>(
@@ -115,7 +115,7 @@ impl ReconcileTransaction for PostingReconcileRun {
             let current = read_posting_rules(connection).await?;
             let types = read_known_types(connection, &self.planned_types).await?;
             let mut plan =
-                plan_posting_rules(current.as_ref(), &self.desired_rules, &types, self.terms);
+                plan_posting_rules(current.as_ref(), &self.desired_rules, &types, self.options);
             plan.bind_target(&current.map(|set| json!([set.version, set.rules, set.owner.name()])));
             Ok(Ok((plan.clone(), plan)))
         })
@@ -126,7 +126,7 @@ impl ReconcileTransaction for PostingReconcileRun {
         connection: &'a mut PgConnection,
         plan: &'a ReconcilePlan,
     ) -> BoxFuture<'a, store::Result<()>> {
-        Box::pin(apply_plan_in_tx(connection, plan, &self.desired_rules, self.terms.owner))
+        Box::pin(apply_plan_in_tx(connection, plan, &self.desired_rules, self.options.owner))
     }
 }
 
@@ -159,5 +159,5 @@ pub async fn apply_plan_in_tx(
     if !plan.changes.is_empty() {
         put_posting_rules_in_tx(connection, desired_rules, owner).await?;
     }
-    reconcile::record_reconciled_in_tx(connection, POSTINGS_INTEGRATION, owner).await
+    reconcile::record_reconciled_in_tx(connection, POSTINGS_RECONCILER, owner).await
 }

@@ -1,4 +1,4 @@
-//! Integration `queues`: creates the bundle's FIFO queues in Postgres or SQS, per environment.
+//! Reconciler `queues`: creates the bundle's FIFO queues in Postgres or SQS, per environment.
 //!
 //! - Promise: creating a queue is idempotent, so the next run completes one that was killed.
 //! - Lock order: one advisory lock in the control database per environment excludes concurrent real
@@ -18,8 +18,8 @@ use super::definition::{QUEUE_SCHEMA, QueueFile, desired_queue_state, queues_of_
 use super::plan::plan_queues;
 use super::{ENV_NAMES, EnvQueues};
 
-/// Name of the integration in commands and locks.
-pub const QUEUES_INTEGRATION: &str = "queues";
+/// Name of the reconciler in commands and locks.
+pub const QUEUES_RECONCILER: &str = "queues";
 
 /// Creates and updates the queues.
 pub struct QueueReconciler {
@@ -42,7 +42,7 @@ impl Reconciler for QueueReconciler {
     type Arguments = QueueArguments;
 
     fn name(&self) -> &'static str {
-        QUEUES_INTEGRATION
+        QUEUES_RECONCILER
     }
 
     fn run<'a>(
@@ -107,7 +107,7 @@ impl QueueReconciler {
             Some(_) => {
                 reconcile::run_exclusively(
                     &self.pool,
-                    &format!("{QUEUES_INTEGRATION}/{env}"),
+                    &format!("{QUEUES_RECONCILER}/{env}"),
                     reconcile::MAX_EXCLUSIVE_WORK,
                     reconciling,
                 )
@@ -128,9 +128,9 @@ async fn reconcile_queues(
     let (plan, ensure) = plan_queues(&env, &stored_queues, &desired_queues);
     if let Some(approval) = approval {
         approval.check(&plan)?;
-        for (name, terms) in ensure {
+        for (name, options) in ensure {
             store::fail_point("reconcile_planned");
-            queues.ensure_queue(&name, terms).await.map_err(fifo_reconcile_error)?;
+            queues.ensure_queue(&name, options).await.map_err(fifo_reconcile_error)?;
             store::fail_point("reconcile_applied");
         }
     }

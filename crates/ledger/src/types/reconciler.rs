@@ -1,4 +1,4 @@
-//! The integration `ledger-types`: reconciles the bundle's type definitions with the control
+//! The reconciler `ledger-types`: reconciles the bundle's type definitions with the control
 //! database.
 //!
 //! - Shape: one transaction that excludes other runs (advisory lock), reads `ledger_types`, queries
@@ -28,8 +28,8 @@ use super::{
     put_type_in_tx, read_all_types,
 };
 
-/// Integration name, as in bundles and on the command line.
-pub const LEDGER_TYPES_INTEGRATION: &str = "ledger-types";
+/// Reconciler name, as in bundles and on the command line.
+pub const LEDGER_TYPES_RECONCILER: &str = "ledger-types";
 
 /// Usage lookup for types, implemented where the platform is composed.
 pub trait LedgerTypeUsage: Send + Sync + 'static {
@@ -50,14 +50,14 @@ pub struct LedgerTypeUsageQuery {
     /// Dry run: nothing is written, so the answer must anticipate the changes of
     /// [`Self::remaining_integrations`].
     pub dry_run: bool,
-    /// Integrations that run later in the same reconcile run.
+    /// Reconcilers that run later in the same reconcile run.
     pub remaining_integrations: Vec<&'static str>,
 }
 
 /// Reconciler of the types in the control database; its shards are the names of types.
 pub type LedgerTypeReconciler = OwnedObjectSet<LedgerTypeDefinition>;
 
-/// Arguments of the integration `ledger-types`.
+/// Arguments of the reconciler `ledger-types`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerTypeArguments {
@@ -92,9 +92,9 @@ pub fn parse_bundle_types(bundle: &Bundle) -> Result<Vec<LedgerTypeDefinition>, 
 }
 
 impl OwnedObject for LedgerTypeDefinition {
-    const RECONCILER_NAME: &'static str = LEDGER_TYPES_INTEGRATION;
+    const RECONCILER_NAME: &'static str = LEDGER_TYPES_RECONCILER;
     const TRANSACTION_NAME: &'static str = "reconcile_ledger_types";
-    const READ_NAME: &'static str = "look_at_types";
+    const READ_NAME: &'static str = "types_to_reconcile";
     const SHARD_CONFIG: Option<DesiredShardConfig> = Some(DesiredShardConfig {
         parameter: "type",
         selectors: &["$.*.*.name"],
@@ -169,12 +169,12 @@ impl OwnedObject for LedgerTypeDefinition {
         usage: Option<&'a ObjectUsageCheck<Self::Usage>>,
         stored: &'a [StoredObject<Self>],
         desired: &'a [Self],
-        terms: OwnershipOptions,
+        options: OwnershipOptions,
     ) -> BoxFuture<'a, Result<RefusalCheck<Self>, ReconcileError>> {
         Box::pin(async move {
             let mut uses = LedgerTypeUses::new();
             let Some(in_use) = usage else { return Ok(build_refusal(uses)) };
-            for (kind, name) in find_usage_questions(stored, desired, terms) {
+            for (kind, name) in find_usage_questions(stored, desired, options) {
                 let (dry_run, to_come) = (in_use.dry_run, in_use.remaining_reconcilers.clone());
                 let question =
                     LedgerTypeUsageQuery { kind, name, dry_run, remaining_integrations: to_come };

@@ -1,4 +1,4 @@
-//! Reconciler of the integration `partitions`: one transaction per shard.
+//! Reconciler `partitions`: one transaction per shard.
 //!
 //! - Shape: advisory lock on the shard's name, read the missing months, plan, create.
 //! - Cost: shards run concurrently; a failed shard is reported and does not stop the others.
@@ -22,8 +22,8 @@ use tasks::schedule::{SCHEDULE_SCHEMA, TaskSchedule};
 use crate::background::tasks::months_ahead;
 use crate::reconcilers::bundle::ShardSet;
 
-/// Name of the integration in commands and locks.
-pub const PARTITIONS_INTEGRATION: &str = "partitions";
+/// Name of the reconciler in commands and locks.
+pub const PARTITIONS_RECONCILER: &str = "partitions";
 
 /// Creates the missing monthly partitions of the ledger.
 pub struct PartitionReconciler {
@@ -50,7 +50,7 @@ impl Reconciler for PartitionReconciler {
     type Arguments = PartitionArguments;
 
     fn name(&self) -> &'static str {
-        PARTITIONS_INTEGRATION
+        PARTITIONS_RECONCILER
     }
 
     fn run<'a>(
@@ -142,7 +142,7 @@ impl ReconcileTransaction for PartitionRun {
     type PlannedWrites = Vec<DateTime<Utc>>;
 
     fn exclusive_names(&self) -> Vec<String> {
-        vec![format!("{PARTITIONS_INTEGRATION}/{}", self.shard)]
+        vec![format!("{PARTITIONS_RECONCILER}/{}", self.shard)]
     }
 
     fn plan_in_tx<'a>(

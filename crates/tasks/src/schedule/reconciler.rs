@@ -1,4 +1,4 @@
-//! Integration `schedules`: reconciles the bundle's schedules with the control database.
+//! Reconciler `schedules`: reconciles the bundle's schedules with the control database.
 
 use futures::future::BoxFuture;
 use reconcile::owned::{OwnedObject, OwnedObjectSet, PlannedObjectWrites, StoredObject};
@@ -16,8 +16,8 @@ use super::stored::{
     delete_schedule_in_tx, notify_schedules_in_tx, put_schedule_in_tx, read_schedules,
 };
 
-/// Name of the integration.
-pub const SCHEDULES_INTEGRATION: &str = "schedules";
+/// Name of the reconciler.
+pub const SCHEDULES_RECONCILER: &str = "schedules";
 
 /// Reconciler of task schedules in the control database.
 pub type ScheduleReconciler = OwnedObjectSet<TaskSchedule>;
@@ -37,8 +37,9 @@ fn sort_by_name(mut all: Vec<TaskSchedule>) -> Vec<TaskSchedule> {
 }
 
 impl OwnedObject for TaskSchedule {
-    const RECONCILER_NAME: &'static str = SCHEDULES_INTEGRATION;
+    const RECONCILER_NAME: &'static str = SCHEDULES_RECONCILER;
     const TRANSACTION_NAME: &'static str = "reconcile_schedules";
+    const READ_NAME: &'static str = "schedules_to_reconcile";
 
     type Id = String;
     type Arguments = NoArguments;
@@ -58,6 +59,10 @@ impl OwnedObject for TaskSchedule {
 
     fn to_json(&self) -> Json {
         TaskSchedule::to_json(self)
+    }
+
+    fn shard(&self) -> Option<&str> {
+        None
     }
 
     fn requested_shard(_: NoArguments) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Integration `action-configs`: reconciles the bundle's configs with the control database.
+//! Reconciler `action-configs`: reconciles the bundle's configs with the control database.
 
 use futures::future::BoxFuture;
 use reconcile::owned::{
@@ -17,12 +17,13 @@ use store::Result;
 
 use super::check::ACTION_CONFIG_SCHEMA;
 use super::stored::{
-    delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx, put_configs_in_tx, read_configs,
+    ActionConfigFilter, delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx,
+    put_configs_in_tx, read_configs,
 };
 use super::{ACTION_CONFIG_KIND, ActionConfig, ActionConfigSteps, StoredActionConfig};
 
-/// Name of the integration.
-pub const ACTION_CONFIGS_INTEGRATION: &str = "action-configs";
+/// Name of the reconciler.
+pub const ACTION_CONFIGS_RECONCILER: &str = "action-configs";
 
 /// Reconciler of action configs in the control database; its shards are the authors.
 pub type ActionConfigReconciler = OwnedObjectSet<ActionConfig>;
@@ -49,9 +50,12 @@ pub fn parse_configs(bundle: &Bundle) -> std::result::Result<Vec<ActionConfig>, 
 /// Desired state of all configs. A config without author gets the owner's name as author.
 pub fn desired_config_set(
     desired: Vec<ActionConfig>,
-    terms: OwnershipOptions,
+    options: OwnershipOptions,
 ) -> OwnedObjectTransaction<ActionConfig> {
-    OwnedObjectTransaction::for_unused_objects(with_default_authors(desired, terms.owner), terms)
+    OwnedObjectTransaction::for_unused_objects(
+        with_default_authors(desired, options.owner),
+        options,
+    )
 }
 
 fn with_default_authors(configs: Vec<ActionConfig>, owner: ObjectOwner) -> Vec<ActionConfig> {
@@ -62,14 +66,14 @@ fn with_default_authors(configs: Vec<ActionConfig>, owner: ObjectOwner) -> Vec<A
 pub async fn sync_configs(
     pool: &PgPool,
     desired: Vec<ActionConfig>,
-    terms: OwnershipOptions,
+    options: OwnershipOptions,
     dry_run: bool,
 ) -> Result<ActionConfigSteps> {
     let approval = (!dry_run).then(PlanApproval::default);
     match reconcile::run_transaction(
         pool,
         ActionConfig::TRANSACTION_NAME,
-        desired_config_set(desired, terms),
+        desired_config_set(desired, options),
         approval,
     )
     .await
@@ -90,7 +94,7 @@ impl ActionConfig {
 }
 
 impl OwnedObject for ActionConfig {
-    const RECONCILER_NAME: &'static str = ACTION_CONFIGS_INTEGRATION;
+    const RECONCILER_NAME: &'static str = ACTION_CONFIGS_RECONCILER;
     const TRANSACTION_NAME: &'static str = "reconcile_action_configs";
     const READ_NAME: &'static str = "authors_of_configs";
     const SHARD_CONFIG: Option<DesiredShardConfig> = Some(DesiredShardConfig {
@@ -142,7 +146,7 @@ impl OwnedObject for ActionConfig {
         connection: &mut PgConnection,
     ) -> BoxFuture<'_, ReconcileTxResult<Vec<StoredObject<Self>>>> {
         Box::pin(async move {
-            let stored = read_configs(connection, None, None, None).await?;
+            let stored = read_configs(connection, ActionConfigFilter::default()).await?;
             Ok(Ok(stored.into_iter().map(StoredActionConfig::into_object).collect()))
         })
     }
@@ -173,10 +177,10 @@ impl StoredActionConfig {
 pub fn plan_configs(
     stored: &[StoredActionConfig],
     desired: &[ActionConfig],
-    terms: OwnershipOptions,
+    options: OwnershipOptions,
 ) -> ActionConfigSteps {
     let stored: Vec<StoredObject<ActionConfig>> =
         stored.iter().cloned().map(StoredActionConfig::into_object).collect();
-    let desired = with_default_authors(desired.to_vec(), terms.owner);
-    plan_objects(&stored, &desired, &allow_every_change(), terms)
+    let desired = with_default_authors(desired.to_vec(), options.owner);
+    plan_objects(&stored, &desired, &allow_every_change(), options)
 }
