@@ -15,8 +15,11 @@ use sqlx::{PgConnection, PgPool};
 use store::{ConnectionGeneration, Error, Lease, OwnConnection, Result, run_statement};
 
 use super::GroupingRow;
-use super::fold::{AggregateDeltas, Grouping, HourlySum, fold_hourly_sums, format_units};
+use super::fold::{
+    AggregateDeltas, AggregateSum, Grouping, HourlySum, fold_hourly_sums, format_units,
+};
 use crate::events::InternedText;
+use crate::ids::{AccountId, AttributeSetId};
 use crate::partitions::read_closing_sums;
 use crate::sequence::SequenceNotifier;
 use crate::sharding::parse_canonical;
@@ -163,9 +166,9 @@ async fn read_chunk(
         })
     })
     .await?;
-    let Some(last_seq) = rows.first().map(|row| row.0) else { return Ok(None) };
+    let Some(last_seq) = rows.first().map(|row| row.last_seq) else { return Ok(None) };
     let mut hourly_sums = Vec::with_capacity(rows.len());
-    for row in rows.into_iter().filter(|row| row.1.is_some()) {
+    for row in rows.into_iter().filter(|row| row.type_name.is_some()) {
         hourly_sums.push(parse_hourly_sum(row)?);
     }
     Ok(Some((last_seq, hourly_sums)))
@@ -179,8 +182,8 @@ async fn check_chunk_complete(
     after_seq: i64,
     rows: &[AggregateChunkRow],
 ) -> Result<()> {
-    let Some(upto) = rows.first().map(|row| row.0) else { return Ok(()) };
-    let found: i64 = rows.iter().filter_map(|row| row.7).sum();
+    let Some(upto) = rows.first().map(|row| row.last_seq) else { return Ok(()) };
+    let found: i64 = rows.iter().filter_map(|row| row.events).sum();
     if found == upto - after_seq {
         return Ok(());
     }
@@ -210,18 +213,20 @@ async fn check_chunk_complete(
     .into())
 }
 
-/// Last number of the chunk; and, unless its events were dropped: type, account, attribute set,
-/// hour, debit, credit, number of events.
-type AggregateChunkRow = (
-    i64,
-    Option<String>,
-    Option<i64>,
-    Option<String>,
-    Option<DateTime<Utc>>,
-    Option<String>,
-    Option<String>,
-    Option<i64>,
-);
+/// A row of `numbered_sums`; only `last_seq` is set if the chunk's events were dropped.
+#[derive(sqlx::FromRow)]
+struct AggregateChunkRow {
+    /// Last number of the chunk.
+    last_seq: i64,
+    type_name: Option<String>,
+    account: Option<AccountId>,
+    /// Attribute set, in canonical text.
+    tuple: Option<String>,
+    hour: Option<DateTime<Utc>>,
+    debit: Option<String>,
+    credit: Option<String>,
+    events: Option<i64>,
+}
 
 /// An unreadable sum is an error, never skipped: it would be missing from every balance.
 fn parse_hourly_sum(row: AggregateChunkRow) -> Result<HourlySum> {
@@ -229,18 +234,14 @@ fn parse_hourly_sum(row: AggregateChunkRow) -> Result<HourlySum> {
     Ok(sum.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?)
 }
 
-fn try_parse_hourly_sum(
-    (_, type_name, account_id, attribute_set, hour, debit, credit, events): AggregateChunkRow,
-) -> Option<HourlySum> {
-    let (debit, credit) = (debit?.parse().ok()?, credit?.parse().ok()?);
+fn try_parse_hourly_sum(row: AggregateChunkRow) -> Option<HourlySum> {
+    let (debit, credit) = (row.debit?.parse().ok()?, row.credit?.parse().ok()?);
     Some(HourlySum {
-        type_name: type_name?,
-        account_id: account_id?,
-        attribute_set: attribute_set?,
-        hour: hour?,
-        debit,
-        credit,
-        event_count: events?,
+        type_name: row.type_name?,
+        account_id: row.account?,
+        attribute_set: row.tuple?,
+        hour: row.hour?,
+        sum: AggregateSum { debit, credit, event_count: row.events? },
     })
 }
 
@@ -251,16 +252,16 @@ async fn read_closing_hourly_sums(pool: &PgPool, groupings: &[Grouping]) -> Resu
     for (type_name, account_id, attribute_set, hour, debit, credit, events) in
         read_closing_sums(pool, types).await?
     {
-        hourly_sums.push(parse_hourly_sum((
-            0,
-            Some(type_name),
-            Some(account_id),
-            Some(attribute_set),
-            Some(hour),
-            Some(debit),
-            Some(credit),
-            Some(events),
-        ))?);
+        hourly_sums.push(parse_hourly_sum(AggregateChunkRow {
+            last_seq: 0,
+            type_name: Some(type_name),
+            account: Some(account_id),
+            tuple: Some(attribute_set),
+            hour: Some(hour),
+            debit: Some(debit),
+            credit: Some(credit),
+            events: Some(events),
+        })?);
     }
     Ok(hourly_sums)
 }
@@ -284,14 +285,14 @@ async fn write_aggregates(
         .bind(deltas.groups.keys().copied().collect::<Vec<_>>())
         .bind(deltas.groups.values().map(|group| group.canonical.as_str()).collect::<Vec<_>>())
         .bind(deltas.groups.values().map(format_group_object).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(key, _)| key.1).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(key, _)| key.2.letter()).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(key, _)| key.3).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(key, _)| key.4).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(_, sum)| format_units(sum.0)).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(_, sum)| format_units(sum.1)).collect::<Vec<_>>())
-        .bind(sums.iter().map(|(_, sum)| sum.2).collect::<Vec<_>>());
+        .bind(sums.iter().map(|(key, _)| key.account_id).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.grouping_id).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.level.letter()).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.period_start).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(key, _)| key.group_id).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(_, sum)| format_units(sum.debit)).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(_, sum)| format_units(sum.credit)).collect::<Vec<_>>())
+        .bind(sums.iter().map(|(_, sum)| sum.event_count).collect::<Vec<_>>());
     run_statement(pool, "fold_aggregates", move |connection| {
         let (is_over, statement) = (generation.is_over(), statement.clone());
         Box::pin(async move {
@@ -305,7 +306,7 @@ async fn write_aggregates(
 }
 
 /// The group's attributes as a JSON object.
-fn format_group_object(group: &InternedText) -> String {
+fn format_group_object(group: &InternedText<AttributeSetId>) -> String {
     let pairs = parse_canonical(&group.canonical).into_iter();
     let object: Map<_, _> = pairs.map(|(name, value)| (name, value.into())).collect();
     Value::Object(object).to_string()

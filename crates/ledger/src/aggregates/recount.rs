@@ -7,25 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::fold::{Grouping, HourlySum, fold_hourly_sums, format_units};
+use super::fold::{AggregateSum, Grouping, HourlySum, fold_hourly_sums, format_units};
 use super::periods::AggregateLevel;
+use crate::ids::AccountId;
 use crate::moment;
-
-/// Debit and credit in units of 10^-9, and the number of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct AggregateSum {
-    pub(crate) debit: i128,
-    pub(crate) credit: i128,
-    pub(crate) event_count: i64,
-}
-
-impl AggregateSum {
-    fn add(&mut self, other: Self) {
-        self.debit += other.debit;
-        self.credit += other.credit;
-        self.event_count += other.event_count;
-    }
-}
 
 /// A row of `aggregates`.
 #[derive(Debug, Clone)]
@@ -159,16 +144,16 @@ impl<'g> AggregateRecount<'g> {
                     &[Grouping { type_name: String::new(), ..(*grouping).clone() }],
                 );
                 let finest = AggregateLevel::levels_for(grouping.interval).last();
-                for ((_, id, _, period, group), sum) in
-                    folded.sums.iter().filter(|(key, _)| Some(&key.2) == finest)
-                {
+                for (key, sum) in folded.sums.iter().filter(|(key, _)| Some(&key.level) == finest) {
                     let group = folded
                         .groups
-                        .get(group)
+                        .get(&key.group_id)
                         .map(|group| group.canonical.clone())
                         .unwrap_or_default();
-                    let sum = AggregateSum { debit: sum.0, credit: sum.1, event_count: sum.2 };
-                    expected.entry((*id, *period, group)).or_default().add(sum);
+                    expected
+                        .entry((key.grouping_id, key.period_start, group))
+                        .or_default()
+                        .add(*sum);
                 }
             }
         }
@@ -181,12 +166,10 @@ fn to_hourly_sum(
 ) -> HourlySum {
     HourlySum {
         type_name: String::new(),
-        account_id: 0,
+        account_id: AccountId(0),
         attribute_set: attribute_set.clone(),
         hour: *hour,
-        debit: sum.debit,
-        credit: sum.credit,
-        event_count: sum.event_count,
+        sum: *sum,
     }
 }
 

@@ -9,6 +9,7 @@ use super::rows::{self, AccountRow, LedgerCheckEventRow, LedgerCheckSumRow};
 use super::snapshot::{ShardSnapshot, SnapshotCursorRows};
 use super::{LedgerCheckProgress, contents, copies, numbers};
 use crate::aggregates::{Grouping, GroupingRow};
+use crate::ids::AccountId;
 use crate::sharding::{LedgerShards, Shard};
 use crate::types::LedgerTypeCatalogue;
 
@@ -33,7 +34,7 @@ pub(super) async fn check_shard(
         last_seq: counts.last_seq,
         ..ShardCheckReport::default()
     };
-    let mut current_account: Option<(i64, LedgerCheckAccount<'_>)> = None;
+    let mut current_account: Option<(AccountId, LedgerCheckAccount<'_>)> = None;
     loop {
         if rows.refill(&mut snapshot).await? {
             let page = rows.events.page();
@@ -91,7 +92,7 @@ impl LedgerCheckRows {
     }
 
     /// Lowest account id of the current pages.
-    fn next(&self) -> Option<i64> {
+    fn next(&self) -> Option<AccountId> {
         let heads = [
             account_id(self.events.first_row()),
             account_id(self.sums.first_row()),
@@ -101,7 +102,7 @@ impl LedgerCheckRows {
     }
 
     /// Type and key attributes of the account.
-    fn find_account_name(&self, account: i64) -> Option<(&str, &str)> {
+    fn find_account_name(&self, account: AccountId) -> Option<(&str, &str)> {
         let heads = [
             self.events.first_row().map(AccountRow::account),
             self.sums.first_row().map(AccountRow::account),
@@ -111,7 +112,7 @@ impl LedgerCheckRows {
     }
 
     /// Moves the account's rows of the current pages to `target`; returns the number of aggregates.
-    fn pass_rows_to(&mut self, account: i64, target: &mut LedgerCheckAccount<'_>) -> i64 {
+    fn pass_rows_to(&mut self, account: AccountId, target: &mut LedgerCheckAccount<'_>) -> i64 {
         while let Some(event) = self.events.page().pop_front_if(|row| row.account().0 == account) {
             target.add_event(&event);
         }
@@ -129,7 +130,7 @@ impl LedgerCheckRows {
     }
 }
 
-fn account_id<T: AccountRow>(row: Option<&T>) -> Option<i64> {
+fn account_id<T: AccountRow>(row: Option<&T>) -> Option<AccountId> {
     row.map(|row| row.account().0)
 }
 

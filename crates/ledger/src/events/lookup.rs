@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::LedgerEvent;
 use crate::amount::Amount;
+use crate::ids::AccountId;
 use crate::sharding::{LedgerShards, parse_canonical};
 
 /// First search window, on both sides of the event's time.
@@ -156,7 +157,7 @@ pub async fn find_stored_events(
 
 async fn find_event_rows(
     connection: &mut PgConnection,
-    account_id: i64,
+    account_id: AccountId,
     event_id: &str,
     range: Option<(DateTime<Utc>, DateTime<Utc>)>,
 ) -> Result<Vec<LedgerEventMatchRow>> {
