@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Account id, derived from the hash of the account's type and key attributes: the same in every
 /// process and on every shard. Column `account_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
@@ -36,6 +38,66 @@ impl AttributeSetId {
 }
 
 impl fmt::Display for AttributeSetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Sequence number of an event in its shard: gap-free from 1. Also a position in the feed and in an
+/// export stream.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    sqlx::Type,
+    Serialize,
+    Deserialize,
+)]
+#[sqlx(transparent)]
+#[serde(transparent)]
+pub struct SequenceNumber(pub i64);
+
+impl SequenceNumber {
+    /// The position before the first event.
+    pub const ZERO: Self = Self(0);
+    /// Number of the first event.
+    pub const FIRST: Self = Self(1);
+    /// Upper bound of all numbers.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// The number as stored; also the count of events up to it.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The following number.
+    pub fn next(self) -> Self {
+        self.plus(1)
+    }
+
+    /// The preceding number.
+    pub fn previous(self) -> Self {
+        self.plus(-1)
+    }
+
+    /// The number that is `count` events later.
+    pub fn plus(self, count: i64) -> Self {
+        Self(self.0 + count)
+    }
+
+    /// Count of the numbers after `earlier` up to this one; negative if `earlier` is later.
+    pub fn distance_from(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for SequenceNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

@@ -19,7 +19,7 @@ use super::fold::{
     AggregateDeltas, AggregateSum, Grouping, HourlySum, fold_hourly_sums, format_units,
 };
 use crate::events::InternedText;
-use crate::ids::{AccountId, AttributeSetId};
+use crate::ids::{AccountId, AttributeSetId, SequenceNumber};
 use crate::partitions::read_closing_sums;
 use crate::sequence::SequenceNotifier;
 use crate::sharding::parse_canonical;
@@ -103,23 +103,17 @@ impl Aggregator {
             return Ok(0);
         };
         let (last_seq, mut hourly_sums) = chunk;
-        if aggregated_seq == 0 {
+        if aggregated_seq == SequenceNumber::ZERO {
             hourly_sums.extend(read_closing_hourly_sums(own_connection.pool(), &lagging).await?);
         }
-        let sums = fold_hourly_sums(&hourly_sums, &lagging);
-        let ids: Vec<i32> = lagging.iter().map(|grouping| grouping.id).collect();
-        store::fail_point("aggregating");
-        match write_aggregates(
-            own_connection.pool(),
-            lease,
-            generation,
-            ids,
-            aggregated_seq,
+        let changes = AggregateChanges {
+            grouping_ids: lagging.iter().map(|grouping| grouping.id).collect(),
+            after_seq: aggregated_seq,
             last_seq,
-            sums,
-        )
-        .await?
-        {
+            deltas: fold_hourly_sums(&hourly_sums, &lagging),
+        };
+        store::fail_point("aggregating");
+        match write_aggregates(own_connection.pool(), lease, generation, changes).await? {
             None => return Err(lease.fenced_error()),
             // An earlier attempt committed but its answer was lost,
             // or the connection was lost: read again immediately.
@@ -128,8 +122,8 @@ impl Aggregator {
         }
         store::fail_point("aggregated");
         metrics::counter!("ledger_events_aggregated_total", "shard" => self.shard.clone())
-            .increment((last_seq - aggregated_seq).unsigned_abs());
-        Ok(last_seq - aggregated_seq)
+            .increment(last_seq.distance_from(aggregated_seq).unsigned_abs());
+        Ok(last_seq.distance_from(aggregated_seq))
     }
 }
 
@@ -150,14 +144,14 @@ async fn load_groupings(pool: &PgPool, catalogue: &LedgerTypeCatalogue) -> Resul
 /// account, attribute set and hour. `None` if there are none.
 async fn read_chunk(
     pool: &PgPool,
-    after_seq: i64,
-    max_seq: Option<i64>,
-) -> Result<Option<(i64, Vec<HourlySum>)>> {
+    after_seq: SequenceNumber,
+    max_seq: Option<SequenceNumber>,
+) -> Result<Option<(SequenceNumber, Vec<HourlySum>)>> {
     let rows: Vec<AggregateChunkRow> = run_statement(pool, "aggregate_chunk", move |connection| {
         Box::pin(async move {
             let rows = store::statement("aggregate_chunk", READ_CHUNK_SQL)
                 .bind(after_seq)
-                .bind(max_seq.unwrap_or(i64::MAX))
+                .bind(max_seq.unwrap_or(SequenceNumber::MAX))
                 .bind(MAX_EVENTS_PER_CHUNK)
                 .fetch_all(&mut *connection)
                 .await?;
@@ -179,24 +173,24 @@ async fn read_chunk(
 /// from every balance forever.
 async fn check_chunk_complete(
     connection: &mut PgConnection,
-    after_seq: i64,
+    after_seq: SequenceNumber,
     rows: &[AggregateChunkRow],
 ) -> Result<()> {
     let Some(upto) = rows.first().map(|row| row.last_seq) else { return Ok(()) };
     let found: i64 = rows.iter().filter_map(|row| row.events).sum();
-    if found == upto - after_seq {
+    if found == upto.distance_from(after_seq) {
         return Ok(());
     }
-    let gaps: i64 = store::statement("event_gaps", "SELECT upto FROM event_gaps")
+    let gaps: SequenceNumber = store::statement("event_gaps", "SELECT upto FROM event_gaps")
         .fetch_value(&mut *connection)
         .await?;
-    if after_seq < gaps && found < upto - after_seq {
+    if after_seq < gaps && found < upto.distance_from(after_seq) {
         return Ok(());
     }
     metrics::counter!("ledger_chunks_not_whole_total").increment(1);
     tracing::error!(
-        after = after_seq,
-        upto,
+        after = after_seq.get(),
+        upto = upto.get(),
         found,
         code = "CONSISTENCY_ERROR",
         "events are missing: not aggregated"
@@ -208,7 +202,7 @@ async fn check_chunk_complete(
             .await;
     Err(sqlx::Error::Protocol(format!(
         "of the events {} to {upto} only {found} were found",
-        after_seq + 1
+        after_seq.next()
     ))
     .into())
 }
@@ -217,7 +211,7 @@ async fn check_chunk_complete(
 #[derive(sqlx::FromRow)]
 struct AggregateChunkRow {
     /// Last number of the chunk.
-    last_seq: i64,
+    last_seq: SequenceNumber,
     type_name: Option<String>,
     account: Option<AccountId>,
     /// Attribute set, in canonical text.
@@ -253,7 +247,7 @@ async fn read_closing_hourly_sums(pool: &PgPool, groupings: &[Grouping]) -> Resu
         read_closing_sums(pool, types).await?
     {
         hourly_sums.push(parse_hourly_sum(AggregateChunkRow {
-            last_seq: 0,
+            last_seq: SequenceNumber::ZERO,
             type_name: Some(type_name),
             account: Some(account_id),
             tuple: Some(attribute_set),
@@ -266,15 +260,22 @@ async fn read_closing_hourly_sums(pool: &PgPool, groupings: &[Grouping]) -> Resu
     Ok(hourly_sums)
 }
 
+/// Changes by the events after `after_seq` up to `last_seq`.
+struct AggregateChanges {
+    /// The groupings whose `aggregated_seq` moves.
+    grouping_ids: Vec<i32>,
+    after_seq: SequenceNumber,
+    last_seq: SequenceNumber,
+    deltas: AggregateDeltas,
+}
+
 async fn write_aggregates(
     pool: &PgPool,
     lease: &Arc<Lease>,
     generation: ConnectionGeneration,
-    grouping_ids: Vec<i32>,
-    after_seq: i64,
-    last_seq: i64,
-    deltas: AggregateDeltas,
+    changes: AggregateChanges,
 ) -> Result<Option<bool>> {
+    let AggregateChanges { grouping_ids, after_seq, last_seq, deltas } = changes;
     let sums = &deltas.sums;
     let statement = store::statement("fold_aggregates", FOLD_AGGREGATES_SQL)
         .bind(lease.id)

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::periods::AggregateLevel;
 use crate::events::{InternedText, intern_attribute_set};
-use crate::ids::{AccountId, AttributeSetId};
+use crate::ids::{AccountId, AttributeSetId, SequenceNumber};
 use crate::sharding::{encode_canonical, parse_canonical};
 use crate::types::AggregateInterval;
 
@@ -18,17 +18,25 @@ pub(crate) struct Grouping {
     pub(crate) attributes: Vec<String>,
     pub(crate) interval: AggregateInterval,
     /// The aggregates include every event up to this sequence number.
-    pub(crate) aggregated_seq: i64,
+    pub(crate) aggregated_seq: SequenceNumber,
 }
 
-/// Columns of `groupings`: id, type, attributes joined by commas, interval, `aggregated_seq`.
-pub(crate) type GroupingRow = (i32, String, String, String, i64);
+/// Columns of `groupings`.
+#[derive(sqlx::FromRow)]
+pub(crate) struct GroupingRow {
+    grouping_id: i32,
+    #[sqlx(rename = "type")]
+    type_name: String,
+    /// Joined by commas.
+    attributes: String,
+    interval: String,
+    aggregated_seq: SequenceNumber,
+}
 
 impl Grouping {
     /// `None` if this version does not know the interval.
-    pub(crate) fn from_row(
-        (id, type_name, attributes, interval, aggregated_seq): GroupingRow,
-    ) -> Option<Self> {
+    pub(crate) fn from_row(row: GroupingRow) -> Option<Self> {
+        let GroupingRow { grouping_id: id, type_name, attributes, interval, aggregated_seq } = row;
         let interval = AggregateInterval::from_name(&interval)?;
         let names = attributes.split(',').filter(|name| !name.is_empty());
         let attributes = names.map(str::to_owned).collect();
@@ -183,7 +191,7 @@ mod tests {
             type_name: "t".to_owned(),
             attributes,
             interval: AggregateInterval::Day,
-            aggregated_seq: 0,
+            aggregated_seq: SequenceNumber::ZERO,
         }
     }
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::fold::{AggregateSum, Grouping, HourlySum, fold_hourly_sums, format_units};
 use super::periods::AggregateLevel;
-use crate::ids::AccountId;
+use crate::ids::{AccountId, SequenceNumber};
 use crate::moment;
 
 /// A row of `aggregates`.
@@ -29,7 +29,7 @@ pub(crate) struct AggregateRecount<'g> {
     groupings: Vec<&'g Grouping>,
     horizon: Option<DateTime<Utc>>,
     /// Distinct `aggregated_seq` of the groupings, ascending.
-    aggregated_seqs: Vec<i64>,
+    aggregated_seqs: Vec<SequenceNumber>,
     /// By (index of the first `aggregated_seqs` at or above
     /// the event's number, attribute set, hour).
     hourly_sums: HashMap<(usize, String, DateTime<Utc>), AggregateSum>,
@@ -47,7 +47,7 @@ impl<'g> AggregateRecount<'g> {
     ) -> Self {
         let groupings: Vec<&Grouping> =
             groupings.iter().filter(|g| g.type_name == type_name).collect();
-        let mut aggregated_seqs: Vec<i64> =
+        let mut aggregated_seqs: Vec<SequenceNumber> =
             groupings.iter().map(|grouping| grouping.aggregated_seq).collect();
         aggregated_seqs.sort_unstable();
         aggregated_seqs.dedup();
@@ -59,7 +59,7 @@ impl<'g> AggregateRecount<'g> {
         &mut self,
         attribute_set: &str,
         moment: DateTime<Utc>,
-        seq: i64,
+        seq: SequenceNumber,
         sum: AggregateSum,
     ) {
         let mark_index = self.aggregated_seqs.partition_point(|mark| *mark < seq);
@@ -82,7 +82,7 @@ impl<'g> AggregateRecount<'g> {
             Some(horizon) => horizon - TimeDelta::hours(1),
             None => DateTime::UNIX_EPOCH,
         };
-        self.add_event(attribute_set, moment, 1, sum);
+        self.add_event(attribute_set, moment, SequenceNumber::FIRST, sum);
     }
 
     /// Differences between the stored and the recounted aggregates.

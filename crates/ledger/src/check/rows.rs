@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::snapshot::SnapshotCursor;
 use crate::aggregates::AggregateSum;
 use crate::amount::{self, Amount};
-use crate::ids::AccountId;
+use crate::ids::{AccountId, SequenceNumber};
 
 /// A row that belongs to an account.
 pub(super) trait AccountRow {
@@ -26,7 +26,7 @@ pub(super) struct LedgerCheckEventRow {
     credit: Option<String>,
     pub(super) info: Option<String>,
     /// `None`: not numbered yet.
-    pub(super) seq: Option<i64>,
+    pub(super) seq: Option<SequenceNumber>,
 }
 
 impl LedgerCheckEventRow {

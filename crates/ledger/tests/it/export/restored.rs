@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledger::SequenceNumber;
 use ledger::export::files::ExportFileEngine;
 use ledger::export::{ExportEngine, ExportMark, ExportRealignment, begin_epoch, resume_export};
 use serde_json::json;
@@ -12,7 +13,11 @@ use super::nats_server::NatsServer;
 use super::world::{QUICK, World, stream};
 
 fn mark(epoch: i64, seq: i64) -> ExportMark {
-    ExportMark { epoch, seq }
+    ExportMark { epoch, seq: SequenceNumber(seq) }
+}
+
+fn range(first: i64, last: i64) -> Option<(SequenceNumber, SequenceNumber)> {
+    Some((SequenceNumber(first), SequenceNumber(last)))
 }
 
 async fn marks(engine: &Arc<dyn ExportEngine>) -> Vec<ExportMark> {
@@ -91,13 +96,13 @@ fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again
         assert_eq!(world.figures(0).await["exported_seq"], json!(550), "a dry run decides nothing");
         let decided = resume_export(&verifier, false, |_, _| {}).await.unwrap();
         assert_eq!(planned, decided);
-        let (broker_end, resend_range) = (Some(mark(1, 300)), Some((301, 550)));
+        let (broker_end, resend_range) = (Some(mark(1, 300)), range(301, 550));
         assert_eq!(
             decided,
             ExportRealignment {
                 epoch: 1,
-                next_seq: 301,
-                last_seq: 551,
+                next_seq: SequenceNumber(301),
+                last_seq: SequenceNumber(551),
                 broker_end,
                 void_range: None,
                 resend_range
@@ -129,7 +134,10 @@ fn a_broker_that_lost_everything_is_not_even_given_a_stream_before_somebody_deci
         let found = async_nats::jetstream::new(client).get_stream("LEDGER").await;
         assert!(found.is_err(), "a backup could still be restored under this name");
         let decided = resume_export(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-        assert_eq!((decided.epoch, decided.next_seq, decided.resend_range), (1, 1, Some((1, 100))));
+        assert_eq!(
+            (decided.epoch, decided.next_seq.get(), decided.resend_range),
+            (1, 1, range(1, 100))
+        );
         world.wait_for(0, "no alarm", |figures| figures["export_alarm"].is_null()).await;
         world.exported(0, 100).await;
         world.assert_exact(0, &engine, 100).await;
@@ -163,7 +171,7 @@ async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     assert!(alarm.contains("differ at number 201 of epoch 1") && alarm.contains("c/0"), "{alarm}");
     assert_eq!(marks(&engine).await, run_of(1, 1..=300).collect::<Vec<_>>(), "nothing is sent");
     let proof = second.verify(0, &engine).await;
-    assert_eq!((proof.difference_count, proof.differences[0].seq), (100, 201), "{proof:?}");
+    assert_eq!((proof.difference_count, proof.differences[0].seq.get()), (100, 201), "{proof:?}");
     let refused = resume_export(&second.verifier(0, &engine), false, |_, _| {})
         .await
         .unwrap_err()
@@ -171,13 +179,13 @@ async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     assert!(refused.contains("not behind"), "{refused}");
     // The operator decides to begin a new epoch.
     let decided = begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-    let (broker_end, void_range) = (Some(mark(1, 300)), Some((201, 300)));
+    let (broker_end, void_range) = (Some(mark(1, 300)), range(201, 300));
     assert_eq!(
         decided,
         ExportRealignment {
             epoch: 2,
-            next_seq: 201,
-            last_seq: 350,
+            next_seq: SequenceNumber(201),
+            last_seq: SequenceNumber(350),
             broker_end,
             void_range,
             resend_range: None
@@ -188,7 +196,7 @@ async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     assert_eq!(marks(&engine).await, expected);
     let proof = second.verify(0, &engine).await;
     assert!(proof.is_consistent(), "{proof:?}");
-    assert_eq!((proof.entries, proof.void, proof.exported_seq), (450, 100, 350));
+    assert_eq!((proof.entries, proof.void, proof.exported_seq.get()), (450, 100, 350));
     let refused =
         begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
     assert!(refused.contains("nothing to decide"), "{refused}");
@@ -202,13 +210,16 @@ async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     third.write(0, (0..10).map(|n| format!("d/{n}"))).await;
     third.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(210)).await;
     let decided = begin_epoch(&third.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-    assert_eq!((decided.epoch, decided.next_seq, decided.void_range), (3, 201, Some((201, 350))));
+    assert_eq!(
+        (decided.epoch, decided.next_seq.get(), decided.void_range),
+        (3, 201, range(201, 350))
+    );
     third.exported(0, 210).await;
     let expected: Vec<ExportMark> = expected.into_iter().chain(run_of(3, 201..=210)).collect();
     assert_eq!(marks(&engine).await, expected);
     let proof = third.verify(0, &engine).await;
     assert!(proof.is_consistent(), "{proof:?}");
-    assert_eq!((proof.entries, proof.void, proof.exported_seq), (460, 250, 210));
+    assert_eq!((proof.entries, proof.void, proof.exported_seq.get()), (460, 250, 210));
     exporter.end().await;
     sequencer.end().await;
 }
@@ -279,8 +290,8 @@ fn a_broker_put_back_to_before_an_epoch_began_gets_that_epoch_anew() {
         );
         let decided = resume_export(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
         assert_eq!(
-            (decided.epoch, decided.next_seq, decided.resend_range),
-            (2, 101, Some((101, 120)))
+            (decided.epoch, decided.next_seq.get(), decided.resend_range),
+            (2, 101, range(101, 120))
         );
         second.exported(0, 130).await;
         let expected: Vec<ExportMark> = run_of(1, 1..=150).chain(run_of(2, 101..=130)).collect();

@@ -32,7 +32,11 @@ async fn export(world: &World, engine: &Arc<dyn ExportEngine>) {
 }
 
 fn named(proof: &ExportVerification) -> Vec<(i64, &str)> {
-    proof.differences.iter().map(|difference| (difference.seq, difference.what.as_str())).collect()
+    proof
+        .differences
+        .iter()
+        .map(|difference| (difference.seq.get(), difference.what.as_str()))
+        .collect()
 }
 
 #[test]
@@ -45,7 +49,7 @@ fn a_sound_system_is_proved_and_a_changed_row_is_named() {
         drop(dir);
         let proof = world.verify(0, &engine).await;
         assert!(proof.is_consistent() && proof.differences.is_empty(), "{proof:?}");
-        assert_eq!((proof.entries, proof.exported_seq, proof.not_yet_exported), (40, 40, 5));
+        assert_eq!((proof.entries, proof.exported_seq.get(), proof.not_yet_exported), (40, 40, 5));
         let changed = "UPDATE events SET debit = debit + 0.000000001 WHERE event_id = 'e7'";
         sqlx::query(changed).execute(&world.shard(0).pool).await.unwrap();
         let proof = world.verify(0, &engine).await;
@@ -93,7 +97,7 @@ fn dropped_events_are_counted_and_are_no_difference() {
             types,
             notifier: wake,
         };
-        assert_eq!(run_aggregation_pass(aggregator).await.unwrap(), 24);
+        assert_eq!(run_aggregation_pass(aggregator).await.unwrap().get(), 24);
         let terms = PartitionOptions { months_ahead: 0, retention: Retention::Months(12) };
         assert_eq!(
             maintain_partitions(shard, &ledger.types.current(), terms).await.unwrap().dropped.len(),
