@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
 use store::{
-    Error, Lease, LeaseManager, PgNotification as Heard, PgNotificationHub, Result,
+    Error, Lease, LeaseId, LeaseManager, PgNotification as Heard, PgNotificationHub, Result,
     open_single_connection_pool, statement, transaction,
 };
 use tokio::sync::{Notify, broadcast, mpsc};
@@ -72,7 +72,7 @@ pub(crate) struct JobQueueInner {
 struct HeldLanes {
     own_lane: Arc<Lease>,
     /// Lanes held by lease id, each with its jobs in work.
-    by_id: HashMap<i64, (Arc<Lease>, HashSet<i64>)>,
+    by_id: HashMap<LeaseId, (Arc<Lease>, HashSet<i64>)>,
     /// Earliest known due time.
     next_due: Option<Instant>,
     /// Number of claims in progress.
@@ -232,7 +232,7 @@ impl JobQueue {
         self.lock_lanes().by_id.remove(&lease.id);
     }
 
-    fn holds_lane(&self, id: i64) -> bool {
+    fn holds_lane(&self, id: LeaseId) -> bool {
         self.lock_lanes().by_id.contains_key(&id)
     }
 
@@ -325,7 +325,7 @@ async fn wake_on_notifications(jobs: JobQueue, mut notifications: broadcast::Rec
         match notifications.recv().await {
             Ok(Heard::Received { channel, payload }) => {
                 if channel == JOB_WAKE_CHANNEL
-                    && payload.parse().is_ok_and(|lane: i64| jobs.holds_lane(lane))
+                    && payload.parse().is_ok_and(|lane| jobs.holds_lane(LeaseId(lane)))
                 {
                     jobs.wake_in(Duration::ZERO);
                 }
