@@ -11,6 +11,7 @@ use std::time::Duration;
 use store::{Lease, LeaseId, Result, statement};
 use tokio::time::Instant;
 
+use crate::ids::JobId;
 use crate::job::{Job, JobPriority};
 use crate::lanes::JobQueue;
 
@@ -24,7 +25,7 @@ const MAX_JOBS_BROUGHT_FORWARD: i64 = 5000;
 struct DueJobRow {
     next_in: Option<f64>,
     last_in: Option<f64>,
-    job_id: Option<i64>,
+    job_id: Option<JobId>,
     lane: Option<LeaseId>,
     priority: Option<i16>,
     job_key: Option<String>,

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::Instant;
 
 use crate::JOB_WAKE_CHANNEL;
+use crate::ids::JobId;
 
 /// Name of a job queue.
 pub type QueueName = &'static str;
@@ -72,13 +73,13 @@ pub(crate) struct JobQueueInner {
 struct HeldLanes {
     own_lane: Arc<Lease>,
     /// Lanes held by lease id, each with its jobs in work.
-    by_id: HashMap<LeaseId, (Arc<Lease>, HashSet<i64>)>,
+    by_id: HashMap<LeaseId, (Arc<Lease>, HashSet<JobId>)>,
     /// Earliest known due time.
     next_due: Option<Instant>,
     /// Number of claims in progress.
     open_claims: usize,
     /// Jobs ended during a claim: the claim may have read their old rows.
-    ended_jobs: HashSet<i64>,
+    ended_jobs: HashSet<JobId>,
 }
 
 impl JobQueue {
@@ -172,7 +173,7 @@ impl JobQueue {
     }
 
     /// Marks a job as in work. `false` if it already is, has just ended, or its lane is lost.
-    pub(crate) fn begin_job(&self, lane: &Lease, job: i64) -> bool {
+    pub(crate) fn begin_job(&self, lane: &Lease, job: JobId) -> bool {
         let mut lanes = self.lock_lanes();
         let is_fresh = !lanes.ended_jobs.contains(&job);
         let held = lanes.by_id.get_mut(&lane.id);
@@ -180,7 +181,7 @@ impl JobQueue {
     }
 
     /// Removes a job's in-work mark, after it was settled or left for another claim.
-    pub fn end_job(&self, lane: &Lease, job: i64) {
+    pub fn end_job(&self, lane: &Lease, job: JobId) {
         let mut lanes = self.lock_lanes();
         if lanes.open_claims > 0 {
             lanes.ended_jobs.insert(job);

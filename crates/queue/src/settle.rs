@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use store::{Error, Lease, LeaseEpoch, LeaseId, Result, mutant, statement};
 
 use crate::enqueue::enqueue_jobs_in_tx;
+use crate::ids::JobId;
 use crate::job::{Job, JobPriority, NewJob};
 use crate::lanes::QueueName;
 use crate::{EnqueuedJob, JOB_WAKE_CHANNEL};
@@ -93,7 +94,7 @@ pub async fn fence_lanes<'l>(
 
 async fn complete_jobs(connection: &mut PgConnection, jobs: &[(Job, JobSettlement)]) -> Result<()> {
     let done = jobs.iter().filter(|(_, settle)| matches!(settle, JobSettlement::Complete));
-    let ids: Vec<i64> = done.map(|(job, _)| job.id).collect();
+    let ids: Vec<JobId> = done.map(|(job, _)| job.id).collect();
     if !ids.is_empty() {
         statement("complete_jobs", "DELETE FROM jobs WHERE job_id = ANY ($1)")
             .bind(ids)

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::ids::{LeaseEpoch, LeaseId};
-
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
+use crate::ids::{LeaseEpoch, LeaseId};
 
 /// Error of database work. Cheap to clone: one failed batch answers many callers.
 #[derive(Debug, Clone, thiserror::Error)]
