@@ -102,3 +102,22 @@ impl fmt::Display for SequenceNumber {
         self.0.fmt(f)
     }
 }
+
+/// Fencing token of a lock: greater than that of every earlier grant of the same key. Column
+/// `token`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
+#[sqlx(transparent)]
+pub struct FencingToken(pub i64);
+
+impl FencingToken {
+    /// The token as stored.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

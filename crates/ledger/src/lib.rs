@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 pub use attributes::LedgerKey;
 pub use batch::{LedgerBatch, LedgerBatchOutcome};
-pub use ids::{AccountId, AttributeSetId, SequenceNumber};
+pub use ids::{AccountId, AttributeSetId, FencingToken, SequenceNumber};
 use serving::error::{ApiError, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
