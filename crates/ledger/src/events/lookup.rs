@@ -22,8 +22,16 @@ use crate::sharding::{LedgerShards, parse_canonical};
 /// The second search reads all events of the account.
 const SEARCH_WINDOW: TimeDelta = TimeDelta::days(2);
 
-type LedgerEventMatchRow =
-    (DateTime<Utc>, String, Option<Decimal>, Option<Decimal>, Option<String>);
+/// A stored event with the id and account of a sought one.
+#[derive(sqlx::FromRow)]
+struct LedgerEventMatchRow {
+    dt: DateTime<Utc>,
+    /// Attribute set, in canonical text.
+    canonical: String,
+    debit: Option<Decimal>,
+    credit: Option<Decimal>,
+    info: Option<String>,
+}
 
 /// What the ledger stores under an event's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,22 +82,19 @@ pub async fn find_event_time(
             })
         })
         .await?;
-    Ok(rows.iter().find(|row| has_same_content(row, event)).map(|row| row.0))
+    Ok(rows.iter().find(|row| has_same_content(row, event)).map(|row| row.dt))
 }
 
 /// Whether the row has the event's attributes, amount and info.
-fn has_same_content(
-    (_, attribute_set, debit, credit, info): &LedgerEventMatchRow,
-    event: &LedgerEvent,
-) -> bool {
-    let amount = match (*debit, *credit) {
+fn has_same_content(row: &LedgerEventMatchRow, event: &LedgerEvent) -> bool {
+    let amount = match (row.debit, row.credit) {
         (Some(debit), None) => Some(Amount::Debit(debit)),
         (None, Some(credit)) => Some(Amount::Credit(credit)),
         _ => None,
     };
-    *attribute_set == event.attribute_set.canonical
+    row.canonical == event.attribute_set.canonical
         && amount == Some(event.amount)
-        && *info == event.info
+        && row.info == event.info
 }
 
 /// Matches `events` against the ledger, in their order. One round trip per shard, plus one
