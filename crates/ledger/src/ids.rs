@@ -121,3 +121,24 @@ impl fmt::Display for FencingToken {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_number_is_written_as_the_number_alone() {
+        let number = SequenceNumber(7);
+        assert_eq!(serde_json::to_string(&Some(number)).unwrap(), "7");
+        assert_eq!(serde_json::from_str::<SequenceNumber>("7").unwrap(), number);
+        assert_eq!(format!("{number}.ndjson {:>3}", AccountId(-5)), "7.ndjson  -5");
+    }
+
+    #[test]
+    fn distances_count_the_numbers_in_between() {
+        let (early, late) = (SequenceNumber::FIRST, SequenceNumber(4));
+        assert_eq!((late.distance_from(early), early.distance_from(late)), (3, -3));
+        assert_eq!(early.plus(late.distance_from(early)), late);
+        assert_eq!((SequenceNumber::ZERO.next(), early.previous()), (early, SequenceNumber::ZERO));
+    }
+}
