@@ -15,6 +15,7 @@ mod clock;
 pub mod events;
 pub mod export;
 pub mod http;
+mod ids;
 mod json;
 pub mod locks;
 mod moment;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 pub use attributes::LedgerKey;
 pub use batch::{LedgerBatch, LedgerBatchOutcome};
+pub use ids::{AccountId, AttributeSetId, FencingToken, SequenceNumber};
 use serving::error::{ApiError, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use store::PgOperation;
 
 use crate::export::ExportProgress;
+use crate::ids::SequenceNumber;
 use crate::sharding::Shard;
 use crate::types::{GroupingColumns, LedgerTypeCatalogue};
 
@@ -13,11 +14,11 @@ pub struct ShardStats {
     /// Events written but not numbered yet.
     pub pending_events: i64,
     /// Last assigned sequence number.
-    pub last_seq: i64,
+    pub last_seq: SequenceNumber,
     /// Lowest `aggregated_seq` of the groupings of types that have accounts in the shard.
-    pub aggregated_seq: i64,
+    pub aggregated_seq: SequenceNumber,
     /// Last sequence number recorded as exported.
-    pub exported_seq: i64,
+    pub exported_seq: SequenceNumber,
     /// Current epoch of the export.
     pub export_epoch: i64,
     /// Why the exporter has stopped until an operator decides; `None` if it has not.
@@ -51,8 +52,8 @@ impl ShardStats {
 #[derive(store::FromRow)]
 struct ShardStatsRow {
     pending: i64,
-    last_seq: i64,
-    aggregated_seq: i64,
+    last_seq: SequenceNumber,
+    aggregated_seq: SequenceNumber,
     database_bytes: i64,
     horizon: Option<DateTime<Utc>>,
     on_duty: Vec<String>,

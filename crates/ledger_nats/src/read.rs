@@ -67,7 +67,7 @@ async fn find_start_sequence(
     from: ExportMark,
     last_message: &NatsStoredMessage,
 ) -> Result<u64> {
-    let missing = last_message.entry.mark.seq.saturating_sub(from.seq).unsigned_abs() + 1;
+    let missing = last_message.entry.mark.seq.distance_from(from.seq).unsigned_abs() + 1;
     let mut distance = missing.saturating_mul(4);
     loop {
         let sequence = last_message.sequence.saturating_sub(distance).max(1);

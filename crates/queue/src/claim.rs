@@ -8,9 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Lease, Result, statement};
+use store::{Lease, LeaseId, Result, statement};
 use tokio::time::Instant;
 
+use crate::ids::JobId;
 use crate::job::{Job, JobPriority};
 use crate::lanes::JobQueue;
 
@@ -24,8 +25,8 @@ const MAX_JOBS_BROUGHT_FORWARD: i64 = 5000;
 struct DueJobRow {
     next_in: Option<f64>,
     last_in: Option<f64>,
-    job_id: Option<i64>,
-    lane: Option<i64>,
+    job_id: Option<JobId>,
+    lane: Option<LeaseId>,
     priority: Option<i16>,
     job_key: Option<String>,
     group_key: Option<String>,
@@ -54,7 +55,7 @@ impl JobQueue {
         let (held, in_work) = self.begin_claim();
         // Jobs in work are still in their lanes, before all others: read past them.
         let limit = (max_jobs + in_work) as i64;
-        let lanes: Vec<i64> = held.iter().map(|lease| lease.id).collect();
+        let lanes: Vec<LeaseId> = held.iter().map(|lease| lease.id).collect();
         let rows = self.read_due_jobs(latest_first, &lanes, limit).await;
         let claimed = rows.map(|rows| {
             let last_in = rows.first().and_then(|row| row.last_in).unwrap_or_default();
@@ -110,7 +111,7 @@ impl JobQueue {
     /// Makes jobs due whose `run_at` was computed before the database's clock was set back. One
     /// batch per call: the next claim continues. An error is only logged, because jobs claimed by
     /// the caller are already marked as in work.
-    async fn bring_jobs_forward(&self, lanes: &[i64], max_delay: Duration) {
+    async fn bring_jobs_forward(&self, lanes: &[LeaseId], max_delay: Duration) {
         let brought = statement("bring_jobs_forward", BRING_JOBS_FORWARD_SQL)
             .bind(lanes)
             .bind(max_delay.as_secs_f64())
@@ -132,7 +133,7 @@ impl JobQueue {
     async fn read_due_jobs(
         &self,
         latest_first: bool,
-        lanes: &[i64],
+        lanes: &[LeaseId],
         limit: i64,
     ) -> Result<Vec<DueJobRow>> {
         statement("claim_jobs", CLAIM_JOBS_SQL)

@@ -6,6 +6,7 @@ use sqlx::{PgConnection, PgPool};
 use store::{Error, Lease, Result, run_statement, statement};
 
 use crate::JOB_WAKE_CHANNEL;
+use crate::ids::JobId;
 use crate::job::NewJob;
 use crate::lanes::{QueueName, lane_class};
 
@@ -13,7 +14,7 @@ use crate::lanes::{QueueName, lane_class};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnqueuedJob {
     /// Job id; for a duplicate key, the id of the existing job.
-    pub id: i64,
+    pub id: JobId,
     /// Whether the job was inserted by this call.
     pub is_new: bool,
 }
@@ -61,7 +62,7 @@ pub async fn enqueue_jobs_in_tx(
     jobs: &[NewJob],
 ) -> Result<Vec<EnqueuedJob>> {
     let columns = JobColumns::from_jobs(jobs);
-    let rows: Vec<(i64, bool)> = statement("enqueue_jobs", ENQUEUE_JOBS_SQL)
+    let rows: Vec<(JobId, bool)> = statement("enqueue_jobs", ENQUEUE_JOBS_SQL)
         .bind(queue)
         .bind(lane.map(|lane| lane.id))
         .bind(lane.map(|lane| lane.epoch))

@@ -6,6 +6,8 @@ use std::time::Duration;
 use store::Lease;
 use tokio::time::Instant;
 
+use crate::ids::JobId;
+
 /// Priority of a job within its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum JobPriority {
@@ -58,7 +60,7 @@ pub struct NewJob {
 #[derive(Debug, Clone)]
 pub struct Job {
     /// Job id (`jobs.job_id`), unique within the database.
-    pub id: i64,
+    pub id: JobId,
     /// Lane it was claimed from; its fencing token guards the settlement.
     pub lane: Arc<Lease>,
     /// Deduplication key, see [`NewJob::key`].

@@ -13,13 +13,14 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
 use store::{
-    Error, Lease, LeaseManager, PgNotification as Heard, PgNotificationHub, Result,
+    Error, Lease, LeaseId, LeaseManager, PgNotification as Heard, PgNotificationHub, Result,
     open_single_connection_pool, statement, transaction,
 };
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::Instant;
 
 use crate::JOB_WAKE_CHANNEL;
+use crate::ids::JobId;
 
 /// Name of a job queue.
 pub type QueueName = &'static str;
@@ -72,13 +73,13 @@ pub(crate) struct JobQueueInner {
 struct HeldLanes {
     own_lane: Arc<Lease>,
     /// Lanes held by lease id, each with its jobs in work.
-    by_id: HashMap<i64, (Arc<Lease>, HashSet<i64>)>,
+    by_id: HashMap<LeaseId, (Arc<Lease>, HashSet<JobId>)>,
     /// Earliest known due time.
     next_due: Option<Instant>,
     /// Number of claims in progress.
     open_claims: usize,
     /// Jobs ended during a claim: the claim may have read their old rows.
-    ended_jobs: HashSet<i64>,
+    ended_jobs: HashSet<JobId>,
 }
 
 impl HeldLanes {
@@ -181,7 +182,7 @@ impl JobQueue {
     }
 
     /// Marks a job as in work. `false` if it already is, has just ended, or its lane is lost.
-    pub(crate) fn begin_job(&self, lane: &Lease, job: i64) -> bool {
+    pub(crate) fn begin_job(&self, lane: &Lease, job: JobId) -> bool {
         let mut lanes = self.lock_lanes();
         let is_fresh = !lanes.ended_jobs.contains(&job);
         let held = lanes.by_id.get_mut(&lane.id);
@@ -190,7 +191,7 @@ impl JobQueue {
 
     /// Removes a job's in-work mark, after it was settled or left for another claim. The mark of a
     /// newer epoch of the lane, which this process adopted again, stays: another attempt set it.
-    pub fn end_job(&self, lane: &Lease, job: i64) {
+    pub fn end_job(&self, lane: &Lease, job: JobId) {
         let mut lanes = self.lock_lanes();
         if lanes.open_claims > 0 {
             lanes.ended_jobs.insert(job);
@@ -244,7 +245,7 @@ impl JobQueue {
         self.lock_lanes().remove_lane(lease);
     }
 
-    fn holds_lane(&self, id: i64) -> bool {
+    fn holds_lane(&self, id: LeaseId) -> bool {
         self.lock_lanes().by_id.contains_key(&id)
     }
 
@@ -337,7 +338,7 @@ async fn wake_on_notifications(jobs: JobQueue, mut notifications: broadcast::Rec
         match notifications.recv().await {
             Ok(Heard::Received { channel, payload }) => {
                 if channel == JOB_WAKE_CHANNEL
-                    && payload.parse().is_ok_and(|lane: i64| jobs.holds_lane(lane))
+                    && payload.parse().is_ok_and(|lane| jobs.holds_lane(LeaseId(lane)))
                 {
                     jobs.wake_in(Duration::ZERO);
                 }

@@ -19,6 +19,7 @@ mod backoff;
 mod claim;
 mod enqueue;
 pub mod fifo;
+mod ids;
 mod inspect;
 mod job;
 mod lanes;
@@ -27,6 +28,7 @@ mod worker;
 
 pub use backoff::Backoff;
 pub use enqueue::{EnqueuedJob, enqueue_jobs, enqueue_jobs_in_tx};
+pub use ids::JobId;
 pub use inspect::{JobErrorSummary, QueueDepth, read_job_errors, read_queue_depths};
 pub use job::{Job, JobPriority, NewJob};
 pub use lanes::{AdoptionProgress, JobQueue, LaneAdopter, QueueName, lane_class};

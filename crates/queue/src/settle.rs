@@ -9,9 +9,10 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use store::{Error, Lease, Result, mutant, statement};
+use store::{Error, Lease, LeaseEpoch, LeaseId, Result, mutant, statement};
 
 use crate::enqueue::enqueue_jobs_in_tx;
+use crate::ids::JobId;
 use crate::job::{Job, JobPriority, NewJob};
 use crate::lanes::QueueName;
 use crate::{EnqueuedJob, JOB_WAKE_CHANNEL};
@@ -78,13 +79,13 @@ pub async fn fence_lanes<'l>(
     connection: &mut PgConnection,
     lanes: impl Iterator<Item = &'l Lease>,
 ) -> Result<()> {
-    let lanes: HashMap<i64, &Lease> = lanes.map(|lane| (lane.id, lane)).collect();
+    let lanes: HashMap<LeaseId, &Lease> = lanes.map(|lane| (lane.id, lane)).collect();
     if lanes.is_empty() || mutant("lanes_not_fenced") {
         return Ok(());
     }
-    let (ids, epochs): (Vec<i64>, Vec<i64>) =
+    let (ids, epochs): (Vec<LeaseId>, Vec<LeaseEpoch>) =
         lanes.values().map(|lane| (lane.id, lane.epoch)).unzip();
-    let lost: Vec<i64> = statement(
+    let lost: Vec<LeaseId> = statement(
         "fence_lanes",
         "SELECT id FROM (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS t (id, epoch) ORDER BY id) AS lanes
         WHERE NOT lease_held(id, epoch)",
@@ -133,7 +134,7 @@ async fn lock_jobs(
 
 async fn complete_jobs(connection: &mut PgConnection, jobs: &[(Job, JobSettlement)]) -> Result<()> {
     let done = jobs.iter().filter(|(_, settle)| matches!(settle, JobSettlement::Complete));
-    let ids: Vec<i64> = done.map(|(job, _)| job.id).collect();
+    let ids: Vec<JobId> = done.map(|(job, _)| job.id).collect();
     if !ids.is_empty() {
         statement(
             "complete_jobs",

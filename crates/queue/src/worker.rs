@@ -239,7 +239,7 @@ async fn settle_batch(jobs: &JobQueue, batch: Vec<(Job, JobSettlement)>) {
 
 /// Handles a job again later after the database refused its settlement: no other process would.
 fn retry_refused_job(jobs: &JobQueue, job: Job, error: &Error) {
-    tracing::error!(job = job.id, key = ?job.key, %error, code = "CONSISTENCY_ERROR", "the end of a job is refused");
+    tracing::error!(job = job.id.get(), key = ?job.key, %error, code = "CONSISTENCY_ERROR", "the end of a job is refused");
     let jobs = jobs.clone();
     tokio::spawn(async move {
         tokio::time::sleep(REFUSED_JOB_RETRY_INTERVAL).await;

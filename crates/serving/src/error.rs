@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn the_same_trouble_is_the_same_over_http_and_grpc() {
-        let fenced = store::Error::Fenced { lease_id: 1, epoch: 1 };
+        let fenced =
+            store::Error::Fenced { lease_id: store::LeaseId(1), epoch: store::LeaseEpoch(1) };
         for error in [store::Error::Abandoned, fenced, store::Error::OutcomeUnknown] {
             let error = database_error("the control database", error);
             assert_eq!(error.clone().into_response().status(), 503);

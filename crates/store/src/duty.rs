@@ -98,7 +98,7 @@ async fn perform_duty(
     lease: Arc<Lease>,
     stop: CancellationToken,
 ) {
-    tracing::debug!(duty = lease.name, epoch = lease.epoch, "on duty");
+    tracing::debug!(duty = lease.name, epoch = lease.epoch.get(), "on duty");
     while !lease.is_lost() {
         tokio::select! {
             () = lease.wait_until_lost() => break,

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
+use crate::ids::{LeaseEpoch, LeaseId};
+
 /// Error of database work. Cheap to clone: one failed batch answers many callers.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -27,9 +29,9 @@ pub enum Error {
     #[error("lease {lease_id} at epoch {epoch} is no longer held")]
     Fenced {
         /// Id of the lost lease.
-        lease_id: i64,
+        lease_id: LeaseId,
         /// Epoch (fencing token) that the caller held.
-        epoch: i64,
+        epoch: LeaseEpoch,
     },
     /// Commit outcome unknown: the answer of a commit was lost, and the database's present state
     /// may result from that commit. Check, then retry.
@@ -186,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_another_process_may_do_is_temporary_to_a_caller() {
-        let fenced = Error::Fenced { lease_id: 1, epoch: 2 };
+        let fenced = Error::Fenced { lease_id: LeaseId(1), epoch: LeaseEpoch(2) };
         for error in
             [Error::Abandoned, fenced, Error::OutcomeUnknown, sqlx::Error::PoolTimedOut.into()]
         {

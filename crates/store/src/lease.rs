@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::{Error, PgOperation, Result, mutant, pool, statement};
+use crate::{Error, LeaseEpoch, LeaseId, PgOperation, Result, mutant, pool, statement};
 
 /// Timeout of a renewal; the next one uses another connection. Two fit before a lease expires.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -68,9 +68,9 @@ const MAX_TTLS_AHEAD: f64 = 2.0;
 #[derive(Debug)]
 pub struct Lease {
     /// Id of the row in `leases`.
-    pub id: i64,
-    /// Fencing token: grows with every change of owner and contains the owner's mark.
-    pub epoch: i64,
+    pub id: LeaseId,
+    /// Fencing token of the grant.
+    pub epoch: LeaseEpoch,
     /// Name of the lease, unique within its class.
     pub name: String,
     lost: AtomicBool,
@@ -78,7 +78,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn new(id: i64, epoch: i64, name: String) -> Arc<Self> {
+    fn new(id: LeaseId, epoch: LeaseEpoch, name: String) -> Arc<Self> {
         Arc::new(Self { id, epoch, name, lost: AtomicBool::new(false), lost_signal: Notify::new() })
     }
 
@@ -128,7 +128,7 @@ pub struct LeaseManager {
     pool: PgPool,
     owner: Uuid,
     options: LeaseOptions,
-    held_leases: Arc<Mutex<HashMap<i64, Arc<Lease>>>>,
+    held_leases: Arc<Mutex<HashMap<LeaseId, Arc<Lease>>>>,
     is_retired: Arc<AtomicBool>,
     /// Start of the last successful renewal.
     renewed_at: Arc<Mutex<Instant>>,
@@ -198,7 +198,7 @@ impl LeaseManager {
     /// Takes `name` if it is free or expired; `None` if another process holds it.
     pub async fn take_lease(&self, class: &str, name: &str) -> Result<Option<Arc<Lease>>> {
         let ttl = self.options.ttl.as_secs_f64();
-        let row: Option<(i64, i64, String)> = statement(
+        let row: Option<(LeaseId, LeaseEpoch, String)> = statement(
             lease_operation("take_lease"),
             "INSERT INTO leases (class, name, owner, epoch, expires_at)
             VALUES ($1, $2, $3, (1::bigint << $5) | $6, now() + make_interval(secs => $4))
@@ -260,7 +260,7 @@ impl LeaseManager {
 
     /// Registers a taken lease. If this process took it twice concurrently, only the
     /// newer epoch stays valid.
-    fn hold_lease(&self, id: i64, epoch: i64, name: String) -> Arc<Lease> {
+    fn hold_lease(&self, id: LeaseId, epoch: LeaseEpoch, name: String) -> Arc<Lease> {
         let lease = Lease::new(id, epoch, name);
         let mut held = self.lock_held_leases();
         match held.get(&id) {
@@ -277,7 +277,7 @@ impl LeaseManager {
         self.lock_held_leases().get(&lease.id).is_some_and(|kept| kept.epoch == lease.epoch)
     }
 
-    fn lock_held_leases(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<Lease>>> {
+    fn lock_held_leases(&self) -> std::sync::MutexGuard<'_, HashMap<LeaseId, Arc<Lease>>> {
         self.held_leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -304,21 +304,21 @@ impl LeaseManager {
     fn apply_renewal(
         &self,
         mine: &[Arc<Lease>],
-        rows: Vec<(i64, i64, String, bool)>,
+        rows: Vec<RenewedLease>,
         adopted_leases: &mpsc::Sender<Arc<Lease>>,
     ) {
         for lease in mine {
-            if !rows.iter().any(|row| row.0 == lease.id && row.1 == lease.epoch)
+            if !rows.iter().any(|row| row.id == lease.id && row.epoch == lease.epoch)
                 && self.is_holding(lease)
             {
-                tracing::warn!(lease = lease.name, epoch = lease.epoch, "lease lost");
+                tracing::warn!(lease = lease.name, epoch = lease.epoch.get(), "lease lost");
                 self.forget_lease(lease);
                 lease.mark_lost();
             }
         }
-        for (id, epoch, name, taken_over) in rows {
+        for RenewedLease { id, epoch, name, taken_over } in rows {
             if taken_over {
-                tracing::info!(lease = name, epoch, "expired lease taken over");
+                tracing::info!(lease = name, epoch = epoch.get(), "expired lease taken over");
                 // There is capacity: only this task sends. A closed channel means that
                 // no worker is left.
                 let lease = self.hold_lease(id, epoch, name);
@@ -329,32 +329,47 @@ impl LeaseManager {
         }
     }
 
-    /// Returns (lease, epoch, name, taken over) of all leases held after the statement.
+    /// Returns all leases held after the statement.
     async fn renew_leases(
         &self,
         mine: &[Arc<Lease>],
         adopted_classes: &[String],
         capacity: i64,
-    ) -> Result<Vec<(i64, i64, String, bool)>> {
-        let ids: Vec<i64> = mine.iter().map(|lease| lease.id).collect();
-        let epochs: Vec<i64> = mine.iter().map(|lease| lease.epoch).collect();
+    ) -> Result<Vec<RenewedLease>> {
+        let ids: Vec<LeaseId> = mine.iter().map(|lease| lease.id).collect();
+        let epochs: Vec<LeaseEpoch> = mine.iter().map(|lease| lease.epoch).collect();
         let ttl = self.options.ttl.as_secs_f64();
         // The mutant treats every expiry later than one hour ago as too far ahead.
         let ahead =
             if mutant("renewal_takes_living_leases") { -3600.0 } else { ttl * MAX_TTLS_AHEAD };
-        statement(lease_operation("renew_leases"), RENEW_LEASES_SQL)
-            .bind(ids)
-            .bind(epochs)
-            .bind(self.owner)
-            .bind(ttl)
-            .bind(adopted_classes)
-            .bind(capacity)
-            .bind(OWNER_MARK_BITS)
-            .bind(self.owner_mark())
-            .bind(ahead)
-            .fetch_all(&self.pool)
-            .await
+        let rows: Vec<(LeaseId, LeaseEpoch, String, bool)> =
+            statement(lease_operation("renew_leases"), RENEW_LEASES_SQL)
+                .bind(ids)
+                .bind(epochs)
+                .bind(self.owner)
+                .bind(ttl)
+                .bind(adopted_classes)
+                .bind(capacity)
+                .bind(OWNER_MARK_BITS)
+                .bind(self.owner_mark())
+                .bind(ahead)
+                .fetch_all(&self.pool)
+                .await?;
+        let mut renewed = Vec::with_capacity(rows.len());
+        for (id, epoch, name, taken_over) in rows {
+            renewed.push(RenewedLease { id, epoch, name, taken_over });
+        }
+        Ok(renewed)
     }
+}
+
+/// A lease that is held after a renewal.
+struct RenewedLease {
+    id: LeaseId,
+    epoch: LeaseEpoch,
+    name: String,
+    /// Whether another process held it before.
+    taken_over: bool,
 }
 
 const RENEW_LEASES_SQL: &str = "\

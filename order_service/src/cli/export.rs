@@ -234,7 +234,7 @@ fn print_verifications(proofs: &[ExportVerification]) {
         }
     }
     if proofs.iter().all(ExportVerification::is_consistent) {
-        let events: i64 = proofs.iter().map(|proof| proof.exported_seq).sum();
+        let events: i64 = proofs.iter().map(|proof| proof.exported_seq.get()).sum();
         output::print_line(format!(
             "{events} events, each exported once and in order, as the ledger has them"
         ));

@@ -106,7 +106,7 @@ impl RetryClaimer {
         let Some(order) = order else {
             // Unreachable: a job is written together with its order. Left in the queue, marked as
             // claimed, for an operator.
-            tracing::error!(job = job.id, key = ?job.key, code = "CONSISTENCY_ERROR", "a retry job without its order");
+            tracing::error!(job = job.id.get(), key = ?job.key, code = "CONSISTENCY_ERROR", "a retry job without its order");
             return;
         };
         let attempt = retried_attempt(order, job, permit);

@@ -68,8 +68,8 @@ fn nothing_is_accepted_into_a_lane_that_was_taken_over() {
         .unwrap();
         process.accept(&[(1, 1)]).await.unwrap();
         let lane = count(&pool, "SELECT lane FROM accepted_batches").await;
-        assert_ne!(lane, old.id, "nobody would carry it on");
-        assert_eq!(lane, process.jobs.own_lane().id);
+        assert_ne!(lane, old.id.get(), "nobody would carry it on");
+        assert_eq!(lane, process.jobs.own_lane().id.get());
     });
 }
 

@@ -17,8 +17,11 @@ use store::{
 };
 
 use super::GroupingRow;
-use super::fold::{AggregateDeltas, Grouping, HourlySum, fold_hourly_sums, format_units};
+use super::fold::{
+    AggregateDeltas, AggregateSum, Grouping, HourlySum, fold_hourly_sums, format_units,
+};
 use crate::events::InternedText;
+use crate::ids::{AccountId, AttributeSetId, SequenceNumber};
 use crate::partitions::read_closing_sums;
 use crate::sequence::SequenceNotifier;
 use crate::sharding::parse_canonical;
@@ -102,7 +105,7 @@ impl Aggregator {
             return Ok(0);
         };
         let (last_seq, mut hourly_sums) = chunk;
-        if aggregated_seq == 0 {
+        if aggregated_seq == SequenceNumber::ZERO {
             hourly_sums.extend(read_closing_hourly_sums(own_connection.pool(), &lagging).await?);
         }
         let write = AggregateWrite {
@@ -122,8 +125,8 @@ impl Aggregator {
         }
         store::fail_point("aggregated");
         metrics::counter!("ledger_events_aggregated_total", "shard" => self.shard.clone())
-            .increment((last_seq - aggregated_seq).unsigned_abs());
-        Ok(last_seq - aggregated_seq)
+            .increment(last_seq.distance_from(aggregated_seq).unsigned_abs());
+        Ok(last_seq.distance_from(aggregated_seq))
     }
 }
 
@@ -144,14 +147,14 @@ async fn load_groupings(pool: &PgPool, catalogue: &LedgerTypeCatalogue) -> Resul
 /// account, attribute set and hour. `None` if there are none.
 async fn read_chunk(
     pool: &PgPool,
-    after_seq: i64,
-    max_seq: Option<i64>,
-) -> Result<Option<(i64, Vec<HourlySum>)>> {
+    after_seq: SequenceNumber,
+    max_seq: Option<SequenceNumber>,
+) -> Result<Option<(SequenceNumber, Vec<HourlySum>)>> {
     let rows: Vec<AggregateChunkRow> = run_statement(pool, "aggregate_chunk", move |connection| {
         Box::pin(async move {
             let rows = store::statement("aggregate_chunk", READ_CHUNK_SQL)
                 .bind(after_seq)
-                .bind(max_seq.unwrap_or(i64::MAX))
+                .bind(max_seq.unwrap_or(SequenceNumber::MAX))
                 .bind(MAX_EVENTS_PER_CHUNK)
                 .fetch_all(&mut *connection)
                 .await?;
@@ -160,9 +163,9 @@ async fn read_chunk(
         })
     })
     .await?;
-    let Some(last_seq) = rows.first().map(|row| row.0) else { return Ok(None) };
+    let Some(last_seq) = rows.first().map(|row| row.last_seq) else { return Ok(None) };
     let mut hourly_sums = Vec::with_capacity(rows.len());
-    for row in rows.into_iter().filter(|row| row.1.is_some()) {
+    for row in rows.into_iter().filter(|row| row.type_name.is_some()) {
         hourly_sums.push(parse_hourly_sum(row)?);
     }
     Ok(Some((last_seq, hourly_sums)))
@@ -173,24 +176,24 @@ async fn read_chunk(
 /// from every balance forever.
 async fn check_chunk_complete(
     connection: &mut PgConnection,
-    after_seq: i64,
+    after_seq: SequenceNumber,
     rows: &[AggregateChunkRow],
 ) -> Result<()> {
-    let Some(upto) = rows.first().map(|row| row.0) else { return Ok(()) };
-    let found: i64 = rows.iter().filter_map(|row| row.7).sum();
-    if found == upto - after_seq {
+    let Some(upto) = rows.first().map(|row| row.last_seq) else { return Ok(()) };
+    let found: i64 = rows.iter().filter_map(|row| row.events).sum();
+    if found == upto.distance_from(after_seq) {
         return Ok(());
     }
-    let gaps: i64 = store::statement("event_gaps", "SELECT upto FROM event_gaps")
+    let gaps: SequenceNumber = store::statement("event_gaps", "SELECT upto FROM event_gaps")
         .fetch_value(&mut *connection)
         .await?;
-    if after_seq < gaps && found < upto - after_seq {
+    if after_seq < gaps && found < upto.distance_from(after_seq) {
         return Ok(());
     }
     metrics::counter!("ledger_chunks_not_whole_total").increment(1);
     tracing::error!(
-        after = after_seq,
-        upto,
+        after = after_seq.get(),
+        upto = upto.get(),
         found,
         code = "CONSISTENCY_ERROR",
         "events are missing: not aggregated"
@@ -202,23 +205,25 @@ async fn check_chunk_complete(
             .await;
     Err(sqlx::Error::Protocol(format!(
         "of the events {} to {upto} only {found} were found",
-        after_seq + 1
+        after_seq.next()
     ))
     .into())
 }
 
-/// Last number of the chunk; and, unless its events were dropped: type, account, attribute set,
-/// hour, debit, credit, number of events.
-type AggregateChunkRow = (
-    i64,
-    Option<String>,
-    Option<i64>,
-    Option<String>,
-    Option<DateTime<Utc>>,
-    Option<String>,
-    Option<String>,
-    Option<i64>,
-);
+/// A row of `numbered_sums`; only `last_seq` is set if the chunk's events were dropped.
+#[derive(sqlx::FromRow)]
+struct AggregateChunkRow {
+    /// Last number of the chunk.
+    last_seq: SequenceNumber,
+    type_name: Option<String>,
+    account: Option<AccountId>,
+    /// Attribute set, in canonical text.
+    tuple: Option<String>,
+    hour: Option<DateTime<Utc>>,
+    debit: Option<String>,
+    credit: Option<String>,
+    events: Option<i64>,
+}
 
 /// An unreadable sum is an error, never skipped: it would be missing from every balance.
 fn parse_hourly_sum(row: AggregateChunkRow) -> Result<HourlySum> {
@@ -226,18 +231,14 @@ fn parse_hourly_sum(row: AggregateChunkRow) -> Result<HourlySum> {
     Ok(sum.ok_or_else(|| sqlx::Error::Decode("sums that are no numbers".into()))?)
 }
 
-fn try_parse_hourly_sum(
-    (_, type_name, account_id, attribute_set, hour, debit, credit, events): AggregateChunkRow,
-) -> Option<HourlySum> {
-    let (debit, credit) = (debit?.parse().ok()?, credit?.parse().ok()?);
+fn try_parse_hourly_sum(row: AggregateChunkRow) -> Option<HourlySum> {
+    let (debit, credit) = (row.debit?.parse().ok()?, row.credit?.parse().ok()?);
     Some(HourlySum {
-        type_name: type_name?,
-        account_id: account_id?,
-        attribute_set: attribute_set?,
-        hour: hour?,
-        debit,
-        credit,
-        event_count: events?,
+        type_name: row.type_name?,
+        account_id: row.account?,
+        attribute_set: row.tuple?,
+        hour: row.hour?,
+        sum: AggregateSum { debit, credit, event_count: row.events? },
     })
 }
 
@@ -248,16 +249,16 @@ async fn read_closing_hourly_sums(pool: &PgPool, groupings: &[Grouping]) -> Resu
     for (type_name, account_id, attribute_set, hour, debit, credit, events) in
         read_closing_sums(pool, types).await?
     {
-        hourly_sums.push(parse_hourly_sum((
-            0,
-            Some(type_name),
-            Some(account_id),
-            Some(attribute_set),
-            Some(hour),
-            Some(debit),
-            Some(credit),
-            Some(events),
-        ))?);
+        hourly_sums.push(parse_hourly_sum(AggregateChunkRow {
+            last_seq: SequenceNumber::ZERO,
+            type_name: Some(type_name),
+            account: Some(account_id),
+            tuple: Some(attribute_set),
+            hour: Some(hour),
+            debit: Some(debit),
+            credit: Some(credit),
+            events: Some(events),
+        })?);
     }
     Ok(hourly_sums)
 }
@@ -265,8 +266,8 @@ async fn read_closing_hourly_sums(pool: &PgPool, groupings: &[Grouping]) -> Resu
 /// A chunk's write: which groupings advance from where to where, and by which deltas.
 struct AggregateWrite {
     grouping_ids: Vec<i32>,
-    after_seq: i64,
-    last_seq: i64,
+    after_seq: SequenceNumber,
+    last_seq: SequenceNumber,
     deltas: AggregateDeltas,
 }
 
@@ -284,14 +285,14 @@ impl AggregateWrite {
             .bind(groups.keys().copied().collect::<Vec<_>>())
             .bind(groups.values().map(|group| group.canonical.as_str()).collect::<Vec<_>>())
             .bind(groups.values().map(format_group_object).collect::<Vec<_>>())
-            .bind(sums.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
-            .bind(sums.iter().map(|(key, _)| key.1).collect::<Vec<_>>())
-            .bind(sums.iter().map(|(key, _)| key.2.letter()).collect::<Vec<_>>())
-            .bind(sums.iter().map(|(key, _)| key.3).collect::<Vec<_>>())
-            .bind(sums.iter().map(|(key, _)| key.4).collect::<Vec<_>>())
-            .bind(sums.iter().map(|(_, sum)| format_units(sum.0)).collect::<Vec<_>>())
-            .bind(sums.iter().map(|(_, sum)| format_units(sum.1)).collect::<Vec<_>>())
-            .bind(sums.iter().map(|(_, sum)| sum.2).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(key, _)| key.account_id).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(key, _)| key.grouping_id).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(key, _)| key.level.letter()).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(key, _)| key.period_start).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(key, _)| key.group_id).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(_, sum)| format_units(sum.debit)).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(_, sum)| format_units(sum.credit)).collect::<Vec<_>>())
+            .bind(sums.iter().map(|(_, sum)| sum.event_count).collect::<Vec<_>>())
     }
 }
 
@@ -315,7 +316,7 @@ async fn write_aggregates(
 }
 
 /// The group's attributes as a JSON object.
-fn format_group_object(group: &InternedText) -> String {
+fn format_group_object(group: &InternedText<AttributeSetId>) -> String {
     let pairs = parse_canonical(&group.canonical).into_iter();
     let object: Map<_, _> = pairs.map(|(name, value)| (name, value.into())).collect();
     Value::Object(object).to_string()

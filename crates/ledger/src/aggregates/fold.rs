@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::periods::AggregateLevel;
 use crate::events::{InternedText, intern_attribute_set};
+use crate::ids::{AccountId, AttributeSetId, SequenceNumber};
 use crate::sharding::{encode_canonical, parse_canonical};
 use crate::types::AggregateInterval;
 
@@ -17,17 +18,25 @@ pub(crate) struct Grouping {
     pub(crate) attributes: Vec<String>,
     pub(crate) interval: AggregateInterval,
     /// The aggregates include every event up to this sequence number.
-    pub(crate) aggregated_seq: i64,
+    pub(crate) aggregated_seq: SequenceNumber,
 }
 
-/// Columns of `groupings`: id, type, attributes joined by commas, interval, `aggregated_seq`.
-pub(crate) type GroupingRow = (i32, String, String, String, i64);
+/// Columns of `groupings`.
+#[derive(sqlx::FromRow)]
+pub(crate) struct GroupingRow {
+    grouping_id: i32,
+    #[sqlx(rename = "type")]
+    type_name: String,
+    /// Joined by commas.
+    attributes: String,
+    interval: String,
+    aggregated_seq: SequenceNumber,
+}
 
 impl Grouping {
     /// `None` if this version does not know the interval.
-    pub(crate) fn from_row(
-        (id, type_name, attributes, interval, aggregated_seq): GroupingRow,
-    ) -> Option<Self> {
+    pub(crate) fn from_row(row: GroupingRow) -> Option<Self> {
+        let GroupingRow { grouping_id: id, type_name, attributes, interval, aggregated_seq } = row;
         let interval = AggregateInterval::from_name(&interval)?;
         let names = attributes.split(',').filter(|name| !name.is_empty());
         let attributes = names.map(str::to_owned).collect();
@@ -35,31 +44,49 @@ impl Grouping {
     }
 }
 
-/// Sum of the events of one account, attribute set and hour, in units of 10^-9.
+/// Sum of the events of one account, attribute set and hour.
 #[derive(Debug, Clone)]
 pub(super) struct HourlySum {
     pub(super) type_name: String,
-    pub(super) account_id: i64,
+    pub(super) account_id: AccountId,
     pub(super) attribute_set: String,
     pub(super) hour: DateTime<Utc>,
-    pub(super) debit: i128,
-    pub(super) credit: i128,
-    pub(super) event_count: i64,
+    pub(super) sum: AggregateSum,
 }
 
-/// Key of a row of `aggregates`: (account, grouping, level, period, group).
-pub(super) type AggregateKey = (i64, i32, AggregateLevel, DateTime<Utc>, i64);
+/// Debit and credit in units of 10^-9, and the number of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct AggregateSum {
+    pub(crate) debit: i128,
+    pub(crate) credit: i128,
+    pub(crate) event_count: i64,
+}
 
-/// Debit, credit, number of events.
-pub(super) type AggregateAmounts = (i128, i128, i64);
+impl AggregateSum {
+    pub(super) fn add(&mut self, other: Self) {
+        self.debit += other.debit;
+        self.credit += other.credit;
+        self.event_count += other.event_count;
+    }
+}
+
+/// Key of a row of `aggregates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct AggregateKey {
+    pub(super) account_id: AccountId,
+    pub(super) grouping_id: i32,
+    pub(super) level: AggregateLevel,
+    pub(super) period_start: DateTime<Utc>,
+    pub(super) group_id: AttributeSetId,
+}
 
 /// Changes to apply to `aggregates`.
 #[derive(Debug, Default)]
 pub(super) struct AggregateDeltas {
     /// Sums by row, sorted by key, each key once.
-    pub(super) sums: Vec<(AggregateKey, AggregateAmounts)>,
+    pub(super) sums: Vec<(AggregateKey, AggregateSum)>,
     /// Groups referenced by the keys, by id.
-    pub(super) groups: BTreeMap<i64, InternedText>,
+    pub(super) groups: BTreeMap<AttributeSetId, InternedText<AttributeSetId>>,
 }
 
 /// Folds sums into the groupings of their types: first into the shortest periods, then those sums,
@@ -69,10 +96,9 @@ pub(super) fn fold_hourly_sums(
     groupings: &[Grouping],
 ) -> AggregateDeltas {
     let mut groups = BTreeMap::new();
-    let mut groupings_by_attribute_set: HashMap<(&str, &str), Vec<(&Grouping, i64)>> =
+    let mut groupings_by_attribute_set: HashMap<(&str, &str), Vec<(&Grouping, AttributeSetId)>> =
         HashMap::new();
-    let mut shortest: BTreeMap<AggregateLevel, Vec<(AggregateKey, AggregateAmounts)>> =
-        BTreeMap::new();
+    let mut shortest: BTreeMap<AggregateLevel, Vec<(AggregateKey, AggregateSum)>> = BTreeMap::new();
     for row in hourly_sums {
         let row_groupings = groupings_by_attribute_set
             .entry((&row.type_name, &row.attribute_set))
@@ -81,11 +107,14 @@ pub(super) fn fold_hourly_sums(
             let Some(&level) = AggregateLevel::levels_for(grouping.interval).last() else {
                 continue;
             };
-            let key = (row.account_id, grouping.id, level, level.period_start(row.hour), *group);
-            shortest
-                .entry(level)
-                .or_default()
-                .push((key, (row.debit, row.credit, row.event_count)));
+            let key = AggregateKey {
+                account_id: row.account_id,
+                grouping_id: grouping.id,
+                level,
+                period_start: level.period_start(row.hour),
+                group_id: *group,
+            };
+            shortest.entry(level).or_default().push((key, row.sum));
         }
     }
     let mut sums = Vec::new();
@@ -108,8 +137,8 @@ pub(super) fn fold_hourly_sums(
 fn find_row_groups<'g>(
     row: &HourlySum,
     groupings: &'g [Grouping],
-    groups: &mut BTreeMap<i64, InternedText>,
-) -> Vec<(&'g Grouping, i64)> {
+    groups: &mut BTreeMap<AttributeSetId, InternedText<AttributeSetId>>,
+) -> Vec<(&'g Grouping, AttributeSetId)> {
     let mut row_groups = Vec::new();
     for grouping in groupings.iter().filter(|grouping| grouping.type_name == row.type_name) {
         let group = project_attribute_set(&row.attribute_set, &grouping.attributes);
@@ -120,27 +149,24 @@ fn find_row_groups<'g>(
 }
 
 /// The key of the longer period that contains the key's period.
-fn lengthen_period(
-    (account_id, grouping_id, _, period, group_id): AggregateKey,
-    level: AggregateLevel,
-) -> AggregateKey {
-    (account_id, grouping_id, level, level.period_start(period), group_id)
+fn lengthen_period(key: AggregateKey, level: AggregateLevel) -> AggregateKey {
+    AggregateKey { level, period_start: level.period_start(key.period_start), ..key }
 }
 
 /// Sorts by key and merges equal keys.
-fn merge_sums(parts: &mut Vec<(AggregateKey, AggregateAmounts)>) {
+fn merge_sums(parts: &mut Vec<(AggregateKey, AggregateSum)>) {
     parts.sort_unstable_by_key(|(key, _)| *key);
     parts.dedup_by(|(key, sum), (previous_key, total)| {
         let same = key == previous_key;
         if same {
-            *total = (total.0 + sum.0, total.1 + sum.1, total.2 + sum.2);
+            total.add(*sum);
         }
         same
     });
 }
 
 /// The attributes of an attribute set that belong to a grouping.
-fn project_attribute_set(attribute_set: &str, names: &[String]) -> InternedText {
+fn project_attribute_set(attribute_set: &str, names: &[String]) -> InternedText<AttributeSetId> {
     let mut values = parse_canonical(attribute_set);
     values.retain(|(name, _)| names.contains(name));
     intern_attribute_set(encode_canonical(
@@ -165,7 +191,7 @@ mod tests {
             type_name: "t".to_owned(),
             attributes,
             interval: AggregateInterval::Day,
-            aggregated_seq: 0,
+            aggregated_seq: SequenceNumber::ZERO,
         }
     }
 
@@ -173,12 +199,10 @@ mod tests {
     fn each_event_is_in_each_grouping_once_at_each_level() {
         let row = |tuple: &str, hour: &str, debit| HourlySum {
             type_name: "t".to_owned(),
-            account_id: 7,
+            account_id: AccountId(7),
             attribute_set: tuple.to_owned(),
             hour: hour.parse().unwrap(),
-            debit,
-            credit: 1,
-            event_count: 1,
+            sum: AggregateSum { debit, credit: 1, event_count: 1 },
         };
         let hourly = [
             row("a=1&b=2", "2024-02-29T23:00:00Z", 5),
@@ -191,8 +215,11 @@ mod tests {
             let mut sums: Vec<_> = folded
                 .sums
                 .iter()
-                .filter(|(key, _)| key.1 == grouping && key.2 == level)
-                .map(|(key, sum)| (folded.groups[&key.4].canonical.as_str(), *sum))
+                .filter(|(key, _)| key.grouping_id == grouping && key.level == level)
+                .map(|(key, sum)| {
+                    let group = folded.groups[&key.group_id].canonical.as_str();
+                    (group, (sum.debit, sum.credit, sum.event_count))
+                })
                 .collect();
             sums.sort_unstable();
             sums

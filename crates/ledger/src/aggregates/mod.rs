@@ -15,10 +15,10 @@ mod periods;
 mod recount;
 
 pub use aggregator::Aggregator;
-pub(crate) use fold::{Grouping, GroupingRow};
+pub(crate) use fold::{AggregateSum, Grouping, GroupingRow};
 pub use pass::run_aggregation_pass;
 pub(crate) use periods::{AggregateLevel, BalanceCutOffs, compute_cut_offs};
-pub(crate) use recount::{AggregateRecount, AggregateRow, AggregateSum};
+pub(crate) use recount::{AggregateRecount, AggregateRow};
 
 /// Name of the duty that aggregates a shard.
 pub const AGGREGATOR_DUTY: &str = "aggregator";

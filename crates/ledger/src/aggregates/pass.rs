@@ -12,13 +12,14 @@ use store::{DutyWork, Error, LeaseOptions, Result, run_duties};
 use tokio_util::sync::CancellationToken;
 
 use super::{AGGREGATOR_DUTY, Aggregator};
+use crate::ids::SequenceNumber;
 use crate::types::GroupingColumns;
 
 /// Interval between polls of the groupings' progress.
 const PASS_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Aggregates up to the last assigned number, and returns that number. Cancellation-safe.
-pub async fn run_aggregation_pass(aggregator: Aggregator) -> Result<i64> {
+pub async fn run_aggregation_pass(aggregator: Aggregator) -> Result<SequenceNumber> {
     let pool = aggregator.pool.clone();
     let target_seq = read_last_seq(&pool).await?;
     let groupings = GroupingColumns::from_catalogue(&aggregator.types.current());
@@ -39,7 +40,7 @@ pub async fn run_aggregation_pass(aggregator: Aggregator) -> Result<i64> {
     Ok(target_seq)
 }
 
-async fn read_last_seq(pool: &PgPool) -> Result<i64> {
+async fn read_last_seq(pool: &PgPool) -> Result<SequenceNumber> {
     store::statement("last_seq", "SELECT last_seq FROM sequence").fetch_value(pool).await
 }
 
@@ -47,7 +48,7 @@ async fn read_last_seq(pool: &PgPool) -> Result<i64> {
 async fn is_aggregated_up_to(
     pool: &PgPool,
     groupings: &GroupingColumns,
-    target_seq: i64,
+    target_seq: SequenceNumber,
 ) -> Result<bool> {
     store::statement("aggregated_up_to", IS_AGGREGATED_SQL)
         .bind(&groupings.types)

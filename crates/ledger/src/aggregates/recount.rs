@@ -7,25 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::fold::{Grouping, HourlySum, fold_hourly_sums, format_units};
+use super::fold::{AggregateSum, Grouping, HourlySum, fold_hourly_sums, format_units};
 use super::periods::AggregateLevel;
+use crate::ids::{AccountId, SequenceNumber};
 use crate::moment;
-
-/// Debit and credit in units of 10^-9, and the number of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct AggregateSum {
-    pub(crate) debit: i128,
-    pub(crate) credit: i128,
-    pub(crate) event_count: i64,
-}
-
-impl AggregateSum {
-    fn add(&mut self, other: Self) {
-        self.debit += other.debit;
-        self.credit += other.credit;
-        self.event_count += other.event_count;
-    }
-}
 
 /// A row of `aggregates`.
 #[derive(Debug, Clone)]
@@ -44,7 +29,7 @@ pub(crate) struct AggregateRecount<'g> {
     groupings: Vec<&'g Grouping>,
     horizon: Option<DateTime<Utc>>,
     /// Distinct `aggregated_seq` of the groupings, ascending.
-    aggregated_seqs: Vec<i64>,
+    aggregated_seqs: Vec<SequenceNumber>,
     /// By (index of the first `aggregated_seqs` at or above
     /// the event's number, attribute set, hour).
     hourly_sums: HashMap<(usize, String, DateTime<Utc>), AggregateSum>,
@@ -62,7 +47,7 @@ impl<'g> AggregateRecount<'g> {
     ) -> Self {
         let groupings: Vec<&Grouping> =
             groupings.iter().filter(|g| g.type_name == type_name).collect();
-        let mut aggregated_seqs: Vec<i64> =
+        let mut aggregated_seqs: Vec<SequenceNumber> =
             groupings.iter().map(|grouping| grouping.aggregated_seq).collect();
         aggregated_seqs.sort_unstable();
         aggregated_seqs.dedup();
@@ -74,7 +59,7 @@ impl<'g> AggregateRecount<'g> {
         &mut self,
         attribute_set: &str,
         moment: DateTime<Utc>,
-        seq: i64,
+        seq: SequenceNumber,
         sum: AggregateSum,
     ) {
         let mark_index = self.aggregated_seqs.partition_point(|mark| *mark < seq);
@@ -97,7 +82,7 @@ impl<'g> AggregateRecount<'g> {
             Some(horizon) => horizon - TimeDelta::hours(1),
             None => DateTime::UNIX_EPOCH,
         };
-        self.add_event(attribute_set, moment, 1, sum);
+        self.add_event(attribute_set, moment, SequenceNumber::FIRST, sum);
     }
 
     /// Differences between the stored and the recounted aggregates.
@@ -159,16 +144,16 @@ impl<'g> AggregateRecount<'g> {
                     &[Grouping { type_name: String::new(), ..(*grouping).clone() }],
                 );
                 let finest = AggregateLevel::levels_for(grouping.interval).last();
-                for ((_, id, _, period, group), sum) in
-                    folded.sums.iter().filter(|(key, _)| Some(&key.2) == finest)
-                {
+                for (key, sum) in folded.sums.iter().filter(|(key, _)| Some(&key.level) == finest) {
                     let group = folded
                         .groups
-                        .get(group)
+                        .get(&key.group_id)
                         .map(|group| group.canonical.clone())
                         .unwrap_or_default();
-                    let sum = AggregateSum { debit: sum.0, credit: sum.1, event_count: sum.2 };
-                    expected.entry((*id, *period, group)).or_default().add(sum);
+                    expected
+                        .entry((key.grouping_id, key.period_start, group))
+                        .or_default()
+                        .add(*sum);
                 }
             }
         }
@@ -181,12 +166,10 @@ fn to_hourly_sum(
 ) -> HourlySum {
     HourlySum {
         type_name: String::new(),
-        account_id: 0,
+        account_id: AccountId(0),
         attribute_set: attribute_set.clone(),
         hour: *hour,
-        debit: sum.debit,
-        credit: sum.credit,
-        event_count: sum.event_count,
+        sum: *sum,
     }
 }
 

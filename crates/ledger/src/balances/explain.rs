@@ -5,6 +5,7 @@ use sqlx::PgPool;
 use store::{PgOperation, Result};
 
 use super::{BalancePlan, BalanceQuery};
+use crate::ids::SequenceNumber;
 use crate::types::AccountType;
 
 /// Sources of a balance: aggregates and single events.
@@ -16,9 +17,9 @@ pub struct BalanceExplanation {
     /// End of the aggregates used; events from here on were read individually.
     pub cut_off: DateTime<Utc>,
     /// Last sequence number included in the grouping's aggregates; `None` if it has none.
-    pub aggregated_seq: Option<i64>,
+    pub aggregated_seq: Option<SequenceNumber>,
     /// Last sequence number assigned in the shard.
-    pub last_seq: i64,
+    pub last_seq: SequenceNumber,
     /// Number of events in the aggregates used.
     pub events_aggregated: i64,
     /// Number of events from the cut-off on.
@@ -29,8 +30,8 @@ pub struct BalanceExplanation {
 
 #[derive(store::FromRow)]
 struct BalanceExplanationRow {
-    aggregated_seq: Option<i64>,
-    last_seq: i64,
+    aggregated_seq: Option<SequenceNumber>,
+    last_seq: SequenceNumber,
     aggregated: Option<i64>,
     since: i64,
     late: i64,

@@ -24,6 +24,7 @@ use plan::BalancePlan;
 pub(crate) use query::{AccountQuery, AllowedQueryParameters};
 
 use crate::MAX_PAGE_BYTES;
+use crate::ids::AccountId;
 use crate::partitions::HorizonRow;
 use crate::types::{AccountType, AttributeType, find_attribute};
 
@@ -31,7 +32,7 @@ use crate::types::{AccountType, AttributeType, find_attribute};
 #[derive(Debug, Clone)]
 pub struct BalanceQuery {
     /// Id of the account.
-    pub account_id: i64,
+    pub account_id: AccountId,
     /// Inclusive lower bound of the event time; `None` for a balance.
     pub from: Option<DateTime<Utc>>,
     /// Exclusive upper bound of the event time.

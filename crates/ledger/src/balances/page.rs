@@ -61,7 +61,7 @@ fn parse_micros(micros: i64) -> Option<DateTime<Utc>> {
 
 /// Binds page tokens to account, filter and grouping.
 fn query_fingerprint(query: &AccountQuery) -> String {
-    let mut parts = vec![format!("{:x}", query.account.id), query.group_by.join(",")];
+    let mut parts = vec![format!("{:x}", query.account.id.get()), query.group_by.join(",")];
     parts.extend(query.filter.iter().map(|(name, value)| format!("{name}={value}")));
     let digest = digest_parts(parts.iter().map(String::as_bytes));
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()

@@ -5,6 +5,7 @@ use store::PgStatement;
 
 use super::BalanceQuery;
 use crate::aggregates::{BalanceCutOffs, compute_cut_offs};
+use crate::ids::AccountId;
 use crate::types::{AccountType, AggregateInterval, find_serving_grouping};
 
 /// Above this many unaggregated events in the shard, the
@@ -13,7 +14,7 @@ const MAX_AGGREGATE_LAG: i64 = 100_000;
 
 #[derive(Debug)]
 pub(super) struct BalancePlan {
-    account_id: i64,
+    account_id: AccountId,
     type_name: String,
     /// Attribute names of the grouping to read, joined by commas.
     pub(super) grouping_names: String,

@@ -8,6 +8,7 @@ use serving::query::unknown_parameter_error;
 
 use super::page::BalancePageCursor;
 use crate::events::{CanonicalAttributes, InternedText, intern_account, shorten_text};
+use crate::ids::AccountId;
 use crate::moment;
 use crate::sharding::ShardHash;
 use crate::types::{AccountType, find_attribute};
@@ -24,7 +25,7 @@ pub(crate) struct AllowedQueryParameters {
 /// A validated query string.
 pub(crate) struct AccountQuery {
     pub(crate) shard_hash: ShardHash,
-    pub(crate) account: InternedText,
+    pub(crate) account: InternedText<AccountId>,
     /// Key attributes, as canonical values by name.
     pub(crate) key_attributes: BTreeMap<String, String>,
     /// Auxiliary attributes to filter by, as canonical values by name.

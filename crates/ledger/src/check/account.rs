@@ -4,6 +4,7 @@ use super::report::{LedgerCheckKind, LedgerCheckReport};
 use super::rows::{LedgerCheckEventRow, LedgerCheckSumRow};
 use crate::aggregates::{AggregateLevel, AggregateRecount, AggregateRow, Grouping};
 use crate::events::intern_account;
+use crate::ids::AccountId;
 use crate::sharding::{LedgerShards, Shard, ShardHash, encode_canonical, parse_canonical};
 use crate::types::LedgerTypeCatalogue;
 
@@ -29,7 +30,7 @@ pub(super) struct LedgerCheckContext<'g> {
 impl<'g> LedgerCheckAccount<'g> {
     pub(super) fn new(
         context: &LedgerCheckContext<'g>,
-        id: i64,
+        id: AccountId,
         account_name: Option<(&str, &str)>,
         report: &mut LedgerCheckReport,
     ) -> Self {
@@ -112,7 +113,7 @@ impl<'g> LedgerCheckAccount<'g> {
 /// Describes a wrong account id or shard; `None` if both are correct.
 fn describe_misplacement(
     context: &LedgerCheckContext<'_>,
-    id: i64,
+    id: AccountId,
     type_name: &str,
     attributes: &str,
 ) -> Option<String> {

@@ -11,6 +11,7 @@ use super::report::{LedgerCheckKind, LedgerCheckReport};
 use super::snapshot::{ShardSnapshot, SnapshotCursor, SnapshotCursorRows};
 use crate::attributes::hash_ledger_key;
 use crate::events::intern_attribute_set;
+use crate::ids::AttributeSetId;
 use crate::sharding::parse_canonical;
 use crate::states::fingerprint_state;
 
@@ -53,7 +54,7 @@ async fn for_each_row<T: for<'r> FromRow<'r, PgRow> + Send + Unpin>(
 
 #[derive(store::FromRow)]
 struct AttributeSetRow {
-    tuple_id: i64,
+    tuple_id: AttributeSetId,
     canonical: String,
     attributes: String,
 }

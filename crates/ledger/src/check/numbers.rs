@@ -5,6 +5,7 @@ use store::Result;
 
 use super::report::{LedgerCheckKind, LedgerCheckReport};
 use super::snapshot::ShardSnapshot;
+use crate::ids::SequenceNumber;
 use crate::moment;
 
 /// Totals recorded by the shard.
@@ -13,7 +14,7 @@ pub(super) struct ShardEventCounts {
     /// Events written, including dropped ones.
     pub(super) events: i64,
     /// Last assigned sequence number.
-    pub(super) last_seq: i64,
+    pub(super) last_seq: SequenceNumber,
     pub(super) horizon: Option<DateTime<Utc>>,
 }
 
@@ -27,7 +28,7 @@ pub(super) async fn check_numbers(
     counts: ShardEventCounts,
     report: &mut LedgerCheckReport,
 ) -> Result<()> {
-    let gaps: Vec<(i64, i64)> =
+    let gaps: Vec<(SequenceNumber, SequenceNumber)> =
         store::statement("check_numbers", NUMBER_GAPS_SQL).fetch_all(snapshot.connection()).await?;
     for (after, next) in gaps {
         report.add_difference(
@@ -36,7 +37,7 @@ pub(super) async fn check_numbers(
             format!("after number {after} comes {next}"),
         );
     }
-    let last: i64 = store::statement("check_last_number", LAST_BATCH_SEQ_SQL)
+    let last: SequenceNumber = store::statement("check_last_number", LAST_BATCH_SEQ_SQL)
         .fetch_value(snapshot.connection())
         .await?;
     if last != counts.last_seq {
@@ -57,7 +58,7 @@ pub(super) async fn check_numbers(
 #[derive(Debug, store::FromRow)]
 struct LedgerCheckBatchRow {
     batch_id: i64,
-    first_seq: Option<i64>,
+    first_seq: Option<SequenceNumber>,
     events: Option<i32>,
     found: i64,
     places: i64,
@@ -72,7 +73,7 @@ impl LedgerCheckBatchRow {
             return format!("{found} events belong to batch {batch_id}, which is not there");
         };
         let named = match self.first_seq {
-            Some(first) => format!("numbers {first} to {}", first + i64::from(events) - 1),
+            Some(first) => format!("numbers {first} to {}", first.plus(i64::from(events) - 1)),
             None => format!("batch {batch_id}, not numbered yet"),
         };
         format!(

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::ids::SequenceNumber;
+
 /// Maximum number of differences listed in a report.
 const MAX_REPORTED_DIFFERENCES: usize = 100;
 
@@ -28,7 +30,7 @@ pub struct ShardCheckReport {
     /// Number of rows of `aggregates`.
     pub sums: i64,
     /// Last assigned sequence number.
-    pub last_seq: i64,
+    pub last_seq: SequenceNumber,
 }
 
 /// One inconsistency.

@@ -5,17 +5,18 @@ use chrono::{DateTime, Utc};
 use super::snapshot::SnapshotCursor;
 use crate::aggregates::AggregateSum;
 use crate::amount::{self, Amount};
+use crate::ids::{AccountId, SequenceNumber};
 
 /// A row that belongs to an account.
 pub(super) trait AccountRow {
     /// Account id; type and key attributes if the account row exists.
-    fn account(&self) -> (i64, Option<(&str, &str)>);
+    fn account(&self) -> (AccountId, Option<(&str, &str)>);
 }
 
 /// An event as stored; joined columns are NULL if their row is missing.
 #[derive(Debug, store::FromRow)]
 pub(super) struct LedgerCheckEventRow {
-    account_id: i64,
+    account_id: AccountId,
     type_name: Option<String>,
     account: Option<String>,
     pub(super) tuple: Option<String>,
@@ -25,7 +26,7 @@ pub(super) struct LedgerCheckEventRow {
     credit: Option<String>,
     pub(super) info: Option<String>,
     /// `None`: not numbered yet.
-    pub(super) seq: Option<i64>,
+    pub(super) seq: Option<SequenceNumber>,
 }
 
 impl LedgerCheckEventRow {
@@ -54,7 +55,7 @@ fn parse_side_units(text: Option<&str>) -> Option<i128> {
 }
 
 impl AccountRow for LedgerCheckEventRow {
-    fn account(&self) -> (i64, Option<(&str, &str)>) {
+    fn account(&self) -> (AccountId, Option<(&str, &str)>) {
         (self.account_id, self.type_name.as_deref().zip(self.account.as_deref()))
     }
 }
@@ -62,7 +63,7 @@ impl AccountRow for LedgerCheckEventRow {
 /// A row of `aggregates`, or (without grouping) of `closing_balances`. Amounts in units of 10^-9.
 #[derive(Debug, store::FromRow)]
 pub(super) struct LedgerCheckSumRow {
-    account_id: i64,
+    account_id: AccountId,
     type_name: Option<String>,
     account: Option<String>,
     pub(super) grouping_id: Option<i32>,
@@ -86,7 +87,7 @@ impl LedgerCheckSumRow {
 }
 
 impl AccountRow for LedgerCheckSumRow {
-    fn account(&self) -> (i64, Option<(&str, &str)>) {
+    fn account(&self) -> (AccountId, Option<(&str, &str)>) {
         (self.account_id, self.type_name.as_deref().zip(self.account.as_deref()))
     }
 }

@@ -11,6 +11,7 @@ use super::snapshot::{ShardSnapshot, SnapshotCursorRows};
 use super::types::LedgerTypeSource;
 use super::{LedgerCheckProgress, copies, numbers};
 use crate::aggregates::{Grouping, GroupingRow};
+use crate::ids::AccountId;
 use crate::sharding::{LedgerShards, Shard};
 
 pub(super) async fn check_shard(
@@ -66,7 +67,7 @@ async fn check_rows(
     let shard = &context.shard.name;
     let mut rows = LedgerCheckRows::open(snapshot).await?;
     let mut shard_report = ShardCheckReport { shard: shard.clone(), ..ShardCheckReport::default() };
-    let mut current_account: Option<(i64, LedgerCheckAccount<'_>)> = None;
+    let mut current_account: Option<(AccountId, LedgerCheckAccount<'_>)> = None;
     loop {
         if rows.refill(snapshot).await? {
             let page = rows.events.page();
@@ -111,7 +112,7 @@ impl LedgerCheckRows {
     }
 
     /// Lowest account id of the current pages.
-    fn next(&self) -> Option<i64> {
+    fn next(&self) -> Option<AccountId> {
         let heads = [
             account_id(self.events.first_row()),
             account_id(self.sums.first_row()),
@@ -121,7 +122,7 @@ impl LedgerCheckRows {
     }
 
     /// Type and key attributes of the account.
-    fn find_account_name(&self, account: i64) -> Option<(&str, &str)> {
+    fn find_account_name(&self, account: AccountId) -> Option<(&str, &str)> {
         let heads = [
             self.events.first_row().map(AccountRow::account),
             self.sums.first_row().map(AccountRow::account),
@@ -131,7 +132,7 @@ impl LedgerCheckRows {
     }
 
     /// Moves the account's rows of the current pages to `target`; returns the number of aggregates.
-    fn pass_rows_to(&mut self, account: i64, target: &mut LedgerCheckAccount<'_>) -> i64 {
+    fn pass_rows_to(&mut self, account: AccountId, target: &mut LedgerCheckAccount<'_>) -> i64 {
         while let Some(event) = self.events.page().pop_front_if(|row| row.account().0 == account) {
             target.add_event(&event);
         }
@@ -149,7 +150,7 @@ impl LedgerCheckRows {
     }
 }
 
-fn account_id<T: AccountRow>(row: Option<&T>) -> Option<i64> {
+fn account_id<T: AccountRow>(row: Option<&T>) -> Option<AccountId> {
     row.map(|row| row.account().0)
 }
 

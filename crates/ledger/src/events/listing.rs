@@ -8,6 +8,7 @@ use sqlx::PgPool;
 use store::{PgOperation, Result};
 
 use super::input::MAX_EVENT_ID_BYTES;
+use crate::ids::AccountId;
 use crate::{MAX_PAGE_BYTES, moment};
 
 /// Keyset cursor at a page's last event; concurrent writes do not shift later pages.
@@ -19,16 +20,17 @@ pub struct LedgerEventCursor {
 
 impl LedgerEventCursor {
     /// Encodes the cursor as a page token of this account.
-    pub fn encode_token(&self, account_id: i64) -> String {
-        let text = format!("{account_id:x} {} {}", self.dt.timestamp_micros(), self.event_id);
+    pub fn encode_token(&self, account_id: AccountId) -> String {
+        let text =
+            format!("{:x} {} {}", account_id.get(), self.dt.timestamp_micros(), self.event_id);
         URL_SAFE_NO_PAD.encode(text)
     }
 
     /// Decodes a page token; `None` if it is malformed or of another account.
-    pub fn parse_token(token: &str, account_id: i64) -> Option<Self> {
+    pub fn parse_token(token: &str, account_id: AccountId) -> Option<Self> {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
         let mut words = text.splitn(3, ' ');
-        if words.next()? != format!("{account_id:x}") {
+        if words.next()? != format!("{:x}", account_id.get()) {
             return None;
         }
         let dt = DateTime::from_timestamp_micros(words.next()?.parse().ok()?)?;
@@ -45,7 +47,7 @@ impl LedgerEventCursor {
 #[derive(Debug, Clone)]
 pub struct LedgerEventQuery {
     /// Id of the account.
-    pub account_id: i64,
+    pub account_id: AccountId,
     /// Inclusive lower bound of the event time.
     pub from: DateTime<Utc>,
     /// Exclusive upper bound of the event time.

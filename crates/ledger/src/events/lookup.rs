@@ -15,14 +15,23 @@ use uuid::Uuid;
 
 use super::LedgerEvent;
 use crate::amount::Amount;
+use crate::ids::AccountId;
 use crate::sharding::{LedgerShards, parse_canonical};
 
 /// First search window, on both sides of the event's time.
 /// The second search reads all events of the account.
 const SEARCH_WINDOW: TimeDelta = TimeDelta::days(2);
 
-type LedgerEventMatchRow =
-    (DateTime<Utc>, String, Option<Decimal>, Option<Decimal>, Option<String>);
+/// A stored event with the id and account of a sought one.
+#[derive(sqlx::FromRow)]
+struct LedgerEventMatchRow {
+    dt: DateTime<Utc>,
+    /// Attribute set, in canonical text.
+    canonical: String,
+    debit: Option<Decimal>,
+    credit: Option<Decimal>,
+    info: Option<String>,
+}
 
 /// What the ledger stores under an event's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,22 +82,19 @@ pub async fn find_event_time(
             })
         })
         .await?;
-    Ok(rows.iter().find(|row| has_same_content(row, event)).map(|row| row.0))
+    Ok(rows.iter().find(|row| has_same_content(row, event)).map(|row| row.dt))
 }
 
 /// Whether the row has the event's attributes, amount and info.
-fn has_same_content(
-    (_, attribute_set, debit, credit, info): &LedgerEventMatchRow,
-    event: &LedgerEvent,
-) -> bool {
-    let amount = match (*debit, *credit) {
+fn has_same_content(row: &LedgerEventMatchRow, event: &LedgerEvent) -> bool {
+    let amount = match (row.debit, row.credit) {
         (Some(debit), None) => Some(Amount::Debit(debit)),
         (None, Some(credit)) => Some(Amount::Credit(credit)),
         _ => None,
     };
-    *attribute_set == event.attribute_set.canonical
+    row.canonical == event.attribute_set.canonical
         && amount == Some(event.amount)
-        && *info == event.info
+        && row.info == event.info
 }
 
 /// Matches `events` against the ledger, in their order. One round trip per shard, plus one
@@ -156,7 +162,7 @@ pub async fn find_stored_events(
 
 async fn find_event_rows(
     connection: &mut PgConnection,
-    account_id: i64,
+    account_id: AccountId,
     event_id: &str,
     range: Option<(DateTime<Utc>, DateTime<Utc>)>,
 ) -> Result<Vec<LedgerEventMatchRow>> {

@@ -33,13 +33,14 @@ pub use writer::{LedgerEventOutcome, LedgerEventStatus, LedgerEventWriter};
 pub(crate) use writer::{MAX_PARTITION_RETRIES, is_partition_missing, statuses_from_refusals};
 
 use crate::amount::Amount;
+use crate::ids::{AccountId, AttributeSetId};
 use crate::sharding::{ShardHash, derive_id, digest_parts};
 use crate::types::AccountType;
 
-/// Canonical text with an id derived from its hash, such as an account or attribute set.
+/// Canonical text with an id derived from its hash: an account or attribute set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InternedText {
-    pub(crate) id: i64,
+pub(crate) struct InternedText<Id> {
+    pub(crate) id: Id,
     /// Second hash; detects a collision of ids.
     pub(crate) collision_check: i64,
     pub(crate) canonical: String,
@@ -60,8 +61,8 @@ pub struct LedgerEvent {
     pub info: Option<String>,
     /// Hash of the shard key; determines the shard.
     pub(crate) shard_hash: ShardHash,
-    pub(crate) account: InternedText,
-    pub(crate) attribute_set: InternedText,
+    pub(crate) account: InternedText<AccountId>,
+    pub(crate) attribute_set: InternedText<AttributeSetId>,
     /// Hash of type and event id.
     pub(crate) key: Uuid,
     /// Hash of the whole content.
@@ -146,15 +147,15 @@ impl LedgerEventContent<'_> {
 }
 
 /// The account with this type and canonical key attributes.
-pub(crate) fn intern_account(type_name: &str, canonical: String) -> InternedText {
+pub(crate) fn intern_account(type_name: &str, canonical: String) -> InternedText<AccountId> {
     let (id, check) = derive_id([type_name.as_bytes(), canonical.as_bytes()]);
-    InternedText { id, collision_check: check, canonical }
+    InternedText { id: AccountId(id), collision_check: check, canonical }
 }
 
 /// The attribute set with this canonical text.
-pub(crate) fn intern_attribute_set(canonical: String) -> InternedText {
+pub(crate) fn intern_attribute_set(canonical: String) -> InternedText<AttributeSetId> {
     let (id, check) = derive_id([canonical.as_bytes()]);
-    InternedText { id, collision_check: check, canonical }
+    InternedText { id: AttributeSetId(id), collision_check: check, canonical }
 }
 
 fn uuid_of_digest(digest: [u8; 32]) -> Uuid {

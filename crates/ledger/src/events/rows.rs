@@ -2,6 +2,7 @@
 //! `write_events`, and the cache that keeps parameters small.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use super::new_partitions::PendingPartitions;
 use super::{InternedText, LedgerEvent};
 use crate::amount::Amount;
+use crate::ids::{AccountId, AttributeSetId};
 use crate::moment;
 use crate::sharding::parse_canonical;
 
@@ -27,8 +29,9 @@ const MAX_CACHED_NAMES: usize = 500_000;
 pub(crate) struct LedgerEventCache {
     /// Connection generation for which accounts and attribute sets are valid.
     generation: AtomicU64,
-    accounts: Mutex<HashMap<i64, i64>>,
-    attribute_sets: Mutex<HashMap<i64, i64>>,
+    /// Collision checks by id, as are those of `attribute_sets`.
+    accounts: Mutex<HashMap<AccountId, i64>>,
+    attribute_sets: Mutex<HashMap<AttributeSetId, i64>>,
     partitions: Mutex<HashSet<DateTime<Utc>>>,
     /// Months whose partitions are being created.
     pub(super) pending_partitions: PendingPartitions,
@@ -85,9 +88,9 @@ impl LedgerEventCache {
     }
 }
 
-fn cache_names<'a>(
-    cached: &Mutex<HashMap<i64, i64>>,
-    new: impl Iterator<Item = &'a NewInternedText>,
+fn cache_names<'a, Id: Copy + Eq + Hash + 'a>(
+    cached: &Mutex<HashMap<Id, i64>>,
+    new: impl Iterator<Item = &'a NewInternedText<Id>>,
 ) {
     let mut cached = cached.lock().unwrap_or_else(PoisonError::into_inner);
     if cached.len() > MAX_CACHED_NAMES {
@@ -98,8 +101,8 @@ fn cache_names<'a>(
 
 /// An account or attribute set that may not be stored yet.
 #[derive(Debug)]
-struct NewInternedText {
-    text: InternedText,
+struct NewInternedText<Id> {
+    text: InternedText<Id>,
     /// Account type, or the attribute set as a JSON object.
     detail: String,
 }
@@ -112,12 +115,12 @@ pub(crate) struct LedgerEventColumns {
     keys: Vec<(Uuid, Uuid, i32)>,
     parts: Vec<i32>,
     dts: Vec<DateTime<Utc>>,
-    account_ids: Vec<i64>,
-    attribute_set_ids: Vec<i64>,
+    account_ids: Vec<AccountId>,
+    attribute_set_ids: Vec<AttributeSetId>,
     debits: Vec<Option<Decimal>>,
     credits: Vec<Option<Decimal>>,
-    accounts: Vec<NewInternedText>,
-    attribute_sets: Vec<NewInternedText>,
+    accounts: Vec<NewInternedText<AccountId>>,
+    attribute_sets: Vec<NewInternedText<AttributeSetId>>,
 }
 
 /// Why an event was not created.
@@ -238,15 +241,15 @@ impl LedgerEventColumns {
     }
 }
 
-fn collect_ids(names: &[NewInternedText]) -> Vec<i64> {
+fn collect_ids<Id: Copy>(names: &[NewInternedText<Id>]) -> Vec<Id> {
     names.iter().map(|new| new.text.id).collect()
 }
 
-fn collect_canonicals(names: &[NewInternedText]) -> Vec<&str> {
+fn collect_canonicals<Id>(names: &[NewInternedText<Id>]) -> Vec<&str> {
     names.iter().map(|new| new.text.canonical.as_str()).collect()
 }
 
-fn collect_details(names: &[NewInternedText]) -> Vec<&str> {
+fn collect_details<Id>(names: &[NewInternedText<Id>]) -> Vec<&str> {
     names.iter().map(|new| new.detail.as_str()).collect()
 }
 

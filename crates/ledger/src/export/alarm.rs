@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::ExportMark;
+use crate::ids::SequenceNumber;
 
 /// Inconsistency between ledger and broker. Rechecked every few seconds: restoring the broker's
 /// correct store clears it.
@@ -34,9 +35,9 @@ pub enum ExportAlarm {
     /// The ledger lacks a sequence number that was assigned.
     MissingNumber {
         /// The missing sequence number.
-        seq: i64,
+        seq: SequenceNumber,
         /// The next number that the ledger holds.
-        next_seq: i64,
+        next_seq: SequenceNumber,
     },
     /// The log is not an export of this shard.
     Damaged(String),

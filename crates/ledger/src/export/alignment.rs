@@ -25,7 +25,7 @@ pub(super) fn check_alignment(
 ) -> ExportAlignment {
     let at_beginning = ExportAlignment::Recorded(ExportMark {
         epoch: progress.epoch,
-        seq: progress.first_seq - 1,
+        seq: progress.first_seq.previous(),
     });
     match (last, progress.recorded_mark(), progress.previous_mark()) {
         (Some(end), ..) if end.epoch > progress.epoch => alarm_ahead(end, progress),
@@ -67,9 +67,10 @@ fn alarm_ahead(broker: ExportMark, progress: &ExportProgress) -> ExportAlignment
 mod tests {
     use super::super::progress::ExportDecision;
     use super::*;
+    use crate::ids::SequenceNumber;
 
     fn export_mark(epoch: i64, seq: i64) -> ExportMark {
-        ExportMark { epoch, seq }
+        ExportMark { epoch, seq: SequenceNumber(seq) }
     }
 
     fn check_alignment_of(
@@ -79,8 +80,13 @@ mod tests {
     ) -> ExportAlignment {
         let (epoch, first_seq, exported_seq, follows) = decision;
         let progress = ExportProgress::from_decision(
-            ExportDecision { epoch, first_seq, exported_seq, previous_mark: follows },
-            last_seq,
+            ExportDecision {
+                epoch,
+                first_seq: SequenceNumber(first_seq),
+                exported_seq: SequenceNumber(exported_seq),
+                previous_mark: follows,
+            },
+            SequenceNumber(last_seq),
         );
         check_alignment(&progress, last)
     }

@@ -111,6 +111,7 @@ fn compact_json(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::SequenceNumber;
     use crate::types::LedgerTypeDefinition;
 
     fn sample_types() -> LedgerTypeCatalogue {
@@ -123,7 +124,7 @@ mod tests {
 
     fn sample_event() -> LedgerFeedEvent {
         LedgerFeedEvent {
-            seq: 7,
+            seq: SequenceNumber(7),
             type_name: "sales".to_owned(),
             key: "shop=3".to_owned(),
             auxiliary: "day=2024-02-29&till=a%20%22b%22".to_owned(),
@@ -161,7 +162,7 @@ mod tests {
             "s0",
             1,
             &sample_types(),
-            &LedgerFeedEvent { seq: 8, ..sample_event() },
+            &LedgerFeedEvent { seq: SequenceNumber(8), ..sample_event() },
         )
         .unwrap();
         assert_ne!(of("s0", 1), canonical_content(&other.body).unwrap());

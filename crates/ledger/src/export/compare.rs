@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::body::{build_export_entry, canonical_content, parse_event_time};
 use super::{ExportAlarm, ExportEngine, ExportEntry, ExportError, ExportMark, Result};
+use crate::ids::SequenceNumber;
 use crate::partitions::read_horizon;
 use crate::sequence::{LedgerFeedEvent, read_feed};
 use crate::sharding::Shard;
@@ -25,14 +26,14 @@ pub(super) struct ExportLedgerReader<'a> {
     /// Consecutive numbers, except for dropped events.
     page: VecDeque<LedgerFeedEvent>,
     /// The ledger had no event at or above this number.
-    end_seq: i64,
+    end_seq: SequenceNumber,
     /// Horizon when it was last read; earlier events may have been dropped.
     horizon: Option<DateTime<Utc>>,
 }
 
 impl<'a> ExportLedgerReader<'a> {
     pub(super) fn new(shard: &'a Shard, types: Arc<LedgerTypeCatalogue>) -> Self {
-        Self { shard, types, page: VecDeque::new(), end_seq: i64::MAX, horizon: None }
+        Self { shard, types, page: VecDeque::new(), end_seq: SequenceNumber::MAX, horizon: None }
     }
 
     /// The entry for this mark's event; `None` if the ledger has no such number.
@@ -44,9 +45,10 @@ impl<'a> ExportLedgerReader<'a> {
             // Dropped: the page holds later numbers.
             None if self.page.back().is_some_and(|event| event.seq > mark.seq) => return Ok(None),
             None => {
-                self.page =
-                    read_feed(&self.shard.pool, mark.seq - 1, MAX_EVENTS_PER_PAGE).await?.into();
-                self.end_seq = if self.page.is_empty() { mark.seq } else { i64::MAX };
+                self.page = read_feed(&self.shard.pool, mark.seq.previous(), MAX_EVENTS_PER_PAGE)
+                    .await?
+                    .into();
+                self.end_seq = if self.page.is_empty() { mark.seq } else { SequenceNumber::MAX };
             }
         }
         let Some(event) = self.page.front().filter(|event| event.seq == mark.seq) else {
@@ -67,8 +69,12 @@ impl<'a> ExportLedgerReader<'a> {
     }
 
     /// First number from `from` to `to` that the ledger no longer has.
-    pub(super) async fn find_first_missing(&mut self, from: i64, to: i64) -> Result<Option<i64>> {
-        for seq in from..=to {
+    pub(super) async fn find_first_missing(
+        &mut self,
+        from: SequenceNumber,
+        to: SequenceNumber,
+    ) -> Result<Option<SequenceNumber>> {
+        for seq in (from.get()..=to.get()).map(SequenceNumber) {
             if self.read_entry(ExportMark { epoch: 0, seq }).await?.is_none() {
                 return Ok(Some(seq));
             }
@@ -83,7 +89,7 @@ pub(super) async fn compare_entries(
     engine: &dyn ExportEngine,
     mut ledger: ExportLedgerReader<'_>,
     (from, to): (ExportMark, ExportMark),
-    dropped_seq: i64,
+    dropped_seq: SequenceNumber,
 ) -> Result<()> {
     let shard = ledger.shard;
     let mut stream = engine.read_entries(&shard.name, Some(from));
@@ -93,7 +99,7 @@ pub(super) async fn compare_entries(
             if actual.mark != next {
                 let found = format!(
                     "after {} comes {}",
-                    ExportMark { seq: next.seq - 1, ..next },
+                    ExportMark { seq: next.seq.previous(), ..next },
                     actual.mark
                 );
                 return Err(ExportError::Alarm(ExportAlarm::Damaged(found)));
@@ -109,7 +115,7 @@ pub(super) async fn compare_entries(
             if actual.mark == to {
                 return Ok(());
             }
-            next.seq += 1;
+            next.seq = next.seq.next();
         }
     }
     Err(ExportError::Moved(format!("it no longer holds {to}")))
@@ -164,7 +170,7 @@ mod tests {
     use super::*;
 
     fn sample_entry(body: &'static str) -> ExportEntry {
-        ExportEntry { mark: ExportMark { epoch: 1, seq: 1 }, body: body.into() }
+        ExportEntry { mark: ExportMark { epoch: 1, seq: SequenceNumber::FIRST }, body: body.into() }
     }
 
     #[test]

@@ -6,13 +6,15 @@ use std::fmt;
 use bytes::Bytes;
 use serde::Deserialize;
 
+use crate::ids::SequenceNumber;
+
 /// Permanent identity of an exported event within its shard. Streams are sorted by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExportMark {
     /// Epoch in which the event was exported.
     pub epoch: i64,
     /// Sequence number of the event.
-    pub seq: i64,
+    pub seq: SequenceNumber,
 }
 
 impl fmt::Display for ExportMark {
@@ -35,7 +37,7 @@ struct ExportEntryHead<'a> {
     #[serde(borrow)]
     shard: Cow<'a, str>,
     epoch: i64,
-    seq: i64,
+    seq: SequenceNumber,
 }
 
 impl ExportEntry {

@@ -187,15 +187,15 @@ impl Exporter {
         }
         let types = self.types.current();
         let in_order =
-            events.iter().zip(after.seq + 1..).take_while(|(event, seq)| event.seq == *seq);
+            events.iter().zip(1..).take_while(|(event, place)| event.seq == after.seq.plus(*place));
         let entries = in_order.map_while(|(event, _)| {
             build_export_entry(&self.shard.name, after.epoch, &types, event)
         });
         let entries: Vec<ExportEntry> = entries.collect();
         match events.first() {
-            Some(event) if event.seq != after.seq + 1 => {
+            Some(event) if event.seq != after.seq.next() => {
                 Err(ExportError::Alarm(ExportAlarm::MissingNumber {
-                    seq: after.seq + 1,
+                    seq: after.seq.next(),
                     next_seq: event.seq,
                 }))
             }
@@ -208,7 +208,7 @@ impl Exporter {
         let shard = &self.shard.name;
         metrics::counter!("ledger_exported_events_total", "shard" => shard.clone(), "engine" => self.engine.name())
             .increment(event_count as u64);
-        metrics::gauge!("ledger_exported_seq", "shard" => shard.clone()).set(last.seq as f64);
+        metrics::gauge!("ledger_exported_seq", "shard" => shard.clone()).set(last.seq.get() as f64);
         metrics::gauge!("ledger_export_alarm", "shard" => shard.clone()).set(0.0);
     }
 

@@ -8,21 +8,22 @@ use store::{ConnectionGeneration, Lease};
 
 use super::exporter::reconnected_error;
 use super::{ExportError, ExportMark, Result};
+use crate::ids::SequenceNumber;
 
 /// The row of `export`, and the last assigned sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, store::FromRow)]
 pub(crate) struct ExportProgress {
     pub(crate) epoch: i64,
     /// First sequence number of the epoch.
-    pub(crate) first_seq: i64,
+    pub(crate) first_seq: SequenceNumber,
     /// Last number that the broker is known to hold.
-    pub(crate) exported_seq: i64,
+    pub(crate) exported_seq: SequenceNumber,
     follows_epoch: Option<i64>,
-    follows_seq: Option<i64>,
+    follows_seq: Option<SequenceNumber>,
     pub(crate) alarm: Option<String>,
     pub(crate) alarm_since: Option<DateTime<Utc>>,
     /// Last assigned sequence number.
-    pub(crate) last_seq: i64,
+    pub(crate) last_seq: SequenceNumber,
 }
 
 /// An operator's decision on where the export continues.
@@ -30,9 +31,9 @@ pub(crate) struct ExportProgress {
 pub(super) struct ExportDecision {
     pub(super) epoch: i64,
     /// First sequence number of the epoch.
-    pub(super) first_seq: i64,
+    pub(super) first_seq: SequenceNumber,
     /// The broker holds all events up to this number.
-    pub(super) exported_seq: i64,
+    pub(super) exported_seq: SequenceNumber,
     /// Last entry of the broker's log at the decision.
     pub(super) previous_mark: Option<ExportMark>,
 }
@@ -56,7 +57,7 @@ impl ExportProgress {
     }
 
     #[cfg(test)]
-    pub(super) fn from_decision(decision: ExportDecision, last_seq: i64) -> Self {
+    pub(super) fn from_decision(decision: ExportDecision, last_seq: SequenceNumber) -> Self {
         let ExportDecision { epoch, first_seq, exported_seq, previous_mark: follows } = decision;
         let (follows_epoch, follows_seq) = follows.map(|mark| (mark.epoch, mark.seq)).unzip();
         let (alarm, alarm_since) = (None, None);

@@ -8,6 +8,7 @@ use super::{
     ExportAlarm, ExportError, ExportMark, ExportProgress, ExportVerification, ExportVerifier,
     Result,
 };
+use crate::ids::SequenceNumber;
 
 /// A decision, effective immediately.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,15 +16,15 @@ pub struct ExportRealignment {
     /// Epoch of the entries sent from now on.
     pub epoch: i64,
     /// Next sequence number to send.
-    pub next_seq: i64,
+    pub next_seq: SequenceNumber,
     /// The ledger's last sequence number at the decision.
-    pub last_seq: i64,
+    pub last_seq: SequenceNumber,
     /// Last entry of the broker's log.
     pub broker_end: Option<ExportMark>,
     /// Numbers in the stream that become void (first, last).
-    pub void_range: Option<(i64, i64)>,
+    pub void_range: Option<(SequenceNumber, SequenceNumber)>,
     /// Numbers that are sent again unchanged (first, last).
-    pub resend_range: Option<(i64, i64)>,
+    pub resend_range: Option<(SequenceNumber, SequenceNumber)>,
 }
 
 /// Begins a new epoch after the last event that ledger and broker share. Refused unless the
@@ -56,7 +57,7 @@ async fn apply_decision(
     decision: ExportDecision,
     dry_run: bool,
 ) -> Result<ExportRealignment> {
-    let next_seq = decision.exported_seq + 1;
+    let next_seq = decision.exported_seq.next();
     let mut ledger = ExportLedgerReader::new(verifier.shard, verifier.types.current());
     if let Some(seq) = ledger.find_first_missing(next_seq, verification.progress.last_seq).await? {
         return Err(ExportError::Refused(format!(
@@ -89,7 +90,10 @@ async fn apply_decision(
 }
 
 /// The range of both numbers; `None` if it is empty.
-fn to_nonempty_range(first_seq: i64, last_seq: i64) -> Option<(i64, i64)> {
+fn to_nonempty_range(
+    first_seq: SequenceNumber,
+    last_seq: SequenceNumber,
+) -> Option<(SequenceNumber, SequenceNumber)> {
     (first_seq <= last_seq).then_some((first_seq, last_seq))
 }
 
@@ -99,7 +103,7 @@ struct ExportComparison<'a> {
     alignment: &'a ExportAlignment,
     broker_end: Option<ExportMark>,
     /// Last number up to which broker and ledger are equal.
-    common_seq: i64,
+    common_seq: SequenceNumber,
     has_differences: bool,
 }
 
@@ -109,7 +113,7 @@ impl ExportVerification {
             progress: &self.progress,
             alignment: &self.alignment,
             broker_end: self.last,
-            common_seq: self.first_difference.map_or(self.exported_seq, |first| first - 1),
+            common_seq: self.first_difference.map_or(self.exported_seq, SequenceNumber::previous),
             has_differences: self.difference_count > 0,
         }
     }
@@ -136,7 +140,7 @@ fn decide_new_epoch(comparison: &ExportComparison<'_>) -> Result<ExportDecision,
     }
     Ok(ExportDecision {
         epoch: comparison.progress.epoch.max(last.epoch) + 1,
-        first_seq: comparison.common_seq + 1,
+        first_seq: comparison.common_seq.next(),
         exported_seq: comparison.common_seq,
         previous_mark: Some(last),
     })
@@ -163,8 +167,8 @@ fn from_broker(comparison: &ExportComparison<'_>) -> Result<ExportDecision, Stri
         }
         // The broker holds nothing of the epoch: restart it after the common entries.
         last => {
-            let common = last.map_or(0, |_| comparison.common_seq);
-            Ok(ExportDecision { epoch, first_seq: common + 1, exported_seq: common, previous_mark: last })
+            let common = last.map_or(SequenceNumber::ZERO, |_| comparison.common_seq);
+            Ok(ExportDecision { epoch, first_seq: common.next(), exported_seq: common, previous_mark: last })
         }
     }
 }
@@ -174,11 +178,24 @@ mod tests {
     use super::super::alignment::check_alignment;
     use super::*;
 
-    const FIRST: ExportDecision =
-        ExportDecision { epoch: 1, first_seq: 1, exported_seq: 100, previous_mark: None };
+    const FIRST: ExportDecision = decision(1, 1, 100, None);
+
+    const fn decision(
+        epoch: i64,
+        first_seq: i64,
+        exported_seq: i64,
+        previous_mark: Option<ExportMark>,
+    ) -> ExportDecision {
+        ExportDecision {
+            epoch,
+            first_seq: SequenceNumber(first_seq),
+            exported_seq: SequenceNumber(exported_seq),
+            previous_mark,
+        }
+    }
 
     fn export_mark(epoch: i64, seq: i64) -> ExportMark {
-        ExportMark { epoch, seq }
+        ExportMark { epoch, seq: SequenceNumber(seq) }
     }
 
     fn decide_with(
@@ -187,13 +204,13 @@ mod tests {
         last: Option<ExportMark>,
         (common, differ): (i64, bool),
     ) -> Result<ExportDecision, String> {
-        let progress = ExportProgress::from_decision(now, last_seq);
+        let progress = ExportProgress::from_decision(now, SequenceNumber(last_seq));
         let standing = check_alignment(&progress, last);
         how(&ExportComparison {
             progress: &progress,
             alignment: &standing,
             broker_end: last,
-            common_seq: common,
+            common_seq: SequenceNumber(common),
             has_differences: differ,
         })
     }
@@ -201,18 +218,10 @@ mod tests {
     #[test]
     fn a_new_epoch_begins_after_what_is_common() {
         // Ledger restored to 90, then continued to 95.
-        let back = ExportDecision { exported_seq: 88, ..FIRST };
+        let back = ExportDecision { exported_seq: SequenceNumber(88), ..FIRST };
         let new = decide_with(decide_new_epoch, (back, 95), Some(export_mark(1, 100)), (90, true))
             .unwrap();
-        assert_eq!(
-            new,
-            ExportDecision {
-                epoch: 2,
-                first_seq: 91,
-                exported_seq: 90,
-                previous_mark: Some(export_mark(1, 100))
-            }
-        );
+        assert_eq!(new, decision(2, 91, 90, Some(export_mark(1, 100))));
         // Continued so far that only the contents differ.
         assert_eq!(
             decide_with(decide_new_epoch, (back, 200), Some(export_mark(1, 100)), (90, true)),
@@ -221,15 +230,7 @@ mod tests {
         // Ledger restored to before the second epoch was decided.
         let third = decide_with(decide_new_epoch, (back, 95), Some(export_mark(2, 93)), (70, true))
             .unwrap();
-        assert_eq!(
-            third,
-            ExportDecision {
-                epoch: 3,
-                first_seq: 71,
-                exported_seq: 70,
-                previous_mark: Some(export_mark(2, 93))
-            }
-        );
+        assert_eq!(third, decision(3, 71, 70, Some(export_mark(2, 93))));
     }
 
     #[test]
@@ -251,9 +252,12 @@ mod tests {
         let again = |last, common| decide_with(from_broker, (FIRST, 120), last, common);
         assert_eq!(
             again(Some(export_mark(1, 90)), (90, false)),
-            Ok(ExportDecision { exported_seq: 90, ..FIRST })
+            Ok(ExportDecision { exported_seq: SequenceNumber(90), ..FIRST })
         );
-        assert_eq!(again(None, (0, false)), Ok(ExportDecision { exported_seq: 0, ..FIRST }));
+        assert_eq!(
+            again(None, (0, false)),
+            Ok(ExportDecision { exported_seq: SequenceNumber::ZERO, ..FIRST })
+        );
         assert!(
             again(Some(export_mark(1, 90)), (70, true)).unwrap_err().contains("something else")
         );
@@ -263,22 +267,10 @@ mod tests {
 
     #[test]
     fn an_epoch_that_the_broker_lost_begins_anew() {
-        let now = ExportDecision {
-            epoch: 2,
-            first_seq: 91,
-            exported_seq: 110,
-            previous_mark: Some(export_mark(1, 100)),
-        };
+        let now = decision(2, 91, 110, Some(export_mark(1, 100)));
         let again = |last, common| decide_with(from_broker, (now, 120), last, (common, true));
         // Broker restored to before the epoch, with and without the voided entries.
-        let expected = |common, last| {
-            Ok(ExportDecision {
-                epoch: 2,
-                first_seq: common + 1,
-                exported_seq: common,
-                previous_mark: last,
-            })
-        };
+        let expected = |common, last| Ok(decision(2, common + 1, common, last));
         assert_eq!(again(Some(export_mark(1, 100)), 90), expected(90, Some(export_mark(1, 100))));
         assert_eq!(again(Some(export_mark(1, 80)), 80), expected(80, Some(export_mark(1, 80))));
         assert_eq!(again(None, 0), expected(0, None));

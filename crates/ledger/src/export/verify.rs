@@ -9,6 +9,7 @@ use super::alignment::{ExportAlignment, check_alignment};
 use super::body::canonical_content;
 use super::compare::{ExportLedgerReader, describe_difference};
 use super::{ExportEngine, ExportEntry, ExportMark, ExportProgress, Result};
+use crate::ids::SequenceNumber;
 use crate::sharding::Shard;
 use crate::types::LedgerTypeRegistry;
 
@@ -42,7 +43,7 @@ pub struct ExportVerification {
     pub dropped: i64,
     /// Last number of the stream, which is also the number of events it must hold. It is compared
     /// with the ledger up to this number.
-    pub exported_seq: i64,
+    pub exported_seq: SequenceNumber,
     /// Events numbered by the ledger after `exported_seq`.
     pub not_yet_exported: i64,
     /// SHA-256 over the stream: canonical JSON of each event (with `seq`, without `shard` and
@@ -64,7 +65,7 @@ pub struct ExportVerification {
     pub(super) last: Option<ExportMark>,
     /// Lowest number that differs.
     #[serde(skip)]
-    pub(super) first_difference: Option<i64>,
+    pub(super) first_difference: Option<SequenceNumber>,
 }
 
 /// An epoch of a stream.
@@ -73,16 +74,16 @@ pub struct ExportEpoch {
     /// Epoch number, from 1.
     pub epoch: i64,
     /// First sequence number; voids entries of earlier epochs at or above it.
-    pub first_seq: i64,
+    pub first_seq: SequenceNumber,
     /// Last sequence number so far.
-    pub last_seq: i64,
+    pub last_seq: SequenceNumber,
 }
 
 /// One difference between stream and ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExportDifference {
     /// Sequence number of the event.
-    pub seq: i64,
+    pub seq: SequenceNumber,
     /// Description of the difference.
     pub what: String,
 }
@@ -108,7 +109,7 @@ impl ExportVerifier<'_> {
         let last = self.engine.last_entry(&self.shard.name).await?.map(|entry| entry.mark);
         progress.last_seq = ExportProgress::load(&self.shard.pool).await?.last_seq;
         let epochs = self.read_epochs(last).await?;
-        let exported = last.map_or(0, |last| last.seq);
+        let exported = last.map_or(SequenceNumber::ZERO, |last| last.seq);
         let mut comparison = ExportVerifierRun::new(
             ExportLedgerReader::new(self.shard, self.types.current()),
             epochs,
@@ -120,10 +121,10 @@ impl ExportVerifier<'_> {
             {
                 comparison.add_entry(entry).await?;
             }
-            on_progress(comparison.next_seq - 1, exported);
+            on_progress(comparison.next_seq.previous().get(), exported.get());
         }
-        comparison.add_missing_until(exported + 1).await?;
-        on_progress(exported, exported);
+        comparison.add_missing_until(exported.next()).await?;
+        on_progress(exported.get(), exported.get());
         Ok(comparison.into_verification(self, progress, last))
     }
 
@@ -132,7 +133,8 @@ impl ExportVerifier<'_> {
         let mut epochs: Vec<ExportEpoch> = Vec::new();
         let Some(last) = last else { return Ok(epochs) };
         if last.epoch == 1 {
-            return Ok(vec![ExportEpoch { epoch: 1, first_seq: 1, last_seq: last.seq }]);
+            let first_seq = SequenceNumber::FIRST;
+            return Ok(vec![ExportEpoch { epoch: 1, first_seq, last_seq: last.seq }]);
         }
         let mut stream = self.engine.read_entries(&self.shard.name, None);
         while let Some(entries) = stream.next().await {
@@ -158,12 +160,12 @@ struct ExportVerifierRun<'a> {
     dropped: i64,
     previous: Option<ExportMark>,
     /// Next expected number.
-    next_seq: i64,
+    next_seq: SequenceNumber,
     stream_hash: Sha256,
     ledger_hash: Sha256,
     difference_count: i64,
     differences: Vec<ExportDifference>,
-    first_difference: Option<i64>,
+    first_difference: Option<SequenceNumber>,
 }
 
 impl<'a> ExportVerifierRun<'a> {
@@ -175,7 +177,7 @@ impl<'a> ExportVerifierRun<'a> {
             void: 0,
             dropped: 0,
             previous: None,
-            next_seq: 1,
+            next_seq: SequenceNumber::FIRST,
             stream_hash: Sha256::new(),
             ledger_hash: Sha256::new(),
             difference_count: 0,
@@ -184,7 +186,7 @@ impl<'a> ExportVerifierRun<'a> {
         }
     }
 
-    fn add_difference(&mut self, seq: i64, what: String) {
+    fn add_difference(&mut self, seq: SequenceNumber, what: String) {
         self.difference_count += 1;
         self.first_difference = Some(self.first_difference.map_or(seq, |first| first.min(seq)));
         if self.differences.len() < MAX_NAMED_DIFFERENCES {
@@ -227,12 +229,12 @@ impl<'a> ExportVerifierRun<'a> {
                 }
             }
         }
-        self.next_seq = mark.seq + 1;
+        self.next_seq = mark.seq.next();
         Ok(())
     }
 
     /// Reports the numbers before `up_to` that the stream has skipped.
-    async fn add_missing_until(&mut self, up_to: i64) -> Result<()> {
+    async fn add_missing_until(&mut self, up_to: SequenceNumber) -> Result<()> {
         while self.next_seq < up_to {
             let expected =
                 self.ledger.read_entry(ExportMark { epoch: 0, seq: self.next_seq }).await?;
@@ -242,7 +244,7 @@ impl<'a> ExportVerifierRun<'a> {
             };
             expected.iter().for_each(|expected| hash_entry(&mut self.ledger_hash, expected));
             self.add_difference(self.next_seq, what);
-            self.next_seq += 1;
+            self.next_seq = self.next_seq.next();
         }
         Ok(())
     }
@@ -258,7 +260,7 @@ impl<'a> ExportVerifierRun<'a> {
             ExportAlignment::Alarm(alarm) => Some(alarm.to_string()),
             _ => None,
         };
-        let exported_seq = last.map_or(0, |last| last.seq);
+        let exported_seq = last.map_or(SequenceNumber::ZERO, |last| last.seq);
         ExportVerification {
             shard: verifier.shard.name.clone(),
             engine: verifier.engine.name(),
@@ -267,7 +269,7 @@ impl<'a> ExportVerifierRun<'a> {
             void: self.void,
             dropped: self.dropped,
             exported_seq,
-            not_yet_exported: (progress.last_seq - exported_seq).max(0),
+            not_yet_exported: progress.last_seq.distance_from(exported_seq).max(0),
             stream_sha256: to_hex(self.stream_hash),
             ledger_sha256: to_hex(self.ledger_hash),
             difference_count: self.difference_count,
@@ -284,9 +286,9 @@ impl<'a> ExportVerifierRun<'a> {
 /// Whether `mark` may directly follow `before`.
 fn can_follow(before: ExportMark, mark: ExportMark) -> bool {
     if mark.epoch == before.epoch {
-        mark.seq == before.seq + 1
+        mark.seq == before.seq.next()
     } else {
-        mark.epoch > before.epoch && mark.seq <= before.seq + 1
+        mark.epoch > before.epoch && mark.seq <= before.seq.next()
     }
 }
 
@@ -314,7 +316,7 @@ mod tests {
 
     #[test]
     fn an_epoch_goes_on_without_a_gap_and_the_next_begins_at_or_below_its_end() {
-        let mark = |epoch, seq| ExportMark { epoch, seq };
+        let mark = |epoch, seq| ExportMark { epoch, seq: SequenceNumber(seq) };
         for (before, after) in
             [((1, 1), (1, 2)), ((1, 9), (2, 10)), ((1, 9), (2, 1)), ((1, 9), (3, 5))]
         {

@@ -9,6 +9,7 @@ use serving::error::{ApiError, ErrorCode};
 
 use crate::attributes::{attributes_to_json, feed_attributes_to_json};
 use crate::events::LedgerEventRow;
+use crate::ids::SequenceNumber;
 use crate::moment;
 use crate::sequence::LedgerFeedEvent;
 use crate::sharding::parse_canonical;
@@ -19,7 +20,7 @@ use crate::types::{AccountType, LedgerTypeCatalogue};
 pub(crate) struct LedgerEventResponse<'a> {
     /// Sequence number, in feed responses only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) seq: Option<i64>,
+    pub(crate) seq: Option<SequenceNumber>,
     #[serde(rename = "type")]
     type_name: &'a str,
     event_id: &'a str,

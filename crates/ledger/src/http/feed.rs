@@ -16,6 +16,7 @@ use super::event::{LedgerEventResponse, type_unavailable_error};
 use super::reads::shard_error;
 use crate::Ledger;
 use crate::events::shorten_text;
+use crate::ids::SequenceNumber;
 use crate::sequence::{self, LedgerFeedEvent};
 
 const DEFAULT_FEED_LIMIT: i64 = 1_000;
@@ -26,7 +27,7 @@ const MAX_WAIT_SECONDS: i64 = 60;
 const FEED_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 struct LedgerFeedQuery {
-    after: i64,
+    after: SequenceNumber,
     limit: i64,
     wait: Duration,
 }
@@ -77,7 +78,11 @@ impl LedgerFeedQuery {
             }
         }
         let wait = Duration::from_secs(wait.unwrap_or(0).unsigned_abs());
-        Ok(Self { after: after.unwrap_or(0), limit: limit.unwrap_or(DEFAULT_FEED_LIMIT), wait })
+        Ok(Self {
+            after: SequenceNumber(after.unwrap_or(0)),
+            limit: limit.unwrap_or(DEFAULT_FEED_LIMIT),
+            wait,
+        })
     }
 }
 
@@ -91,14 +96,14 @@ async fn wait_for_events(
     loop {
         last.mark_unchanged();
         let fed = sequence::read_feed(pool, query.after, query.limit).await.map_err(shard_error)?;
-        if fed.first().is_none_or(|event| event.seq != query.after + 1) {
+        if fed.first().is_none_or(|event| event.seq != query.after.next()) {
             let dropped = sequence::read_dropped_seq(pool).await.map_err(shard_error)?;
             if query.after < dropped {
                 let reason = format!(
                     "must not be below {dropped}: events up to that number have been dropped"
                 );
                 return Err(
-                    ApiError::invalid_field("after", reason).with_arg("dropped_seq", dropped)
+                    ApiError::invalid_field("after", reason).with_arg("dropped_seq", dropped.get())
                 );
             }
         }

@@ -185,7 +185,7 @@ fn parse_known_lock_id(text: &str) -> Result<Uuid, ApiError> {
 
 fn render_grant(grant: &LockGrant) -> Value {
     json!({
-        "lock_id": grant.lock_id.to_string(), "fencing_token": grant.token, "expires_at": moment::format_moment(grant.expires_at),
+        "lock_id": grant.lock_id.to_string(), "fencing_token": grant.token.get(), "expires_at": moment::format_moment(grant.expires_at),
     })
 }
 
@@ -207,7 +207,7 @@ fn render_lock(held: &LockRow, types: &LedgerTypeCatalogue) -> Result<Value, Api
         "attributes": attributes.flatten(),
         "mode": mode_name(held.exclusive),
         "owner": held.owner,
-        "fencing_token": held.token,
+        "fencing_token": held.token.get(),
         "expires_at": moment::format_moment(held.expires_at),
     }))
 }

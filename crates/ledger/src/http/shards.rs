@@ -57,10 +57,10 @@ async fn render_shard(shard: &Shard, types: Arc<LedgerTypeCatalogue>) -> Value {
     match ShardStats::load(shard, &types).await {
         Ok(figures) => {
             shown["available"] = true.into();
-            shown["events"] = (figures.last_seq + figures.pending_events).into();
-            shown["last_seq"] = figures.last_seq.into();
-            shown["aggregated_seq"] = figures.aggregated_seq.into();
-            shown["exported_seq"] = figures.exported_seq.into();
+            shown["events"] = (figures.last_seq.get() + figures.pending_events).into();
+            shown["last_seq"] = figures.last_seq.get().into();
+            shown["aggregated_seq"] = figures.aggregated_seq.get().into();
+            shown["exported_seq"] = figures.exported_seq.get().into();
             shown["export_epoch"] = figures.export_epoch.into();
             shown["export_alarm"] = figures.export_alarm.into();
             shown["horizon"] = figures.horizon.map(moment::format_moment).into();

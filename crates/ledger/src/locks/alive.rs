@@ -5,13 +5,15 @@ use sqlx::PgConnection;
 use store::{Result, mutant};
 use uuid::Uuid;
 
+use crate::ids::FencingToken;
+
 /// Whether a transaction may write under a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockStatus {
     /// The lock is held, and cannot be ended before the calling transaction ends.
     Alive {
         /// Fencing token of the grant.
-        token: i64,
+        token: FencingToken,
         /// Expiry on the database's clock.
         expires_at: DateTime<Utc>,
     },
@@ -25,10 +27,11 @@ pub enum LockStatus {
 /// transaction on `connection` ends, even past the lock's expiry. Call it before writing; it takes
 /// a row lock (`FOR KEY SHARE`).
 pub async fn check_lock_in_tx(connection: &mut PgConnection, lock_id: Uuid) -> Result<LockStatus> {
-    let found: Option<(i64, DateTime<Utc>, bool)> = store::statement("lock_alive", CHECK_LOCK_SQL)
-        .bind(lock_id)
-        .fetch_optional(connection)
-        .await?;
+    let found: Option<(FencingToken, DateTime<Utc>, bool)> =
+        store::statement("lock_alive", CHECK_LOCK_SQL)
+            .bind(lock_id)
+            .fetch_optional(connection)
+            .await?;
     let found = found.map(|(token, expires_at, alive)| match alive {
         _ if mutant("lock_expiry_by_the_processes_clock") => {
             (token, expires_at, expires_at > Utc::now())

@@ -5,13 +5,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::ids::FencingToken;
+
 /// A granted lock, as the holder gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockGrant {
     /// Lock id, never reused.
     pub lock_id: Uuid,
     /// Fencing token, greater than that of every earlier grant of the key.
-    pub token: i64,
+    pub token: FencingToken,
     /// Expiry on the database's clock.
     pub expires_at: DateTime<Utc>,
 }
@@ -42,7 +44,7 @@ pub struct LockRow {
     /// Name that the holder gave.
     pub owner: Option<String>,
     /// Fencing token of the grant.
-    pub token: i64,
+    pub token: FencingToken,
     /// Expiry, or the moment of release.
     pub expires_at: DateTime<Utc>,
     /// Whether the lock is held now.
@@ -79,7 +81,7 @@ pub(super) enum LockEvent {
 pub(super) struct LockAnswerRow {
     news: String,
     id: Option<Uuid>,
-    token: Option<i64>,
+    token: Option<FencingToken>,
     expires_at: Option<DateTime<Utc>>,
     owner: Option<String>,
     exclusive: Option<bool>,

@@ -4,9 +4,11 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use store::{LONG_OPERATION_TIMEOUT, PgOperation, Result};
 
+use crate::ids::AccountId;
+
 /// Account type, account id, canonical attribute set, a time before the horizon, debit and credit
 /// sums (in units of 10^-9), number of events.
-pub(crate) type ClosingSum = (String, i64, String, DateTime<Utc>, String, String, i64);
+pub(crate) type ClosingSum = (String, AccountId, String, DateTime<Utc>, String, String, i64);
 
 /// Sums of all dropped events of these types, each dated as one event a month before the horizon.
 /// Queries before the horizon are refused, so the sum is part of every balance, and cancels out of

@@ -6,12 +6,13 @@ use sqlx::PgPool;
 use store::Result;
 
 use crate::MAX_PAGE_BYTES;
+use crate::ids::SequenceNumber;
 
 /// An event with its sequence number.
 #[derive(Debug, Clone, store::FromRow)]
 pub struct LedgerFeedEvent {
     /// Sequence number in its shard, from 1.
-    pub seq: i64,
+    pub seq: SequenceNumber,
     /// Name of the account type.
     pub type_name: String,
     /// The account's key attributes, in canonical text.
@@ -36,7 +37,11 @@ const FEED_SCAN_COUNT: i64 = 10_000;
 /// Up to `limit` events with numbers above `after`, in order, at most about 4 MiB; empty only at
 /// the end of the feed. Gaps are numbers of dropped events only. One round trip, unless a whole
 /// page was dropped; reads only the batches of the page.
-pub async fn read_feed(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<LedgerFeedEvent>> {
+pub async fn read_feed(
+    pool: &PgPool,
+    after: SequenceNumber,
+    limit: i64,
+) -> Result<Vec<LedgerFeedEvent>> {
     let page = read_feed_page(pool, after, limit, limit).await?;
     if !page.is_empty() {
         return Ok(page);
@@ -48,20 +53,20 @@ pub async fn read_feed(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Ledg
         if !page.is_empty() {
             return Ok(page);
         }
-        after += FEED_SCAN_COUNT.max(limit);
+        after = after.plus(FEED_SCAN_COUNT.max(limit));
     }
     Ok(Vec::new())
 }
 
 /// The number up to which all events of a shard have been dropped; the feed begins after it.
-pub async fn read_dropped_seq(pool: &PgPool) -> Result<i64> {
+pub async fn read_dropped_seq(pool: &PgPool) -> Result<SequenceNumber> {
     store::statement("dropped_seq", "SELECT dropped_seq FROM horizon").fetch_value(pool).await
 }
 
 /// Up to `limit` events among the `span_count` numbers above `after`.
 async fn read_feed_page(
     pool: &PgPool,
-    after: i64,
+    after: SequenceNumber,
     span_count: i64,
     limit: i64,
 ) -> Result<Vec<LedgerFeedEvent>> {
@@ -75,7 +80,7 @@ async fn read_feed_page(
 }
 
 /// Last assigned number, and how many times events were dropped.
-async fn read_feed_end(pool: &PgPool) -> Result<(i64, i64)> {
+async fn read_feed_end(pool: &PgPool) -> Result<(SequenceNumber, i64)> {
     store::statement("feed_end", "SELECT last_seq, drops FROM sequence, horizon")
         .fetch_one(pool)
         .await

@@ -12,6 +12,8 @@ use sqlx::PgPool;
 use store::{Lease, Result};
 use tokio::sync::{Notify, watch};
 
+use crate::ids::SequenceNumber;
+
 /// Maximum batches numbered in one transaction.
 const MAX_BATCHES_PER_NUMBERING: i32 = 10_000;
 /// Interval between passes under load: numbering more batches per transaction is cheaper.
@@ -23,12 +25,12 @@ const MAX_NUMBERING_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct SequenceNotifier {
     events_written: Arc<Notify>,
-    last_seq: watch::Sender<i64>,
+    last_seq: watch::Sender<SequenceNumber>,
 }
 
 impl Default for SequenceNotifier {
     fn default() -> Self {
-        Self { events_written: Arc::default(), last_seq: watch::Sender::new(0) }
+        Self { events_written: Arc::default(), last_seq: watch::Sender::new(SequenceNumber::ZERO) }
     }
 }
 
@@ -39,13 +41,13 @@ impl SequenceNotifier {
     }
 
     /// Last assigned number seen by this process; a change wakes aggregator, exporter and feeds.
-    pub fn subscribe_last_seq(&self) -> watch::Receiver<i64> {
+    pub fn subscribe_last_seq(&self) -> watch::Receiver<SequenceNumber> {
         self.last_seq.subscribe()
     }
 
     /// Publishes the last assigned number, no matter which process assigned it. It decreases when
     /// the ledger is restored to an older copy.
-    pub fn publish_last_seq(&self, last_seq: i64) {
+    pub fn publish_last_seq(&self, last_seq: SequenceNumber) {
         self.last_seq.send_if_modified(|known| std::mem::replace(known, last_seq) != last_seq);
     }
 }
@@ -73,7 +75,7 @@ impl Sequencer {
                     metrics::counter!("ledger_batches_numbered_total", "shard" => self.shard.clone())
                         .increment(batches.unsigned_abs().into());
                     metrics::gauge!("ledger_last_seq", "shard" => self.shard.clone())
-                        .set(last as f64);
+                        .set(last.get() as f64);
                     self.notifier.publish_last_seq(last);
                     interval = MIN_NUMBERING_INTERVAL;
                 }
@@ -93,9 +95,12 @@ impl Sequencer {
 }
 
 /// Numbers one round of batches; returns their count and the last assigned number.
-pub(crate) async fn number_batches(pool: &PgPool, lease: &Arc<Lease>) -> Result<(i32, i64)> {
+pub(crate) async fn number_batches(
+    pool: &PgPool,
+    lease: &Arc<Lease>,
+) -> Result<(i32, SequenceNumber)> {
     store::fail_point("numbering");
-    let (numbered, last): (Option<i32>, Option<i64>) =
+    let (numbered, last): (Option<i32>, Option<SequenceNumber>) =
         store::statement("number_batches", "SELECT numbered, last FROM number_batches($1, $2, $3)")
             .bind(lease.id)
             .bind(lease.epoch)

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use ledger::SequenceNumber;
 use ledger::check::check_shards;
 use ledger::sequence::{LedgerFeedEvent, read_feed};
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -72,15 +73,18 @@ fn the_feed_has_no_gap() {
         let pool = served.ledger.shards.all()[0].pool.clone();
         let reader = tokio::spawn({
             let pool = pool.clone();
-            async move { read_feed(&pool, 0, 100).await.unwrap() }
+            async move { read_feed(&pool, SequenceNumber::ZERO, 100).await.unwrap() }
         });
         held_up(&pool, "feed").await;
         two_more(&served, holder).await;
         let numbers = |page: Vec<LedgerFeedEvent>| {
-            page.into_iter().map(|event| event.seq).collect::<Vec<i64>>()
+            page.into_iter().map(|event| event.seq.get()).collect::<Vec<i64>>()
         };
         assert_eq!(numbers(reader.await.unwrap()), [1, 2]);
-        assert_eq!(numbers(read_feed(&pool, 0, 100).await.unwrap()), [1, 2, 3, 4]);
+        assert_eq!(
+            numbers(read_feed(&pool, SequenceNumber::ZERO, 100).await.unwrap()),
+            [1, 2, 3, 4]
+        );
         stop.cancel();
         while duties.join_next().await.is_some() {}
     });

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use ledger::SequenceNumber;
 use ledger::sequence::read_feed;
 use ledger::sharding::LedgerShards;
 use sqlx::postgres::PgPoolOptions;
@@ -62,7 +63,10 @@ impl Errand {
                 served.get(&path).await.1["events"].as_array().unwrap().len()
             }
             Errand::Feed => {
-                read_feed(&served.ledger.shards.all()[0].pool, 0, 1000).await.unwrap().len()
+                read_feed(&served.ledger.shards.all()[0].pool, SequenceNumber::ZERO, 1000)
+                    .await
+                    .unwrap()
+                    .len()
             }
             Errand::Write => {
                 let (status, written) = served.write(&[event(id, storage, dt, "1")]).await;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ledger::SequenceNumber;
 use ledger::aggregates::{Aggregator, run_aggregation_pass};
 use serde_json::json;
 use store::PgPool;
@@ -34,7 +35,7 @@ fn a_pass_aggregates_by_itself_when_nobody_else_does() {
         let served = Served::fresh().await;
         assert_eq!(
             run_aggregation_pass(aggregator(&served)).await.unwrap(),
-            0,
+            SequenceNumber::ZERO,
             "there is nothing to do"
         );
         let stop = CancellationToken::new();
@@ -43,7 +44,7 @@ fn a_pass_aggregates_by_itself_when_nobody_else_does() {
             write(&served, &format!("e{n}")).await;
             served.numbered(n).await;
             assert_eq!(aggregated_seq(&served).await, n - 1);
-            assert_eq!(run_aggregation_pass(aggregator(&served)).await.unwrap(), n);
+            assert_eq!(run_aggregation_pass(aggregator(&served)).await.unwrap().get(), n);
             assert_eq!(aggregated_seq(&served).await, n);
         }
         stop.cancel();
@@ -60,7 +61,7 @@ fn a_pass_waits_for_the_aggregator_that_is_on_duty() {
         for n in 1..=3 {
             write(&served, &format!("e{n}")).await;
             served.numbered(n).await;
-            assert_eq!(run_aggregation_pass(aggregator(&served)).await.unwrap(), n);
+            assert_eq!(run_aggregation_pass(aggregator(&served)).await.unwrap().get(), n);
             assert_eq!(aggregated_seq(&served).await, n);
         }
         stop.cancel();
@@ -96,7 +97,7 @@ fn numbers_whose_events_are_not_found_are_not_passed_over() {
         }
         assert_eq!(aggregated_seq(&served).await, 0);
         sqlx::query("INSERT INTO events SELECT * FROM hidden").execute(&pool).await.unwrap();
-        assert_eq!(passing.await.unwrap().unwrap(), 3);
+        assert_eq!(passing.await.unwrap().unwrap().get(), 3);
         let storage = crate::partitions::storage(&served);
         let path =
             format!("/v1/balances/storage_outflow?storage_id={storage}&at=2035-01-01T00:00:00Z");

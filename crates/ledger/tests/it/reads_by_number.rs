@@ -20,7 +20,11 @@ fn a_page_reads_its_batches_and_not_the_month() {
         }
         let hash = ledger::sharding::ShardHash::from_shard_key("storage_id=7");
         let shard = &served.ledger.shards.all()[served.ledger.shards.index_of_hash(hash)];
-        while ledger::sequence::read_feed(&shard.pool, 999, 1).await.unwrap().is_empty() {
+        while ledger::sequence::read_feed(&shard.pool, ledger::SequenceNumber(999), 1)
+            .await
+            .unwrap()
+            .is_empty()
+        {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         for statement in [

@@ -41,7 +41,11 @@ fn what_it_shows_is_as_written_or_it_shows_nothing() {
         }
         let hash = ledger::sharding::ShardHash::from_shard_key("storage_id=7");
         let shard = &ahead.ledger.shards.shard_of_hash(hash);
-        while ledger::sequence::read_feed(&shard.pool, 1, 1).await.unwrap().is_empty() {
+        while ledger::sequence::read_feed(&shard.pool, ledger::SequenceNumber(1), 1)
+            .await
+            .unwrap()
+            .is_empty()
+        {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         let feed = |after: i64| format!("/v1/feed/{}?after={after}", shard.name);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledger::SequenceNumber;
 use ledger::export::{ExportEngine, ExportEntry, ExportError, ExportMark};
 use serde_json::json;
 
@@ -186,7 +187,7 @@ async fn publish_all(engine: Arc<dyn ExportEngine>, last: i64, group: usize) -> 
     let mut refused = 0;
     loop {
         let mut log = engine.open_log("s0", true).await.unwrap();
-        let next = log.last_entry().map_or(0, |entry| entry.mark.seq) + 1;
+        let next = log.last_entry().map_or(0, |entry| entry.mark.seq.get()) + 1;
         if next > last {
             return refused;
         }
@@ -220,7 +221,7 @@ fn publishers_that_know_nothing_of_each_other_make_one_exact_stream() {
         }
         assert!(refused > 0, "they were in each other's way");
         let expected: Vec<ExportMark> =
-            (1..=5000).map(|seq| ExportMark { epoch: 1, seq }).collect();
+            (1..=5000).map(|seq| ExportMark { epoch: 1, seq: SequenceNumber(seq) }).collect();
         let marks: Vec<ExportMark> =
             stream(&engines[0], "s0").await.iter().map(|entry| entry.mark).collect();
         assert_eq!(marks, expected);
@@ -265,7 +266,7 @@ fn what_the_server_remembers_and_no_longer_has_does_not_count_as_stored() {
         loop {
             let mut log = engine.open_log("s0", false).await.unwrap();
             let stored =
-                log.last_entry().map_or(0, |entry| usize::try_from(entry.mark.seq).unwrap());
+                log.last_entry().map_or(0, |entry| usize::try_from(entry.mark.seq.get()).unwrap());
             match log.append(&entries[stored..]).await {
                 Ok(()) => break,
                 Err(ExportError::Moved(_)) => refused += 1,

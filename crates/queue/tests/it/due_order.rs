@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use queue::{
-    Backoff, Job, JobHandler, JobOutcome, JobPriority, JobSettlement, JobWorker, JobWorkerOptions,
-    NewJob,
+    Backoff, Job, JobHandler, JobId, JobOutcome, JobPriority, JobSettlement, JobWorker,
+    JobWorkerOptions, NewJob,
 };
 use store::testing::{create_control_database, run_test};
 
@@ -105,7 +105,7 @@ fn one_key_is_one_job() {
 }
 
 /// Counts how often each job is handled.
-struct Counts(Mutex<HashMap<i64, u32>>);
+struct Counts(Mutex<HashMap<JobId, u32>>);
 
 impl JobHandler for Counts {
     async fn handle(&self, job: &Job) -> JobOutcome {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use queue::NewJob;
 use queue::fifo::{FifoTxSender as _, NewFifoMessage, PgFifo};
+use queue::{JobId, NewJob};
 use store::PgNotificationHub;
 use store::testing::{create_control_database, run_test};
 
@@ -67,14 +67,14 @@ fn a_batch_is_answered_in_its_order_with_the_jobs_that_have_its_keys() {
         let enqueued = enqueue_for_anybody(&pool, batch).await;
         let added: Vec<bool> = enqueued.iter().map(|job| job.is_new).collect();
         assert_eq!(added, [true, false, true, true, false, false, false, true]);
-        let ids: Vec<i64> = enqueued.iter().map(|job| job.id).collect();
+        let ids: Vec<JobId> = enqueued.iter().map(|job| job.id).collect();
         assert_eq!((ids[1], ids[5]), (before[1].id, before[0].id), "those that waited");
         assert_eq!((ids[4], ids[6]), (ids[2], ids[0]), "the first ones of the batch");
         assert!(
             ids[0] < ids[2] && ids[2] < ids[3] && ids[3] < ids[7],
             "in the order of the batch: {ids:?}"
         );
-        let rows: Vec<(i64, bool)> =
+        let rows: Vec<(JobId, bool)> =
             sqlx::query_as("SELECT job_id, blocked FROM jobs ORDER BY job_id")
                 .fetch_all(&pool)
                 .await

@@ -43,8 +43,8 @@ fn shard_json(shard: &ShardStatusEntry) -> Value {
             let ShardStats {
                 pending_events: pending, last_seq, aggregated_seq, exported_seq, ..
             } = figures;
-            json!({"shard": shard.name, "available": true, "events": last_seq + pending, "to_number": pending,
-                "to_aggregate": last_seq - aggregated_seq, "to_export": last_seq - exported_seq, "last_seq": last_seq,
+            json!({"shard": shard.name, "available": true, "events": last_seq.get() + pending, "to_number": pending,
+                "to_aggregate": last_seq.distance_from(*aggregated_seq), "to_export": last_seq.distance_from(*exported_seq), "last_seq": last_seq,
                 "export_epoch": figures.export_epoch, "export_alarm": figures.export_alarm,
                 "database_bytes": figures.database_bytes, "on_duty": figures.leased_duties})
         }

@@ -97,14 +97,14 @@ fn shard_row(shard: &ShardStatusEntry) -> [String; 6] {
     let missing: Vec<&str> =
         SHARD_DUTIES.into_iter().filter(|duty| !on_duty.iter().any(|done| done == duty)).collect();
     let export = match figures.export_alarm {
-        Some(_) => format!("{} ALARM", last_seq - exported_seq),
-        None => (last_seq - exported_seq).to_string(),
+        Some(_) => format!("{} ALARM", last_seq.distance_from(*exported_seq)),
+        None => last_seq.distance_from(*exported_seq).to_string(),
     };
     [
         shard.name.clone(),
-        (last_seq + pending).to_string(),
+        (last_seq.get() + pending).to_string(),
         pending.to_string(),
-        (last_seq - aggregated_seq).to_string(),
+        last_seq.distance_from(*aggregated_seq).to_string(),
         export,
         if missing.is_empty() { "-".to_owned() } else { missing.join(", ") },
     ]

@@ -11,6 +11,7 @@ use store::fail_point;
 use super::damage::locate_damage;
 use super::segments::{ExportSegment, list_segments};
 use super::{ExportEntry, ExportError, Result, io_error_at, tail};
+use crate::ids::SequenceNumber;
 
 /// Holds the file lock until dropped. All methods block.
 pub(super) struct ExportSegmentWriter {
@@ -90,7 +91,7 @@ impl ExportSegmentWriter {
     /// The current segment, or a new one if it is full. Numbers of a
     /// later epoch may be lower than the segment's name; they stay in
     /// the current segment, so that segments remain ordered by name.
-    fn open_segment_for(&mut self, first_seq: i64) -> Result<ExportOpenSegment> {
+    fn open_segment_for(&mut self, first_seq: SequenceNumber) -> Result<ExportOpenSegment> {
         if let Some(open) = self.open_segment.take()
             && (open.bytes < self.max_segment_bytes || first_seq <= open.segment.first_seq)
         {

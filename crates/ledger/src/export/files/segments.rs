@@ -4,16 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Result, io_error_at};
+use crate::ids::SequenceNumber;
 
 /// A segment file, named after its first sequence number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ExportSegment {
-    pub(super) first_seq: i64,
+    pub(super) first_seq: SequenceNumber,
     pub(super) path: PathBuf,
 }
 
 impl ExportSegment {
-    pub(super) fn in_folder(folder: &Path, first: i64) -> Self {
+    pub(super) fn in_folder(folder: &Path, first: SequenceNumber) -> Self {
         Self { first_seq: first, path: folder.join(format!("{first}.ndjson")) }
     }
 }
@@ -31,7 +32,7 @@ pub(super) fn list_segments(folder: &Path) -> Result<Vec<ExportSegment>> {
         let name = file.map_err(io_error_at(folder))?.file_name();
         let first =
             name.to_str().and_then(|name| name.strip_suffix(".ndjson")?.parse::<i64>().ok());
-        let segment = first.map(|first| ExportSegment::in_folder(folder, first));
+        let segment = first.map(|first| ExportSegment::in_folder(folder, SequenceNumber(first)));
         // Ignore other files.
         found.extend(segment.filter(|segment| segment.path.file_name() == Some(&name)));
     }

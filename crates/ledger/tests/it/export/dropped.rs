@@ -4,6 +4,7 @@
 use std::fs;
 use std::sync::Arc;
 
+use ledger::SequenceNumber;
 use ledger::export::files::ExportFileEngine;
 use ledger::export::{ExportEngine, begin_epoch, resume_export};
 use ledger::partitions::{PartitionOptions, Retention, maintain_partitions};
@@ -46,7 +47,7 @@ fn what_was_dropped_is_no_difference_and_what_is_lost_is_one() {
         let (world, engine) = half_dropped(&dir).await;
         let proof = world.verify(0, &engine).await;
         assert!(proof.is_consistent(), "{proof:?}");
-        assert_eq!((proof.entries, proof.exported_seq, proof.dropped), (40, 40, 25));
+        assert_eq!((proof.entries, proof.exported_seq.get(), proof.dropped), (40, 40, 25));
         let nothing = begin_epoch(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap_err();
         assert!(nothing.to_string().contains("nothing to decide"), "{nothing}");
         // After the horizon, and therefore lost.
@@ -80,6 +81,9 @@ fn what_was_dropped_cannot_be_sent_again() {
         assert_eq!(world.figures(0).await["exported_seq"], json!(40));
         fs::write(&path, lines[..39].join("\n") + "\n").unwrap();
         let decided = resume_export(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-        assert_eq!((decided.next_seq, decided.resend_range), (40, Some((40, 40))));
+        assert_eq!(
+            (decided.next_seq.get(), decided.resend_range),
+            (40, Some((SequenceNumber(40), SequenceNumber(40))))
+        );
     });
 }

@@ -178,7 +178,7 @@ impl World {
         self.assert_replay(place, &stream(engine, &self.shard(place).name).await, events).await;
         let proof = self.verify(place, engine).await;
         assert!(proof.is_consistent(), "{proof:?}");
-        assert_eq!((proof.exported_seq, proof.entries, proof.void), (events, events, 0));
+        assert_eq!((proof.exported_seq.get(), proof.entries, proof.void), (events, events, 0));
     }
 
     /// Asserts that the stream is 1 to `events` in order, each entry equal to the feed's.
@@ -193,7 +193,7 @@ impl World {
                 page => fed.extend(page.iter().cloned()),
             }
         }
-        let numbers: Vec<i64> = stream.iter().map(|entry| entry.mark.seq).collect();
+        let numbers: Vec<i64> = stream.iter().map(|entry| entry.mark.seq.get()).collect();
         assert_eq!(
             numbers,
             (1..=events).collect::<Vec<_>>(),

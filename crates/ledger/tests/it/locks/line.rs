@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use ledger::FencingToken;
 use ledger::locks::{LockRefusal, LockRequest, LockService};
 use store::testing::run_test;
 
@@ -29,7 +30,10 @@ impl Holders {
 }
 
 /// 200 callers of one lock in two processes, each holding it briefly; tokens in grant order.
-async fn crowd(locks: [&LockService; 2], exclusive: fn(usize) -> bool) -> (Vec<i64>, Duration) {
+async fn crowd(
+    locks: [&LockService; 2],
+    exclusive: fn(usize) -> bool,
+) -> (Vec<FencingToken>, Duration) {
     let holders = Holders::default();
     let started = Instant::now();
     let callers = (0..200).map(|n| {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use ledger::FencingToken;
 use ledger::locks::{LockRequest, LockService};
 use ledger::sharding::LedgerShards;
 use store::testing::{open_test_pool, run_test};
@@ -99,7 +100,7 @@ async fn lossy() -> (LedgerShards, LockService, LockService, Dropping) {
 fn what_was_done_unheard_is_done_once() {
     run_test(async {
         let (shards, a, b, dropping) = lossy().await;
-        let mut token = 0;
+        let mut token = FencingToken(0);
         for turn in 0..20 {
             let request_id = (turn % 2 == 0).then(|| format!("{turn}"));
             dropping.drop_answers(true);

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use ledger::FencingToken;
 use ledger::locks::{LockGrant, LockRefusal, LockRequest, LockService};
 use ledger::sharding::LedgerShards;
 use rand::rngs::StdRng;
@@ -45,7 +46,7 @@ struct Callers {
     locks: [LockService; 2],
     waiting: Vec<Option<JoinHandle<Result<LockGrant, LockRefusal>>>>,
     held: Vec<Option<LockGrant>>,
-    last_token: i64,
+    last_token: FencingToken,
 }
 
 impl Callers {
@@ -65,8 +66,13 @@ impl Callers {
 async fn play(shards: LedgerShards, locks: [LockService; 2], seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut model = Model::default();
-    let mut callers =
-        Callers { shards, locks, waiting: Vec::new(), held: Vec::new(), last_token: 0 };
+    let mut callers = Callers {
+        shards,
+        locks,
+        waiting: Vec::new(),
+        held: Vec::new(),
+        last_token: FencingToken(0),
+    };
     for _ in 0..60 {
         let (process, exclusive) =
             (callers.locks[random.random_range(0..2)].clone(), random.random_bool(0.4));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ledger::FencingToken;
 use ledger::locks::{LockRefusal, LockRequest, LockService};
 use store::testing::run_test;
 
@@ -146,7 +147,7 @@ async fn insist(
     locks: [LockService; 2],
     caller: usize,
     (inside, doubts, cuts): (Arc<AtomicI64>, Arc<AtomicUsize>, Arc<AtomicI64>),
-) -> Vec<i64> {
+) -> Vec<FencingToken> {
     let mut tokens = Vec::new();
     while tokens.len() < 10 || cuts.load(Ordering::SeqCst) < CUTS {
         let turn = tokens.len();
@@ -189,7 +190,7 @@ fn whatever_connections_are_cut_each_request_gets_one_grant() {
             let of_all = (Arc::clone(&inside), Arc::clone(&doubts), cuts.clone());
             tokio::spawn(insist([a.clone(), b.clone()], n, of_all))
         });
-        let mut tokens: Vec<i64> =
+        let mut tokens: Vec<FencingToken> =
             futures::future::try_join_all(callers).await.unwrap().into_iter().flatten().collect();
         stop.store(true, Ordering::SeqCst);
         cutting.await.unwrap();

@@ -9,7 +9,7 @@ use queue::{
     settle_jobs_in_tx,
 };
 use sqlx::PgConnection;
-use store::{Lease, Result, StatementTarget, mutant, to_storable_text};
+use store::{Lease, LeaseId, Result, StatementTarget, mutant, to_storable_text};
 use uuid::Uuid;
 
 use crate::orders::db::{ORDER_QUEUE, OrderAttempt, OrderAttemptOrigin, OrderAttemptOutcome};
@@ -196,7 +196,7 @@ struct OrderJobChanges<'a> {
     settlements: Vec<(Job, JobSettlement)>,
     /// New jobs by the id of their lane: that of acceptance, so that this process claims them, or
     /// its adopter does.
-    new_jobs: BTreeMap<i64, (&'a Lease, Vec<NewJob>)>,
+    new_jobs: BTreeMap<LeaseId, (&'a Lease, Vec<NewJob>)>,
     /// New dead letters with their reasons.
     dead_jobs: Vec<(NewJob, String)>,
 }
