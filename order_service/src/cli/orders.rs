@@ -183,10 +183,12 @@ async fn print_orphan_callbacks(
         output::print_json(json!({"orphans": orphans}));
     } else {
         let rows = orphans.iter().map(|orphan| {
-            let numbers = [orphan.order_id, orphan.storage_id, orphan.pickup_point_id]
-                .map(|id| id.to_string());
-            let [order, storage, pickup] = numbers;
-            [order, storage, pickup, output::format_micros(orphan.received_at)]
+            [
+                orphan.order_id.to_string(),
+                orphan.storage_id.to_string(),
+                orphan.pickup_point_id.to_string(),
+                output::format_micros(orphan.received_at),
+            ]
         });
         output::print_table(["order", "storage", "pickup point", "received"], rows);
     }
@@ -195,6 +197,6 @@ async fn print_orphan_callbacks(
 }
 
 fn orphan_json(orphan: &OrphanCallback) -> Value {
-    json!({"order_id": orphan.order_id, "storage_id": orphan.storage_id,
-        "pickup_point_id": orphan.pickup_point_id, "received_at": output::format_micros(orphan.received_at)})
+    json!({"order_id": orphan.order_id.get(), "storage_id": orphan.storage_id.get(),
+        "pickup_point_id": orphan.pickup_point_id.get(), "received_at": output::format_micros(orphan.received_at)})
 }

@@ -120,7 +120,7 @@ fn print_comparison(format: OutputArgs, apply: bool, outcome: &OrderComparisonTo
 
 fn differing_order_json(found: &DifferingOrder) -> Value {
     let (difference, detail) = describe_difference(&found.difference);
-    json!({"order_id": found.order_id, "state": found.state.name(), "difference": difference, "detail": detail})
+    json!({"order_id": found.order_id.get(), "state": found.state.name(), "difference": difference, "detail": detail})
 }
 
 fn describe_difference(difference: &PostingDifference) -> (&'static str, String) {

@@ -8,7 +8,10 @@
 pub mod api;
 pub mod db;
 pub mod exchange;
+mod ids;
 pub mod outcome_hub;
 pub mod pipeline;
 pub mod postings;
 pub mod retry;
+
+pub use ids::{NewOrder, OrderId, PickupPointId, ProductId, StorageId};

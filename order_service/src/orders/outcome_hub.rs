@@ -11,6 +11,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::time::Instant;
 
+use crate::orders::OrderId;
 use crate::orders::db::{self, OrderState, OutcomeKind, OutcomeNotice, OutcomeSink};
 
 const SUBSCRIBER_SHARD_COUNT: usize = 64;
@@ -23,13 +24,13 @@ pub trait OutcomeSubscriber: Send + Sync {
     fn on_outcome(&self, notice: &OutcomeNotice) -> bool;
 }
 
-type SubscriberShard = Mutex<HashMap<i32, Vec<Arc<dyn OutcomeSubscriber>>>>;
+type SubscriberShard = Mutex<HashMap<OrderId, Vec<Arc<dyn OutcomeSubscriber>>>>;
 
 /// Subscribers by order id. Clones share them.
 #[derive(Clone)]
 pub struct OutcomeHub {
     shards: Arc<[SubscriberShard]>,
-    followed_orders: Arc<Mutex<HashSet<i32>>>,
+    followed_orders: Arc<Mutex<HashSet<OrderId>>>,
     follow_wakeup: Arc<tokio::sync::Notify>,
 }
 
@@ -49,7 +50,7 @@ impl OutcomeHub {
     pub fn subscribe(
         &self,
         subscriber: &Arc<dyn OutcomeSubscriber>,
-        ids: Vec<i32>,
+        ids: Vec<OrderId>,
     ) -> OutcomeSubscription {
         for id in &ids {
             self.lock_shard(*id).entry(*id).or_default().push(subscriber.clone());
@@ -70,7 +71,7 @@ impl OutcomeHub {
     }
 
     /// Starts polling these orders, which may be processed elsewhere.
-    pub fn follow_orders(&self, ids: &[i32]) {
+    pub fn follow_orders(&self, ids: &[OrderId]) {
         self.lock_followed_orders().extend(ids);
         self.follow_wakeup.notify_one();
     }
@@ -79,17 +80,21 @@ impl OutcomeHub {
     pub fn follow_all_orders(&self) {
         let shards =
             self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
-        let ids: Vec<i32> =
+        let ids: Vec<OrderId> =
             shards.flat_map(|shard| shard.keys().copied().collect::<Vec<_>>()).collect();
         self.follow_orders(&ids);
     }
 
-    fn lock_shard(&self, id: i32) -> MutexGuard<'_, HashMap<i32, Vec<Arc<dyn OutcomeSubscriber>>>> {
-        let index = id.unsigned_abs() as usize % self.shards.len();
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_shard(
+        &self,
+        id: OrderId,
+    ) -> MutexGuard<'_, HashMap<OrderId, Vec<Arc<dyn OutcomeSubscriber>>>> {
+        self.shards[id.shard_index(self.shards.len())]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_followed_orders(&self) -> MutexGuard<'_, HashSet<i32>> {
+    fn lock_followed_orders(&self) -> MutexGuard<'_, HashSet<OrderId>> {
         self.followed_orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -99,7 +104,7 @@ impl OutcomeSink for OutcomeHub {
         OutcomeHub::publish(self, notices);
     }
 
-    fn follow_order(&self, order_id: i32) {
+    fn follow_order(&self, order_id: OrderId) {
         self.follow_orders(&[order_id]);
     }
 }
@@ -108,7 +113,7 @@ impl OutcomeSink for OutcomeHub {
 pub struct OutcomeSubscription {
     hub: OutcomeHub,
     subscriber: Arc<dyn OutcomeSubscriber>,
-    ids: Vec<i32>,
+    ids: Vec<OrderId>,
 }
 
 impl Drop for OutcomeSubscription {
@@ -126,7 +131,7 @@ impl Drop for OutcomeSubscription {
 
 async fn run_follower(hub: OutcomeHub, pool: PgPool) {
     loop {
-        let ids: Vec<i32> = {
+        let ids: Vec<OrderId> = {
             let mut followed = hub.lock_followed_orders();
             // Orders without subscribers need no lookup.
             followed.retain(|id| hub.lock_shard(*id).contains_key(id));

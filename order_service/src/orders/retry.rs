@@ -17,6 +17,7 @@ use store::{FairTurn, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::orders::OrderId;
 use crate::orders::db::{
     self, Order, OrderAdmission, OrderAttempt, OrderAttemptOrigin, OrderAttemptOutcome,
     OrderAttemptWriter, OrderState, PipelineSender,
@@ -84,14 +85,14 @@ impl RetryClaimer {
     async fn claim_jobs(&self, permits: &Arc<Semaphore>, limit: usize) -> Result<usize> {
         // Latest first: a new order does not wait behind the backlog of an outage.
         let jobs = self.jobs.claim_latest_first(limit).await?;
-        let ids: Vec<i32> = jobs.iter().filter_map(job_order_id).collect();
+        let ids: Vec<OrderId> = jobs.iter().filter_map(job_order_id).collect();
         if ids.is_empty() {
             return Ok(0);
         }
         let result = db::load_orders(&self.pool, ids).await;
         let loaded = result
             .inspect_err(|_| jobs.iter().for_each(|job| self.jobs.end_job(&job.lane, job.id)))?;
-        let mut loaded: HashMap<i32, Order> =
+        let mut loaded: HashMap<OrderId, Order> =
             loaded.into_iter().map(|order| (order.order_id, order)).collect();
         let claimed = jobs.len();
         for job in jobs {
@@ -127,8 +128,8 @@ impl RetryClaimer {
     }
 }
 
-fn job_order_id(job: &Job) -> Option<i32> {
-    job.key.as_deref()?.parse().ok()
+fn job_order_id(job: &Job) -> Option<OrderId> {
+    job.key.as_deref()?.parse::<i32>().ok().map(OrderId::from)
 }
 
 /// Builds the attempt, starting at the stored state.

@@ -21,12 +21,12 @@ use crate::orders::db::{
     self, CALLBACK_CHANNEL, CallbackWriter, DatabaseClock, GiveUpPolicy, ORDER_QUEUE,
     OrderAcceptor, OrderAttemptWriter, PipelineSender,
 };
-use crate::orders::exchange::{DataManagerExchange, ExchangeClient, ExchangeClientOptions};
-use crate::orders::outcome_hub::OutcomeHub;
-use crate::orders::pipeline::{
-    self, AskDataManager, PassThrough, PipelineSize, PostEvents, StageActions,
+use crate::orders::exchange::{
+    AskDataManager, DataManagerExchange, ExchangeClient, ExchangeClientOptions,
 };
-use crate::orders::postings::LedgerOrderPoster;
+use crate::orders::outcome_hub::OutcomeHub;
+use crate::orders::pipeline::{self, PassThrough, PipelineSize, StageActions};
+use crate::orders::postings::{LedgerOrderPoster, PostEvents};
 use crate::orders::retry::RetryClaimer;
 use crate::settings::{ProcessRole, ServiceSettings};
 
@@ -154,7 +154,7 @@ impl OrderParts {
         let stages = StageActions {
             start: Arc::new(PassThrough),
             external: Arc::new(AskDataManager(self.exchange.clone())),
-            finish: Arc::new(PostEvents(Arc::new(poster))),
+            finish: Arc::new(PostEvents(poster)),
         };
         let writer = self.order_writer.clone();
         let workers = pipeline::start_workers(exits, size, stages, self.clock.clone(), writer);
@@ -183,7 +183,7 @@ impl OrderParts {
         let exchange = self.exchange.clone();
         let callbacks = CallbackWriter::start(
             self.pool.clone(),
-            Arc::new(move |order_id, stored| exchange.deliver(order_id, stored)),
+            Arc::new(move |callback| exchange.deliver(callback)),
         );
         let (received, exchange) = (notifications.subscribe(), self.exchange.clone());
         tokio::spawn(deliver_callback_notifications(received, exchange));
@@ -300,8 +300,8 @@ async fn deliver_callback_notifications(
     loop {
         match notifications.recv().await {
             Ok(PgNotification::Received { channel, payload }) if channel == CALLBACK_CHANNEL => {
-                db::parse_callback_notification(&payload).for_each(|(order_id, stored)| {
-                    exchange.deliver(order_id, stored);
+                db::parse_callback_notification(&payload).for_each(|callback| {
+                    exchange.deliver(callback);
                 });
             }
             Ok(_) => {}

@@ -140,7 +140,7 @@ fn build_task_worker_context(
     let dependencies = TaskHandlerDependencies {
         ledger: process.ledger.clone(),
         retention: settings.ledger_retention,
-        orders: Arc::new(process.api_state.clone()),
+        orders: process.api_state.clone(),
         runs: Arc::new(super::configurator::build_configurator(
             &settings.queues,
             pool,

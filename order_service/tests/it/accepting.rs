@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use futures::future::join_all;
+use order_service::orders::OrderId;
 use order_service::orders::db::{AcceptError, OrderState};
 use store::testing::{create_control_database, run_test};
 
@@ -16,9 +17,16 @@ fn a_request_with_an_order_of_another_product_is_refused_whole() {
         let process = Process::working(&pool, proceed(&pool)).await;
         process.accept(&[(1, 1), (2, 2)]).await.unwrap();
         let refused = process.accept(&[(3, 3), (2, 9), (4, 4), (1, 8)]).await;
-        assert!(matches!(refused, Err(AcceptError::OtherProduct(ids)) if ids == [2, 1]));
+        assert!(
+            matches!(refused, Err(AcceptError::OtherProduct(ids)) if ids == [2, 1].map(OrderId::from))
+        );
         for order_id in [3, 4] {
-            assert!(order_service::orders::db::get_order(&pool, order_id).await.unwrap().is_none());
+            assert!(
+                order_service::orders::db::get_order(&pool, order_id.into())
+                    .await
+                    .unwrap()
+                    .is_none()
+            );
         }
     });
 }
@@ -52,7 +60,7 @@ fn concurrent_requests_for_the_same_orders_accept_each_once() {
             );
             conflicts += answers.len() - won.len();
             for id in ids {
-                assert_eq!(replicas[0].ended(id).await.product_id, won[0]);
+                assert_eq!(replicas[0].ended(id).await.product_id.get(), won[0]);
             }
         }
         assert!(conflicts > 0, "the requests never met");
@@ -80,7 +88,10 @@ fn every_id_and_product_is_a_valid_one() {
         process.accept(&orders).await.unwrap();
         for (order_id, product_id) in orders {
             let order = process.ended(order_id).await;
-            assert_eq!((order.product_id, order.state), (product_id, OrderState::ProcessFinished));
+            assert_eq!(
+                (order.product_id.get(), order.state),
+                (product_id, OrderState::ProcessFinished)
+            );
         }
     });
 }

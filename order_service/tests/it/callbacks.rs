@@ -15,7 +15,8 @@ use store::{PgNotification, PgNotificationHub};
 use crate::harness::Process;
 
 fn callback(order_id: i32, storage_id: i32) -> OrderCallback {
-    OrderCallback { order_id, data: OrderData { storage_id, pickup_point_id: storage_id } }
+    let data = OrderData { storage_id: storage_id.into(), pickup_point_id: storage_id.into() };
+    OrderCallback { order_id: order_id.into(), data }
 }
 
 #[test]
@@ -40,11 +41,15 @@ fn the_first_callback_wins_wherever_it_comes() {
                 (0..3).filter(|n| answers[*n] == CallbackOutcome::Stored).collect();
             assert_eq!(stored.len(), 1, "order {id}: {answers:?}");
             winners[stored[0]] += 1;
-            let data = get_order(&pool, *id).await.unwrap().unwrap().data.unwrap();
-            assert_eq!(data.storage_id as usize, stored[0] + 1, "what was told is what is stored");
+            let data = get_order(&pool, (*id).into()).await.unwrap().unwrap().data.unwrap();
+            assert_eq!(
+                data.storage_id.get() as usize,
+                stored[0] + 1,
+                "what was told is what is stored"
+            );
             let late = a.callbacks.store(callback(*id, 9)).await.unwrap();
             assert_eq!(late, CallbackOutcome::Duplicate);
-            assert_eq!(get_order(&pool, *id).await.unwrap().unwrap().data.unwrap(), data);
+            assert_eq!(get_order(&pool, (*id).into()).await.unwrap().unwrap().data.unwrap(), data);
         }
         println!("won: {winners:?}");
     });
@@ -64,9 +69,12 @@ fn callbacks_nobody_asked_for_are_kept_within_bounds_and_never_applied() {
             CallbackOutcome::Unknown
         );
         let kept = list_orphan_callbacks(&pool).await.unwrap();
-        assert_eq!(kept.iter().map(|o| (o.order_id, o.storage_id)).collect::<Vec<_>>(), [(7, 2)]);
+        assert_eq!(
+            kept.iter().map(|o| (o.order_id.get(), o.storage_id.get())).collect::<Vec<_>>(),
+            [(7, 2)]
+        );
         process.accept(&[(7, 1)]).await.unwrap();
-        assert_eq!(get_order(&pool, 7).await.unwrap().unwrap().data, None);
+        assert_eq!(get_order(&pool, 7.into()).await.unwrap().unwrap().data, None);
 
         sqlx::query("UPDATE orphan_callbacks SET received_at = now() - interval '25 hours'")
             .execute(&pool)
@@ -109,7 +117,7 @@ fn a_callback_whose_commit_was_not_answered_reaches_the_replica_that_waits() {
             }
         };
         let told = tokio::time::timeout(Duration::from_secs(20), told).await.expect("it is told");
-        let (order_id, stored) = parse_callback_notification(&told).next().unwrap();
-        assert_eq!((order_id, stored.data.storage_id), (1, 5));
+        let told = parse_callback_notification(&told).next().unwrap();
+        assert_eq!((told.order_id.get(), told.stored.data.storage_id.get()), (1, 5));
     });
 }

@@ -57,7 +57,7 @@ fn every_accepted_order_ends_though_connections_are_cut() {
             );
         }
         for (order_id, _) in &doubtful {
-            if get_order(&process.pool, *order_id).await.unwrap().is_some() {
+            if get_order(&process.pool, (*order_id).into()).await.unwrap().is_some() {
                 assert_eq!(process.ended(*order_id).await.state, OrderState::ProcessFinished);
             }
         }

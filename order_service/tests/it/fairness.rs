@@ -25,11 +25,11 @@ struct Gate {
 impl StageAction for Gate {
     fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(async move {
-            if order.attempts == 0 && (self.failing)(order.order_id) {
+            if order.attempts == 0 && (self.failing)(order.order_id.get()) {
                 return Err(StageError::Transient("not yet".to_owned()));
             }
             self.open.acquire().await.unwrap().forget();
-            self.passed.lock().unwrap().push(order.order_id);
+            self.passed.lock().unwrap().push(order.order_id.get());
             self.inner.run(order).await
         })
     }

@@ -80,7 +80,10 @@ fn an_accepted_order_is_durable_before_it_is_answered() {
         let process = Process::hanging(&pool).await;
         let accepted = only_after_the_commit(&pool, async move { process.accept(&[(1, 1)]).await });
         accepted.await.unwrap();
-        assert_eq!(get_order(&pool, 1).await.unwrap().unwrap().state, OrderState::Initialized);
+        assert_eq!(
+            get_order(&pool, 1.into()).await.unwrap().unwrap().state,
+            OrderState::Initialized
+        );
     });
 }
 
@@ -90,11 +93,11 @@ fn a_callback_is_durable_before_it_is_answered() {
         let pool = create_control_database().await;
         let process = Process::hanging(&pool).await;
         process.accept(&[(1, 1)]).await.unwrap();
-        let callback = OrderCallback { order_id: 1, data: data(1) };
+        let callback = OrderCallback { order_id: 1.into(), data: data(1) };
         let stored =
             only_after_the_commit(&pool, async move { process.callbacks.store(callback).await });
         assert_eq!(stored.await.unwrap(), CallbackOutcome::Stored);
-        assert_eq!(get_order(&pool, 1).await.unwrap().unwrap().data, Some(data(1)));
+        assert_eq!(get_order(&pool, 1.into()).await.unwrap().unwrap().data, Some(data(1)));
     });
 }
 

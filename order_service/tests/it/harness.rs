@@ -14,6 +14,7 @@ use order_service::orders::pipeline::{
     self, PassThrough, PipelineSize, StageAction, StageActions, StageError,
 };
 use order_service::orders::retry::RetryClaimer;
+use order_service::orders::{NewOrder, OrderId};
 use queue::{Backoff, JOB_WAKE_CHANNEL, JobQueue, lane_class};
 use store::{LeaseManager, LeaseOptions, PgNotificationHub, PgPool};
 use tokio::sync::{Semaphore, mpsc};
@@ -39,7 +40,7 @@ struct Nobody;
 
 impl db::OutcomeSink for Nobody {
     fn publish_outcomes(&self, _: &[db::OutcomeNotice]) {}
-    fn follow_order(&self, _: i32) {}
+    fn follow_order(&self, _: OrderId) {}
 }
 
 pub struct Process {
@@ -113,19 +114,29 @@ impl Process {
         if !terms.renewal_interval.gt(&terms.ttl) {
             tokio::spawn(claimer.run(CancellationToken::new()));
         }
-        let callbacks = CallbackWriter::start(pool.clone(), Arc::new(|_, _| false));
+        let callbacks = CallbackWriter::start(pool.clone(), Arc::new(|_| false));
         Self { pool: pool.clone(), jobs, acceptor, callbacks, ender, exits }
     }
 
+    /// Accepts orders, given as (order id, product id).
     pub async fn accept(&self, orders: &[(i32, i32)]) -> Result<AcceptedOrders, AcceptError> {
+        let orders = orders.iter().map(|(order_id, product_id)| NewOrder {
+            order_id: (*order_id).into(),
+            product_id: (*product_id).into(),
+        });
         let admission = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         self.acceptor
-            .accept(orders.to_vec(), Arc::new(OrderAdmission::for_request(admission)))
+            .accept(orders.collect(), Arc::new(OrderAdmission::for_request(admission)))
             .await
     }
 
     /// Waits until the order satisfies the condition.
-    pub async fn until(&self, order_id: i32, wanted: impl Fn(&Order) -> bool) -> Order {
+    pub async fn until(
+        &self,
+        order_id: impl Into<OrderId>,
+        wanted: impl Fn(&Order) -> bool,
+    ) -> Order {
+        let order_id = order_id.into();
         loop {
             if let Some(order) = db::get_order(&self.pool, order_id).await.ok().flatten()
                 && wanted(&order)
@@ -136,7 +147,7 @@ impl Process {
         }
     }
 
-    pub async fn ended(&self, order_id: i32) -> Order {
+    pub async fn ended(&self, order_id: impl Into<OrderId>) -> Order {
         self.until(order_id, |order| order.state.is_final()).await
     }
 }
@@ -155,14 +166,15 @@ pub struct OwnData(pub CallbackWriter);
 
 impl OwnData {
     pub fn new(pool: &PgPool) -> Self {
-        Self(CallbackWriter::start(pool.clone(), Arc::new(|_, _| false)))
+        Self(CallbackWriter::start(pool.clone(), Arc::new(|_| false)))
     }
 }
 
-pub fn data(order_id: i32) -> OrderData {
+pub fn data(order_id: impl Into<OrderId>) -> OrderData {
+    let number = order_id.into().get();
     OrderData {
-        storage_id: order_id.wrapping_mul(2) | 1,
-        pickup_point_id: order_id.wrapping_mul(3) | 1,
+        storage_id: (number.wrapping_mul(2) | 1).into(),
+        pickup_point_id: (number.wrapping_mul(3) | 1).into(),
     }
 }
 
@@ -184,7 +196,7 @@ impl StageAction for OwnData {
 pub struct Special<A> {
     pub inner: A,
     pub does: HashMap<i32, fn() -> Result<(), StageError>>,
-    pub seen: Mutex<Vec<i32>>,
+    pub seen: Mutex<Vec<OrderId>>,
 }
 
 impl<A> Special<A> {
@@ -200,7 +212,7 @@ impl<A: StageAction> StageAction for Special<A> {
     fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(async move {
             self.seen.lock().unwrap().push(order.order_id);
-            if let Some(does) = self.does.get(&order.order_id) {
+            if let Some(does) = self.does.get(&order.order_id.get()) {
                 does()?;
             }
             self.inner.run(order).await

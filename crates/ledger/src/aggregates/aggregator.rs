@@ -211,7 +211,7 @@ async fn check_chunk_complete(
 }
 
 /// A row of `numbered_sums`; only `last_seq` is set if the chunk's events were dropped.
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct AggregateChunkRow {
     /// Last number of the chunk.
     last_seq: SequenceNumber,

@@ -22,7 +22,7 @@ pub(crate) struct Grouping {
 }
 
 /// Columns of `groupings`.
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 pub(crate) struct GroupingRow {
     grouping_id: i32,
     #[sqlx(rename = "type")]

@@ -23,7 +23,7 @@ use crate::sharding::{LedgerShards, parse_canonical};
 const SEARCH_WINDOW: TimeDelta = TimeDelta::days(2);
 
 /// A stored event with the id and account of a sought one.
-#[derive(sqlx::FromRow)]
+#[derive(store::FromRow)]
 struct LedgerEventMatchRow {
     dt: DateTime<Utc>,
     /// Attribute set, in canonical text.

@@ -15,6 +15,8 @@ use sqlx::{PgConnection, PgPool};
 use store::{Error, Lease, Result};
 use tokio::time::sleep;
 
+use crate::orders::{OrderId, PickupPointId, ProductId, StorageId};
+
 /// Poll interval while there are no rows.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Approximate number of orders per transaction.
@@ -34,18 +36,18 @@ pub struct OrderEventWriter {
 #[derive(store::FromRow)]
 struct OrderOutcomeRow {
     outcome_id: i64,
-    processed: Vec<i32>,
-    failed: Vec<i32>,
+    processed: Vec<OrderId>,
+    failed: Vec<OrderId>,
     attempts: Vec<i32>,
     reasons: Vec<String>,
 }
 
 #[derive(store::FromRow)]
 struct EndedOrderRow {
-    order_id: i32,
-    product_id: i32,
-    storage_id: i32,
-    pickup_point_id: i32,
+    order_id: OrderId,
+    product_id: ProductId,
+    storage_id: StorageId,
+    pickup_point_id: PickupPointId,
     attempts: i32,
     task_id: Option<i64>,
     depth: Option<i16>,
@@ -105,7 +107,7 @@ async fn build_order_events(
     connection: &mut PgConnection,
     outcomes: &[OrderOutcomeRow],
 ) -> Result<Vec<NewEvent>> {
-    let mut ids: Vec<i32> = outcomes
+    let mut ids: Vec<OrderId> = outcomes
         .iter()
         .flat_map(|outcome| outcome.processed.iter().chain(&outcome.failed))
         .copied()
@@ -119,7 +121,7 @@ async fn build_order_events(
         .bind(ids)
         .fetch_all(connection)
         .await?;
-    let orders: HashMap<i32, EndedOrderRow> =
+    let orders: HashMap<OrderId, EndedOrderRow> =
         orders.into_iter().map(|order| (order.order_id, order)).collect();
     let mut new_events = Vec::new();
     for outcome in outcomes {
@@ -144,10 +146,10 @@ fn new_order_event(
     reason: Option<&String>,
 ) -> NewEvent {
     let params: [(&str, Json); 6] = [
-        ("order_id", order.order_id.into()),
-        ("product_id", order.product_id.into()),
-        ("storage_id", order.storage_id.into()),
-        ("pickup_point_id", order.pickup_point_id.into()),
+        ("order_id", order.order_id.get().into()),
+        ("product_id", order.product_id.get().into()),
+        ("storage_id", order.storage_id.get().into()),
+        ("pickup_point_id", order.pickup_point_id.get().into()),
         ("attempts", attempts.into()),
         ("reason", json!(reason)),
     ];

@@ -18,10 +18,12 @@ use tasks::{TaskHandler, TaskHandlers, TaskType};
 
 pub use configurator_run::{ConfiguratorRunHandler, ConfiguratorRunner};
 pub use partitions::months_ahead;
-pub use process_orders::{OrderProcessor, ProcessOrdersHandler};
+pub use process_orders::ProcessOrdersHandler;
 
 use aggregates::AggregatePassHandler;
 use partitions::PartitionMaintenanceHandler;
+
+use crate::orders::api::OrderApiState;
 
 /// The table of task types: [`TASK_TYPES`] and [`build_task_handlers`] follow from it.
 const TASK_TABLE: [TaskTableRow; 7] = [
@@ -76,7 +78,7 @@ pub struct TaskHandlerDependencies {
     /// Retention of ledger events, by months.
     pub retention: Retention,
     /// Processes orders for `ProcessOrdersHandler`.
-    pub orders: Arc<dyn OrderProcessor>,
+    pub orders: OrderApiState,
     /// Starts configurator runs for `ConfiguratorRunHandler`.
     pub runs: Arc<dyn ConfiguratorRunner>,
     /// Store that `EmitEvent` writes to.

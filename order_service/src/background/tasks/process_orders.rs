@@ -1,26 +1,18 @@
 //! Task type `process_orders`: processes orders like a client's `ProcessOrders` call.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use proto::order_service::process_orders_response::OrderResponse;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use serving::error::{ApiError, ErrorCode};
 use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
 
-/// Processes (order id, product id) pairs; each order id once.
-pub trait OrderProcessor: Send + Sync + 'static {
-    /// The outcomes known within the timeout, in the order of `orders`.
-    fn process_orders(
-        &self,
-        orders: Vec<(i32, i32)>,
-    ) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>>;
-}
+use crate::orders::NewOrder;
+use crate::orders::api::OrderApiState;
 
 /// Handler of the task type.
-pub struct ProcessOrdersHandler(pub Arc<dyn OrderProcessor>);
+pub struct ProcessOrdersHandler(pub OrderApiState);
 
 /// Parameters of the task: 1 to 1000 orders, each order id once.
 #[derive(Debug, Deserialize)]
@@ -38,6 +30,12 @@ struct OrderParamsList(Vec<OrderParams>);
 struct OrderParams {
     order_id: i32,
     product_id: i32,
+}
+
+impl OrderParams {
+    fn to_order(&self) -> NewOrder {
+        NewOrder { order_id: self.order_id.into(), product_id: self.product_id.into() }
+    }
 }
 
 impl TryFrom<Vec<OrderParams>> for OrderParamsList {
@@ -62,10 +60,9 @@ impl TaskHandler for ProcessOrdersHandler {
         attempt: &TaskAttempt,
         params: ProcessOrdersParams,
     ) -> Result<Json, TaskAttemptError> {
-        let orders: Vec<(i32, i32)> =
-            params.orders.0.iter().map(|order| (order.order_id, order.product_id)).collect();
+        let orders: Vec<NewOrder> = params.orders.0.iter().map(OrderParams::to_order).collect();
         // Record the effects first: the task of an order can be found even if this worker dies.
-        let ids = orders.iter().map(|(order_id, _)| order_id.to_string()).collect();
+        let ids = orders.iter().map(|order| order.order_id.to_string()).collect();
         attempt
             .note_effects("order", ids)
             .await

@@ -9,6 +9,7 @@ use crate::orders::db::{
     AcceptError, CallbackOutcome, Order, OrderCallback, OrderData, OrderRetryError, OrderState,
     OrderStateChange,
 };
+use crate::orders::{NewOrder, OrderId};
 
 /// Order ids listed in one error message.
 const MAX_LISTED_IDS: usize = 20;
@@ -22,10 +23,10 @@ pub(super) fn to_timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
 
 pub(super) fn to_wire_order(order: Order) -> wire::Order {
     wire::Order {
-        order_id: order.order_id,
-        product_id: order.product_id,
-        storage_id: order.data.map_or(0, |data| data.storage_id),
-        pickup_point_id: order.data.map_or(0, |data| data.pickup_point_id),
+        order_id: order.order_id.get(),
+        product_id: order.product_id.get(),
+        storage_id: order.data.map_or(0, |data| data.storage_id.get()),
+        pickup_point_id: order.data.map_or(0, |data| data.pickup_point_id.get()),
         state: order.state as i32,
         attempts: order.attempts,
         last_error: order.last_error.unwrap_or_default(),
@@ -38,17 +39,22 @@ fn to_wire_change(change: OrderStateChange) -> wire::StateChange {
     wire::StateChange { state: change.state as i32, at: Some(to_timestamp(change.at)) }
 }
 
+pub(super) fn from_wire_order_request(
+    request: &wire::process_orders_request::OrderRequest,
+) -> NewOrder {
+    NewOrder { order_id: request.order_id.into(), product_id: request.product_id.into() }
+}
+
 pub(super) fn order_response(
-    order_id: i32,
-    product_id: i32,
+    order: NewOrder,
     data: Option<OrderData>,
     is_processed: bool,
 ) -> wire::process_orders_response::OrderResponse {
     wire::process_orders_response::OrderResponse {
-        order_id,
-        product_id,
-        storage_id: data.map_or(0, |data| data.storage_id),
-        pickup_point_id: data.map_or(0, |data| data.pickup_point_id),
+        order_id: order.order_id.get(),
+        product_id: order.product_id.get(),
+        storage_id: data.map_or(0, |data| data.storage_id.get()),
+        pickup_point_id: data.map_or(0, |data| data.pickup_point_id.get()),
         is_processed,
     }
 }
@@ -73,7 +79,7 @@ pub(super) fn accept_api_error(error: AcceptError) -> ApiError {
     match error {
         AcceptError::OtherProduct(ids) => {
             let listed_ids: Vec<String> =
-                ids.iter().take(MAX_LISTED_IDS).map(i32::to_string).collect();
+                ids.iter().take(MAX_LISTED_IDS).map(OrderId::to_string).collect();
             let more = ids.len().saturating_sub(MAX_LISTED_IDS);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let message = format!(
@@ -86,7 +92,7 @@ pub(super) fn accept_api_error(error: AcceptError) -> ApiError {
     }
 }
 
-pub(super) fn retry_api_error(order_id: i32, error: OrderRetryError) -> ApiError {
+pub(super) fn retry_api_error(order_id: OrderId, error: OrderRetryError) -> ApiError {
     match error {
         OrderRetryError::Unknown => unknown_order_error(order_id),
         OrderRetryError::NotWaiting(state) => {
@@ -100,7 +106,7 @@ pub(super) fn retry_api_error(order_id: i32, error: OrderRetryError) -> ApiError
     }
 }
 
-pub(super) fn unknown_order_error(order_id: i32) -> ApiError {
+pub(super) fn unknown_order_error(order_id: OrderId) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("there is no order {order_id}"))
 }
 

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use proto::order_service::process_orders_response::OrderResponse;
 use queue::hurry_jobs_in_tx;
 use serving::error::{ApiError, ErrorCode};
@@ -13,9 +12,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{OrderApiState, convert};
-use crate::background::tasks::OrderProcessor;
-use crate::orders::db::{AcceptedOrders, ORDER_QUEUE, OrderState, OutcomeKind, OutcomeNotice};
+use crate::orders::db::{
+    AcceptedOrders, EndedOrder, ORDER_QUEUE, OrderState, OutcomeKind, OutcomeNotice,
+};
 use crate::orders::outcome_hub::OutcomeSubscriber;
+use crate::orders::{NewOrder, OrderId, ProductId};
 
 /// Timeout minus the margin for sending the answer: 200 ms, or a tenth of a shorter timeout.
 pub(super) fn answer_timeout(timeout: Duration) -> Duration {
@@ -25,7 +26,7 @@ pub(super) fn answer_timeout(timeout: Duration) -> Duration {
 /// Processes `orders` (each id once). Answers in the same order, after `timeout` at the latest.
 pub(super) async fn process_orders(
     api_state: OrderApiState,
-    orders: Vec<(i32, i32)>,
+    orders: Vec<NewOrder>,
     timeout: Duration,
 ) -> Result<Vec<OrderResponse>, ApiError> {
     if orders.is_empty() {
@@ -33,7 +34,7 @@ pub(super) async fn process_orders(
     }
     let answer_at = Instant::now() + timeout;
     let admission = api_state.admit_orders(orders.len())?;
-    let ids: Vec<i32> = orders.iter().map(|(order_id, _)| *order_id).collect();
+    let ids: Vec<OrderId> = orders.iter().map(|order| order.order_id).collect();
     let waiter = Arc::new(OrderRequestWaiter::new(&orders, api_state.limits.max_attempts));
     // Subscribe before accepting: the first order may finish before the last is accepted.
     let _subscription =
@@ -54,12 +55,14 @@ pub(super) async fn process_orders(
     Ok(waiter.responses())
 }
 
-impl OrderProcessor for OrderApiState {
-    fn process_orders(
+impl OrderApiState {
+    /// Processes `orders` (each id once) like a `ProcessOrders` call without a timeout of its own.
+    /// Returns the outcomes known within the default timeout, in the order of `orders`.
+    pub async fn process_orders(
         &self,
-        orders: Vec<(i32, i32)>,
-    ) -> BoxFuture<'_, Result<Vec<OrderResponse>, ApiError>> {
-        Box::pin(process_orders(self.clone(), orders, self.limits.default_timeout))
+        orders: Vec<NewOrder>,
+    ) -> Result<Vec<OrderResponse>, ApiError> {
+        process_orders(self.clone(), orders, self.limits.default_timeout).await
     }
 }
 
@@ -70,7 +73,7 @@ pub(super) fn follow_accepted_orders(
     subscriber: &dyn OutcomeSubscriber,
     accepted: AcceptedOrders,
 ) {
-    for (order_id, state, data) in accepted.ended_orders {
+    for EndedOrder { order_id, state, data } in accepted.ended_orders {
         let kind = if state == OrderState::ProcessFinished {
             OutcomeKind::Finished
         } else {
@@ -82,7 +85,7 @@ pub(super) fn follow_accepted_orders(
         return;
     }
     api_state.outcome_hub.follow_orders(&accepted.pending_orders);
-    let keys: Vec<String> = accepted.pending_orders.iter().map(i32::to_string).collect();
+    let keys: Vec<String> = accepted.pending_orders.iter().map(OrderId::to_string).collect();
     let api_state = api_state.clone();
     // Detached: the request does not wait for it, least of all while the database is unreachable.
     tokio::spawn(async move {
@@ -102,7 +105,7 @@ pub(super) fn follow_accepted_orders(
 
 /// Collects the outcomes of one request's orders.
 struct OrderRequestWaiter {
-    indexes: HashMap<i32, usize>,
+    indexes: HashMap<OrderId, usize>,
     max_attempts: u32,
     responses: Mutex<Vec<PendingResponse>>,
     pending_count: AtomicUsize,
@@ -116,13 +119,13 @@ struct PendingResponse {
 }
 
 impl OrderRequestWaiter {
-    fn new(orders: &[(i32, i32)], max_attempts: u32) -> Self {
+    fn new(orders: &[NewOrder], max_attempts: u32) -> Self {
         let mut indexes = HashMap::with_capacity(orders.len());
         let mut responses = Vec::with_capacity(orders.len());
-        for (index, (order_id, product_id)) in orders.iter().enumerate() {
-            indexes.insert(*order_id, index);
+        for (index, order) in orders.iter().enumerate() {
+            indexes.insert(order.order_id, index);
             responses.push(PendingResponse {
-                response: convert::order_response(*order_id, *product_id, None, false),
+                response: convert::order_response(*order, None, false),
                 failed_attempts: 0,
                 is_settled: false,
             });
@@ -161,10 +164,9 @@ impl OutcomeSubscriber for OrderRequestWaiter {
             return true;
         }
         pending.failed_attempts += u32::from(notice.kind == OutcomeKind::AttemptFailed);
-        let product_id = pending.response.product_id;
+        let product_id = ProductId::from(pending.response.product_id);
         pending.response = convert::order_response(
-            notice.order_id,
-            product_id,
+            NewOrder { order_id: notice.order_id, product_id },
             notice.data,
             notice.kind == OutcomeKind::Finished,
         );
@@ -194,8 +196,9 @@ mod tests {
 
     #[test]
     fn an_order_is_answered_once_finished_or_out_of_attempts() {
-        let notice = |news| OutcomeNotice { order_id: 7, data: None, kind: news };
-        let waiter = OrderRequestWaiter::new(&[(7, 1)], 2);
+        let order = NewOrder { order_id: OrderId::from(7), product_id: ProductId::from(1) };
+        let notice = |news| OutcomeNotice { order_id: order.order_id, data: None, kind: news };
+        let waiter = OrderRequestWaiter::new(&[order], 2);
         assert!(!waiter.on_outcome(&notice(OutcomeKind::AttemptFailed)));
         assert!(waiter.on_outcome(&notice(OutcomeKind::AttemptFailed)));
         assert_eq!(waiter.pending_count.load(Ordering::Relaxed), 0);

@@ -4,6 +4,7 @@ use proto::order_service as wire;
 use serving::error::{ApiError, control_database_error};
 
 use super::{OrderApiState, convert, page};
+use crate::orders::OrderId;
 use crate::orders::db::{self, Order, OrderListQuery, OrderState, OrderStateChange};
 
 const DEFAULT_PAGE_SIZE: i32 = 100;
@@ -12,7 +13,7 @@ const MAX_PAGE_SIZE: i32 = 1000;
 /// Fails with `NOT_FOUND` for an unknown id.
 pub(super) async fn get_order(
     api_state: &OrderApiState,
-    order_id: i32,
+    order_id: OrderId,
 ) -> Result<wire::Order, ApiError> {
     let found = db::get_order(&api_state.pool, order_id).await.map_err(control_database_error)?;
     found

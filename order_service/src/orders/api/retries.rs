@@ -5,12 +5,15 @@ use serving::error::{ApiError, control_database_error};
 use tonic::Status;
 
 use super::{OrderApiState, convert};
-use crate::orders::db::{OrderState, count_retryable, retry_orders, retry_orders_in_state};
+use crate::orders::OrderId;
+use crate::orders::db::{
+    OrderState, RefusedRetry, count_retryable, retry_orders, retry_orders_in_state,
+};
 
 /// The orders of a `RetryOrders` request.
 pub(super) enum RetryTarget {
     /// Order ids, each once.
-    Ids(Vec<i32>),
+    Ids(Vec<OrderId>),
     /// All orders in this state.
     State(OrderState),
 }
@@ -33,11 +36,7 @@ pub(super) async fn retry_target_orders(
         RetryTarget::Ids(ids) => {
             retry_orders(&api_state.pool, &api_state.jobs, &ids).await.map(|refused| {
                 let orders = ids.len() - refused.len();
-                errors.extend(
-                    refused
-                        .into_iter()
-                        .map(|(order_id, refusal)| wire_retry_error(order_id, refusal)),
-                );
+                errors.extend(refused.into_iter().map(wire_retry_error));
                 orders as i64
             })
         }
@@ -45,7 +44,12 @@ pub(super) async fn retry_target_orders(
     Ok(RetryOrdersResponse { orders: orders.map_err(control_database_error)?, errors })
 }
 
-fn wire_retry_error(order_id: i32, refusal: crate::orders::db::OrderRetryError) -> RetryError {
-    let status = Status::from(convert::retry_api_error(order_id, refusal));
-    RetryError { order_id, code: status.code() as i32, message: status.message().to_owned() }
+fn wire_retry_error(refused: RefusedRetry) -> RetryError {
+    let RefusedRetry { order_id, error } = refused;
+    let status = Status::from(convert::retry_api_error(order_id, error));
+    RetryError {
+        order_id: order_id.get(),
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+    }
 }

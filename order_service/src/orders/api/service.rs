@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::process::answer_timeout;
 use super::{OrderApiState, convert, process, read, retries, stream, validate};
+use crate::orders::OrderId;
 use crate::orders::db::retry_order;
 
 /// Maximum number of callbacks in one request.
@@ -137,7 +138,7 @@ impl OrderService for OrderApi {
         &self,
         request: Request<wire::GetOrderRequest>,
     ) -> Result<Response<wire::Order>, Status> {
-        Ok(Response::new(read::get_order(&self.0, request.into_inner().order_id).await?))
+        Ok(Response::new(read::get_order(&self.0, request.into_inner().order_id.into()).await?))
     }
 
     async fn list_orders(
@@ -151,7 +152,7 @@ impl OrderService for OrderApi {
         &self,
         request: Request<wire::RetryOrderRequest>,
     ) -> Result<Response<wire::Order>, Status> {
-        let order_id = request.into_inner().order_id;
+        let order_id = OrderId::from(request.into_inner().order_id);
         let api_state = self.0.clone();
         run_detached(async move {
             let result = retry_order(&api_state.pool, &api_state.jobs, order_id).await;

@@ -20,6 +20,7 @@ use super::process::follow_accepted_orders;
 use super::{OrderApiState, convert};
 use crate::orders::db::{OutcomeKind, OutcomeNotice};
 use crate::orders::outcome_hub::{OutcomeSubscriber, OutcomeSubscription};
+use crate::orders::{NewOrder, OrderId, ProductId};
 
 /// Maximum number of orders of one stream in flight or unread by the client.
 const MAX_UNANSWERED_ORDERS: usize = 1000;
@@ -84,10 +85,13 @@ impl OrderStreamSession {
             let Some(chunk) = chunk else { break };
             let chunk: Vec<OrderRequest> = chunk.into_iter().collect::<Result<_, _>>()?;
             // Repetitions of an order go into a later batch: it is answered once per occurrence.
-            let mut batches: Vec<Vec<(i32, i32)>> = Vec::new();
+            let mut batches: Vec<Vec<NewOrder>> = Vec::new();
             for order in chunk {
-                let order = (order.order_id, order.product_id);
-                match batches.iter_mut().find(|batch| batch.iter().all(|(id, _)| *id != order.0)) {
+                let order = convert::from_wire_order_request(&order);
+                let without_order = batches
+                    .iter_mut()
+                    .find(|batch| batch.iter().all(|earlier| earlier.order_id != order.order_id));
+                match without_order {
                     Some(batch) => batch.push(order),
                     None => batches.push(vec![order]),
                 }
@@ -106,7 +110,7 @@ impl OrderStreamSession {
     /// Accepts orders and spawns a task that awaits them, while the stream is read further.
     async fn accept_orders(
         &self,
-        orders: Vec<(i32, i32)>,
+        orders: Vec<NewOrder>,
         capacity: &Arc<Semaphore>,
         answer_tasks: &mut tokio::task::JoinSet<()>,
     ) -> Result<(), Status> {
@@ -114,7 +118,7 @@ impl OrderStreamSession {
         let Ok(permits) = capacity.clone().acquire_many_owned(permits).await else { return Ok(()) };
         let admission =
             self.api_state.wait_for_admission(orders.len(), self.order_timeout, self.turn).await?;
-        let ids: Vec<i32> = orders.iter().map(|(order_id, _)| *order_id).collect();
+        let ids: Vec<OrderId> = orders.iter().map(|order| order.order_id).collect();
         let (notices, notice_receiver) = mpsc::unbounded_channel();
         let subscriber: Arc<dyn OutcomeSubscriber> = Arc::new(OrderStreamSubscriber {
             notices,
@@ -146,7 +150,7 @@ impl OrderStreamSession {
 
 /// Answers each order on its outcome notice, the rest when `time_is_up` resolves.
 async fn answer_orders(
-    orders: Vec<(i32, i32)>,
+    orders: Vec<NewOrder>,
     mut notices: mpsc::UnboundedReceiver<OutcomeNotice>,
     subscription: OutcomeSubscription,
     mut permits: OwnedSemaphorePermit,
@@ -154,7 +158,8 @@ async fn answer_orders(
     time_is_up: impl Future<Output = ()>,
 ) {
     tokio::pin!(time_is_up);
-    let mut pending_orders: HashMap<i32, i32> = orders.into_iter().collect();
+    let mut pending_orders: HashMap<OrderId, ProductId> =
+        orders.into_iter().map(|order| (order.order_id, order.product_id)).collect();
     while !pending_orders.is_empty() {
         let notice = tokio::select! {
             told = notices.recv() => told,
@@ -163,8 +168,7 @@ async fn answer_orders(
         let Some(notice) = notice else { break };
         let Some(product_id) = pending_orders.remove(&notice.order_id) else { continue };
         let response = convert::order_response(
-            notice.order_id,
-            product_id,
+            NewOrder { order_id: notice.order_id, product_id },
             notice.data,
             notice.kind == OutcomeKind::Finished,
         );
@@ -174,7 +178,7 @@ async fn answer_orders(
     }
     drop(subscription);
     for (order_id, product_id) in pending_orders {
-        let response = convert::order_response(order_id, product_id, None, false);
+        let response = convert::order_response(NewOrder { order_id, product_id }, None, false);
         if answers.send(Ok((response, permits.split(1)))).await.is_err() {
             return;
         }
@@ -185,7 +189,7 @@ async fn answer_orders(
 /// one notice per order.
 struct OrderStreamSubscriber {
     notices: mpsc::UnboundedSender<OutcomeNotice>,
-    failed_attempts: Mutex<HashMap<i32, u32>>,
+    failed_attempts: Mutex<HashMap<OrderId, u32>>,
     max_attempts: u32,
 }
 

@@ -6,18 +6,20 @@ use proto::order_service::process_orders_request::OrderRequest;
 use proto::order_service::{RetryOrdersRequest, SendOrderDataCallbackRequest};
 use serving::error::ApiError;
 
+use super::convert;
 use super::retries::RetryTarget;
 use crate::orders::db::{OrderCallback, OrderData, OrderState};
+use crate::orders::{NewOrder, OrderId};
 
 /// Maximum number of ids in one `RetryOrders` request.
 const MAX_ORDERS_PER_RETRY: usize = 10_000;
 
-/// The orders as (order id, product id). Refuses a repeated id and more than `max_orders`; any
+/// The requested orders. Refuses a repeated id and more than `max_orders`; any
 /// int32 is a valid id.
 pub(super) fn validate_orders(
     orders: &[OrderRequest],
     max_orders: usize,
-) -> Result<Vec<(i32, i32)>, ApiError> {
+) -> Result<Vec<NewOrder>, ApiError> {
     if orders.len() > max_orders {
         let reason =
             format!("{} orders; at most {max_orders} are allowed in one request", orders.len());
@@ -30,7 +32,7 @@ pub(super) fn validate_orders(
             return Err(ApiError::invalid_field(format!("orders[{index}].order_id"), reason));
         }
     }
-    Ok(orders.iter().map(|order| (order.order_id, order.product_id)).collect())
+    Ok(orders.iter().map(convert::from_wire_order_request).collect())
 }
 
 /// Either ids (deduplicated) or a state, not both.
@@ -51,7 +53,8 @@ pub(super) fn validate_retry(request: &RetryOrdersRequest) -> Result<RetryTarget
             return Err(ApiError::invalid_field("order_ids", reason));
         }
         let mut seen = HashSet::with_capacity(ids.len());
-        return Ok(RetryTarget::Ids(ids.iter().copied().filter(|id| seen.insert(*id)).collect()));
+        let ids = ids.iter().copied().map(OrderId::from).filter(|id| seen.insert(*id));
+        return Ok(RetryTarget::Ids(ids.collect()));
     }
     match OrderState::from_number(state) {
         Some(state) if state != OrderState::ProcessFinished => Ok(RetryTarget::State(state)),
@@ -77,9 +80,11 @@ pub(super) fn validate_callback(
             ));
         }
     }
-    let data =
-        OrderData { storage_id: callback.storage_id, pickup_point_id: callback.pickup_point_id };
-    Ok(OrderCallback { order_id: callback.order_id, data })
+    let data = OrderData {
+        storage_id: callback.storage_id.into(),
+        pickup_point_id: callback.pickup_point_id.into(),
+    };
+    Ok(OrderCallback { order_id: callback.order_id.into(), data })
 }
 
 #[cfg(test)]
@@ -118,7 +123,9 @@ mod tests {
                 dry_run: false,
             })
         };
-        assert!(matches!(validate(&[5, 6, 5], 0), Ok(RetryTarget::Ids(ids)) if ids == [5, 6]));
+        assert!(
+            matches!(validate(&[5, 6, 5], 0), Ok(RetryTarget::Ids(ids)) if ids == [5, 6].map(OrderId::from))
+        );
         assert!(matches!(validate(&[], 5), Ok(RetryTarget::State(OrderState::Failed))));
         for (ids, state, field) in [
             (&[][..], 0, "order_ids"),

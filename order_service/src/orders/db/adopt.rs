@@ -13,6 +13,7 @@ use store::{LONG_OPERATION_TIMEOUT, Lease, PgOperation, Result};
 use uuid::Uuid;
 
 use super::ORDER_QUEUE;
+use crate::orders::OrderId;
 
 /// Approximate number of orders per transaction.
 const ADOPTED_ORDERS_PER_TX: i64 = 5000;
@@ -86,7 +87,7 @@ async fn take_unended_orders(
     lane: &Lease,
     batches: &[Uuid],
     include_barred: bool,
-) -> Result<Vec<i32>> {
+) -> Result<Vec<OrderId>> {
     store::statement("unended_orders", TAKE_UNENDED_ORDERS_SQL)
         .bind(lane.id)
         .bind(batches)
@@ -98,7 +99,7 @@ async fn take_unended_orders(
 async fn enqueue_orders(
     connection: &mut PgConnection,
     lane: &Lease,
-    orders: Vec<i32>,
+    orders: Vec<OrderId>,
 ) -> Result<()> {
     let jobs: Vec<NewJob> = orders
         .into_iter()

@@ -5,6 +5,7 @@ use sqlx::PgPool;
 use store::{PgOperation, Result};
 
 use super::OrderCallback;
+use crate::orders::{OrderId, PickupPointId, StorageId};
 
 /// Maximum number of orders in the inbox; further ones are counted and dropped.
 const MAX_ORPHANS: i64 = 10_000;
@@ -13,11 +14,11 @@ const MAX_ORPHANS: i64 = 10_000;
 #[derive(Debug, Clone, PartialEq, store::FromRow)]
 pub struct OrphanCallback {
     /// Order id of the callback.
-    pub order_id: i32,
+    pub order_id: OrderId,
     /// Never 0; from the callback.
-    pub storage_id: i32,
+    pub storage_id: StorageId,
     /// Never 0; from the callback.
-    pub pickup_point_id: i32,
+    pub pickup_point_id: PickupPointId,
     /// Time of the latest callback for this order.
     pub received_at: DateTime<Utc>,
 }
@@ -38,9 +39,10 @@ pub(super) async fn store_orphan_callbacks(
     if callbacks.is_empty() {
         return Ok(());
     }
-    let ids: Vec<i32> = callbacks.iter().map(|callback| callback.order_id).collect();
-    let storages: Vec<i32> = callbacks.iter().map(|callback| callback.data.storage_id).collect();
-    let pickups: Vec<i32> =
+    let ids: Vec<OrderId> = callbacks.iter().map(|callback| callback.order_id).collect();
+    let storages: Vec<StorageId> =
+        callbacks.iter().map(|callback| callback.data.storage_id).collect();
+    let pickups: Vec<PickupPointId> =
         callbacks.iter().map(|callback| callback.data.pickup_point_id).collect();
     let kept = store::statement("keep_orphans", STORE_ORPHANS_SQL)
         .bind(ids)

@@ -5,14 +5,15 @@ use sqlx::PgPool;
 use store::{PgOperation, Result};
 
 use super::{OrderData, OrderState, PostingContext, StoredOrderData};
+use crate::orders::{OrderId, PickupPointId, ProductId, StorageId};
 
 /// An order as stored, with its retry time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
     /// Order id; any int32.
-    pub order_id: i32,
+    pub order_id: OrderId,
     /// Product id, as accepted.
-    pub product_id: i32,
+    pub product_id: ProductId,
     /// State as of the last commit.
     pub state: OrderState,
     /// Storage and pickup point, once stored.
@@ -44,18 +45,18 @@ pub struct OrderListQuery {
     /// Only orders in this state.
     pub state: Option<OrderState>,
     /// Only orders with a greater id (keyset cursor).
-    pub after: Option<i32>,
+    pub after: Option<OrderId>,
     /// Maximum number of rows.
     pub limit: i64,
 }
 
 #[derive(store::FromRow)]
 struct OrderRow {
-    order_id: i32,
-    product_id: i32,
+    order_id: OrderId,
+    product_id: ProductId,
     state: i16,
-    storage_id: i32,
-    pickup_point_id: i32,
+    storage_id: StorageId,
+    pickup_point_id: PickupPointId,
     attempts: i32,
     accepted_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
@@ -119,12 +120,12 @@ impl OrderRow {
 const ORDER_COLUMNS_SQL: &str = "o.*, (SELECT j.run_at FROM jobs j WHERE j.queue = 'orders' AND j.job_key = o.order_id::text) AS run_at";
 
 /// The order, if it exists.
-pub async fn get_order(pool: &PgPool, order_id: i32) -> Result<Option<Order>> {
+pub async fn get_order(pool: &PgPool, order_id: OrderId) -> Result<Option<Order>> {
     Ok(load_orders(pool, vec![order_id]).await?.pop())
 }
 
 /// The existing orders of `ids`.
-pub async fn load_orders(pool: &PgPool, ids: Vec<i32>) -> Result<Vec<Order>> {
+pub async fn load_orders(pool: &PgPool, ids: Vec<OrderId>) -> Result<Vec<Order>> {
     let sql = format!("SELECT {ORDER_COLUMNS_SQL} FROM orders o WHERE o.order_id = ANY ($1)");
     let rows: Vec<OrderRow> =
         store::statement("load_orders", sql).bind(ids).fetch_all(pool).await?;
@@ -159,7 +160,7 @@ pub async fn list_orders(pool: &PgPool, list_query: OrderListQuery) -> Result<Ve
     );
     let rows: Vec<OrderRow> = store::statement(PgOperation::named("list_orders").expensive(), sql)
         .bind(list_query.state.map(|state| state as i16))
-        .bind(list_query.after.map(i64::from))
+        .bind(list_query.after.map(|after| i64::from(after.get())))
         .bind(list_query.limit)
         .fetch_all(pool)
         .await?;

@@ -7,15 +7,16 @@ use store::Result;
 
 use super::retry::revive_orders_in_tx;
 use super::{ORDER_QUEUE, StoredOrderData};
+use crate::orders::OrderId;
 
 /// Repeats the last stage of a finished order: events already posted are duplicates.
-pub async fn repost_order(pool: &PgPool, order_id: i32) -> Result<()> {
+pub async fn repost_order(pool: &PgPool, order_id: OrderId) -> Result<()> {
     store::transaction("post_order_again", order_id)
         .run(pool, |connection, order_id| Box::pin(reopen_order_in_tx(connection, *order_id)))
         .await
 }
 
-async fn reopen_order_in_tx(connection: &mut PgConnection, order_id: i32) -> Result<()> {
+async fn reopen_order_in_tx(connection: &mut PgConnection, order_id: OrderId) -> Result<()> {
     let reopened = store::statement("reopen_order", REOPEN_ORDER_SQL)
         .bind(order_id)
         .execute(&mut *connection)
@@ -27,7 +28,7 @@ async fn reopen_order_in_tx(connection: &mut PgConnection, order_id: i32) -> Res
 }
 
 /// Revives a failed order in the state it had reached.
-pub async fn revive_order(pool: &PgPool, order_id: i32) -> Result<()> {
+pub async fn revive_order(pool: &PgPool, order_id: OrderId) -> Result<()> {
     store::transaction("revive_order", [order_id])
         .run(pool, |connection, order_ids| {
             Box::pin(revive_orders_in_tx(connection, order_ids, None))
@@ -39,7 +40,7 @@ pub async fn revive_order(pool: &PgPool, order_id: i32) -> Result<()> {
 /// order is retried immediately.
 pub async fn apply_ledger_data(
     pool: &PgPool,
-    order_id: i32,
+    order_id: OrderId,
     stored: StoredOrderData,
 ) -> Result<()> {
     store::transaction("believe_ledger", (order_id, stored))
@@ -51,7 +52,7 @@ pub async fn apply_ledger_data(
 
 async fn set_order_data_in_tx(
     connection: &mut PgConnection,
-    order_id: i32,
+    order_id: OrderId,
     stored: &StoredOrderData,
 ) -> Result<()> {
     let state: Option<i16> = store::statement("believe_ledger", SET_ORDER_DATA_SQL)
@@ -68,7 +69,7 @@ async fn set_order_data_in_tx(
     }
 }
 
-async fn resume_order(connection: &mut PgConnection, order_id: i32) -> Result<()> {
+async fn resume_order(connection: &mut PgConnection, order_id: OrderId) -> Result<()> {
     let key = order_id.to_string();
     let job = NewJob { key: Some(key.clone()), ..NewJob::default() };
     enqueue_jobs_in_tx(connection, ORDER_QUEUE, None, &[job]).await?;

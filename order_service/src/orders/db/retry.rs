@@ -11,6 +11,7 @@ use sqlx::{PgConnection, PgPool};
 use store::{Error, LONG_OPERATION_TIMEOUT, Lease, PgOperation};
 
 use super::{ORDER_QUEUE, OrderListQuery, OrderState, list_orders};
+use crate::orders::OrderId;
 
 /// Why an order was not retried.
 #[derive(Debug, Clone)]
@@ -29,6 +30,22 @@ impl From<Error> for OrderRetryError {
     }
 }
 
+/// An order that was not retried.
+#[derive(Debug, Clone)]
+pub struct RefusedRetry {
+    /// Order id as requested.
+    pub order_id: OrderId,
+    /// Why it was refused.
+    pub error: OrderRetryError,
+}
+
+/// An order locked for a retry.
+#[derive(store::FromRow)]
+struct LockedOrderRow {
+    order_id: OrderId,
+    state: i16,
+}
+
 /// Maximum number of orders per transaction.
 const MAX_RETRIES_PER_TX: usize = 1000;
 
@@ -36,10 +53,10 @@ const MAX_RETRIES_PER_TX: usize = 1000;
 pub async fn retry_order(
     pool: &PgPool,
     jobs: &JobQueue,
-    order_id: i32,
+    order_id: OrderId,
 ) -> Result<(), OrderRetryError> {
     let refused = retry_orders(pool, jobs, &[order_id]).await?;
-    refused.into_iter().next().map_or(Ok(()), |(_, refusal)| Err(refusal))
+    refused.into_iter().next().map_or(Ok(()), |refused| Err(refused.error))
 }
 
 /// Retries many orders, 1000 per transaction; returns the refused ones, which do
@@ -47,14 +64,14 @@ pub async fn retry_order(
 pub async fn retry_orders(
     pool: &PgPool,
     jobs: &JobQueue,
-    order_ids: &[i32],
-) -> Result<Vec<(i32, OrderRetryError)>, Error> {
+    order_ids: &[OrderId],
+) -> Result<Vec<RefusedRetry>, Error> {
     let mut refused = Vec::new();
     for ids in order_ids.chunks(MAX_RETRIES_PER_TX) {
         let retried = store::transaction("retry_orders", (jobs.own_lane(), ids.to_vec()))
             .run_refusable(
                 pool,
-                |refused: &Vec<(i32, OrderRetryError)>| !refused.is_empty(),
+                |refused: &Vec<RefusedRetry>| !refused.is_empty(),
                 |connection, (lane, ids)| Box::pin(revive_or_hurry_orders(connection, lane, ids)),
             )
             .await?;
@@ -77,7 +94,7 @@ pub async fn retry_orders_in_state(
             OrderListQuery { state: Some(state), after, limit: MAX_RETRIES_PER_TX as i64 },
         )
         .await?;
-        let ids: Vec<i32> = page.iter().map(|order| order.order_id).collect();
+        let ids: Vec<OrderId> = page.iter().map(|order| order.order_id).collect();
         let Some(last) = ids.last().copied() else { return Ok(retried) };
         // Orders in the pipeline are refused.
         let refused = retry_orders(pool, jobs, &ids).await?;
@@ -89,7 +106,7 @@ pub async fn retry_orders_in_state(
 /// Number of orders that would be retried now: of those in `state`, or else of `order_ids`.
 pub async fn count_retryable(
     pool: &PgPool,
-    order_ids: Vec<i32>,
+    order_ids: Vec<OrderId>,
     state: Option<OrderState>,
 ) -> Result<i64, Error> {
     let count =
@@ -114,15 +131,15 @@ const COUNT_RETRYABLE_IDS_SQL: &str = "SELECT count(*) FROM orders o WHERE o.ord
 async fn revive_or_hurry_orders(
     connection: &mut PgConnection,
     lane: &Lease,
-    order_ids: &[i32],
-) -> Result<Vec<(i32, OrderRetryError)>, Error> {
+    order_ids: &[OrderId],
+) -> Result<Vec<RefusedRetry>, Error> {
     lane.fence(connection).await?;
-    let locked: Vec<(i32, i16)> = store::statement("lock_orders", LOCK_ORDERS_SQL)
+    let locked: Vec<LockedOrderRow> = store::statement("lock_orders", LOCK_ORDERS_SQL)
         .bind(order_ids)
         .fetch_all(&mut *connection)
         .await?;
     let (mut states, mut failed_ids, mut other_keys) = (HashMap::new(), Vec::new(), Vec::new());
-    for (order_id, state) in locked {
+    for LockedOrderRow { order_id, state } in locked {
         let Some(state) = OrderState::from_number(state.into()) else { continue };
         states.insert(order_id, state);
         match state {
@@ -135,12 +152,13 @@ async fn revive_or_hurry_orders(
     revive_orders_in_tx(connection, &failed_ids, Some(lane)).await?;
     let mut refused = Vec::new();
     for order_id in order_ids {
-        match states.get(order_id) {
-            None => refused.push((*order_id, OrderRetryError::Unknown)),
-            Some(OrderState::Failed) => {}
-            Some(state) if !state.is_final() && hurried.contains(&order_id.to_string()) => {}
-            Some(state) => refused.push((*order_id, OrderRetryError::NotWaiting(*state))),
-        }
+        let error = match states.get(order_id) {
+            None => OrderRetryError::Unknown,
+            Some(OrderState::Failed) => continue,
+            Some(state) if !state.is_final() && hurried.contains(&order_id.to_string()) => continue,
+            Some(state) => OrderRetryError::NotWaiting(*state),
+        };
+        refused.push(RefusedRetry { order_id: *order_id, error });
     }
     Ok(refused)
 }
@@ -149,17 +167,17 @@ async fn revive_or_hurry_orders(
 /// history keeps the failure. Without a lane, any live process takes them up.
 pub(super) async fn revive_orders_in_tx(
     connection: &mut PgConnection,
-    order_ids: &[i32],
+    order_ids: &[OrderId],
     lane: Option<&Lease>,
 ) -> Result<(), Error> {
-    let revived: Vec<i32> = store::statement("revive_orders", REVIVE_ORDERS_SQL)
+    let revived: Vec<OrderId> = store::statement("revive_orders", REVIVE_ORDERS_SQL)
         .bind(order_ids)
         .fetch_values(&mut *connection)
         .await?;
     if revived.is_empty() {
         return Ok(());
     }
-    let keys: Vec<String> = revived.iter().map(i32::to_string).collect();
+    let keys: Vec<String> = revived.iter().map(OrderId::to_string).collect();
     delete_dead_jobs_in_tx(connection, ORDER_QUEUE, &keys).await?;
     let jobs: Vec<NewJob> =
         keys.into_iter().map(|key| NewJob { key: Some(key), ..NewJob::default() }).collect();

@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 
 use super::client::BreakerChannel;
 use super::is_permanent;
+use crate::orders::OrderId;
 
 /// Maximum number of questions in one batch call.
 const MAX_QUESTIONS_PER_CALL: usize = 500;
@@ -22,7 +23,7 @@ const MAX_BATCH_CALLS: usize = 64;
 type DataManagerAnswer = Option<Result<(), Status>>;
 
 struct DataManagerQuestion {
-    order_id: i32,
+    order_id: OrderId,
     reply: oneshot::Sender<DataManagerAnswer>,
 }
 
@@ -57,7 +58,7 @@ impl QuestionBatcher {
     }
 
     /// Asks for one order as part of a batch.
-    pub(super) async fn ask(&self, turn: FairTurn, order_id: i32) -> DataManagerAnswer {
+    pub(super) async fn ask(&self, turn: FairTurn, order_id: OrderId) -> DataManagerAnswer {
         let (reply, reply_receiver) = oneshot::channel();
         self.0.send((turn, DataManagerQuestion { order_id, reply })).await.ok()?;
         reply_receiver.await.unwrap_or(None)
@@ -86,7 +87,7 @@ async fn ask_batch(
     batch_call: &OptionalCall,
     batch: Vec<DataManagerQuestion>,
 ) {
-    let order_ids = batch.iter().map(|question| question.order_id).collect();
+    let order_ids = batch.iter().map(|question| question.order_id.get()).collect();
     let answer = client.get_orders_data_callback(GetOrdersDataCallbackRequest { order_ids }).await;
     let answer = match answer {
         // For a single order this status would be final. For a batch it says only that the peer
@@ -101,10 +102,10 @@ async fn ask_batch(
         }
         answer => answer.map(tonic::Response::into_inner),
     };
-    let mut refused_orders: HashMap<i32, Status> = HashMap::new();
+    let mut refused_orders: HashMap<OrderId, Status> = HashMap::new();
     for error in answer.iter().flat_map(|answer| &answer.errors) {
-        refused_orders
-            .insert(error.order_id, Status::new(Code::from(error.code), error.message.clone()));
+        let status = Status::new(Code::from(error.code), error.message.clone());
+        refused_orders.insert(error.order_id.into(), status);
     }
     for DataManagerQuestion { order_id, reply } in batch {
         let outcome = match &answer {

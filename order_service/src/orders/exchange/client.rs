@@ -16,6 +16,7 @@ use tower::{Service, ServiceBuilder};
 
 use super::batch::QuestionBatcher;
 use super::breaker::CircuitBreaker;
+use crate::orders::OrderId;
 
 /// A call that takes longer is waiting in the peer and releases its `quick_calls` permit.
 const QUICK_CALL_TIMEOUT: Duration = Duration::from_millis(250);
@@ -114,7 +115,7 @@ impl ExchangeClient {
     /// `timeout` at the latest.
     pub fn ask(
         &self,
-        order_id: i32,
+        order_id: OrderId,
         permit: DataManagerCallPermit,
         timeout: Duration,
     ) -> BoxFuture<'static, Result<(), AskError>> {
@@ -129,10 +130,8 @@ impl ExchangeClient {
                 {
                     return answer;
                 }
-                single_client
-                    .get_order_data_callback(GetOrderDataCallbackRequest { order_id })
-                    .await
-                    .map(drop)
+                let request = GetOrderDataCallbackRequest { order_id: order_id.get() };
+                single_client.get_order_data_callback(request).await.map(drop)
             };
             tokio::pin!(asking);
             let answer = match tokio::time::timeout(QUICK_CALL_TIMEOUT, &mut asking).await {

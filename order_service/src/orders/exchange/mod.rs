@@ -6,6 +6,7 @@
 mod batch;
 mod breaker;
 mod client;
+mod stage;
 mod waiters;
 
 use std::sync::Arc;
@@ -18,9 +19,11 @@ use tonic::Code;
 
 pub use breaker::CircuitBreaker;
 pub use client::{AskError, ExchangeClient, ExchangeClientOptions};
+pub use stage::AskDataManager;
 use waiters::CallbackWaiters;
 
-use crate::orders::db::{DatabaseClock, StoredOrderData};
+use crate::orders::OrderId;
+use crate::orders::db::{DatabaseClock, StoredCallback, StoredOrderData};
 use crate::orders::pipeline::StageError;
 
 /// Asks the data manager and delivers callbacks to the waiting orders of this process.
@@ -40,7 +43,11 @@ impl DataManagerExchange {
 
     /// Asks for an order's data and waits for its callback. The timeout starts with the call, not
     /// with the wait for a permit.
-    pub async fn ask(&self, order_id: i32, turn: FairTurn) -> Result<StoredOrderData, StageError> {
+    pub async fn ask(
+        &self,
+        order_id: OrderId,
+        turn: FairTurn,
+    ) -> Result<StoredOrderData, StageError> {
         let mut callback_future = self.waiters.register_order(order_id, self.clock.now());
         // A late callback to an earlier question may arrive while this one waits for a permit.
         let permit =
@@ -76,12 +83,12 @@ impl DataManagerExchange {
     }
 
     /// Delivers committed data to the order that waits in this process; false if none waits.
-    pub fn deliver(&self, order_id: i32, stored: StoredOrderData) -> bool {
-        self.waiters.deliver(order_id, stored)
+    pub fn deliver(&self, callback: StoredCallback) -> bool {
+        self.waiters.deliver(callback)
     }
 
     /// Time since which an order of this process has been waiting for its data.
-    pub fn asked_at(&self, order_id: i32) -> Option<DateTime<Utc>> {
+    pub fn asked_at(&self, order_id: OrderId) -> Option<DateTime<Utc>> {
         self.waiters.waiting_since(order_id)
     }
 

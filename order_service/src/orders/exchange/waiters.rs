@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
-use crate::orders::db::StoredOrderData;
+use crate::orders::OrderId;
+use crate::orders::db::{StoredCallback, StoredOrderData};
 
 const WAITER_SHARD_COUNT: usize = 64;
 
-type WaiterShard = Mutex<HashMap<i32, CallbackWaiter>>;
+type WaiterShard = Mutex<HashMap<OrderId, CallbackWaiter>>;
 
 struct CallbackWaiter {
     since: DateTime<Utc>,
@@ -31,25 +32,26 @@ impl Default for CallbackWaiters {
 
 impl CallbackWaiters {
     /// Registers a waiting order; dropping the future removes the entry.
-    pub(super) fn register_order(&self, order_id: i32, since: DateTime<Utc>) -> CallbackFuture {
+    pub(super) fn register_order(&self, order_id: OrderId, since: DateTime<Utc>) -> CallbackFuture {
         let (data, receiver) = oneshot::channel();
         lock_waiter_shard(&self.0, order_id).insert(order_id, CallbackWaiter { since, data });
         CallbackFuture { order_id, shards: self.0.clone(), receiver: Some(receiver) }
     }
 
-    pub(super) fn deliver(&self, order_id: i32, stored: StoredOrderData) -> bool {
+    pub(super) fn deliver(&self, callback: StoredCallback) -> bool {
+        let StoredCallback { order_id, stored } = callback;
         let waiter = lock_waiter_shard(&self.0, order_id).remove(&order_id);
         waiter.is_some_and(|waiter| waiter.data.send(stored).is_ok())
     }
 
-    pub(super) fn waiting_since(&self, order_id: i32) -> Option<DateTime<Utc>> {
+    pub(super) fn waiting_since(&self, order_id: OrderId) -> Option<DateTime<Utc>> {
         lock_waiter_shard(&self.0, order_id).get(&order_id).map(|waiter| waiter.since)
     }
 
     /// Removes the entry. Returns the data if it was delivered in the meantime.
     pub(super) fn unregister_order(
         &self,
-        order_id: i32,
+        order_id: OrderId,
         mut callback_future: CallbackFuture,
     ) -> Option<StoredOrderData> {
         lock_waiter_shard(&self.0, order_id).remove(&order_id);
@@ -59,15 +61,14 @@ impl CallbackWaiters {
 
 fn lock_waiter_shard(
     shards: &[WaiterShard],
-    order_id: i32,
-) -> MutexGuard<'_, HashMap<i32, CallbackWaiter>> {
-    let index = order_id.unsigned_abs() as usize % shards.len();
-    shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    order_id: OrderId,
+) -> MutexGuard<'_, HashMap<OrderId, CallbackWaiter>> {
+    shards[order_id.shard_index(shards.len())].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Resolves to an order's data after its commit.
 pub(super) struct CallbackFuture {
-    order_id: i32,
+    order_id: OrderId,
     shards: Arc<[WaiterShard]>,
     /// `None` after a newer attempt of the same order has replaced the entry: stays pending.
     receiver: Option<oneshot::Receiver<StoredOrderData>>,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-pub use stage::{AskDataManager, PassThrough, PostEvents, StageAction, StageActions, StageError};
+pub use stage::{PassThrough, StageAction, StageActions, StageError};
 
 use crate::orders::db::{DatabaseClock, OrderAttemptWriter, PipelineReceiver};
 

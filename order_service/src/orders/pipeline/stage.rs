@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::orders::db::{OrderAttempt, OrderState, StoredOrderData};
-use crate::orders::exchange::DataManagerExchange;
-use crate::orders::postings::OrderPoster;
+use crate::orders::db::{OrderAttempt, OrderState};
 
 /// Why a stage failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,39 +57,5 @@ pub struct PassThrough;
 impl StageAction for PassThrough {
     fn run<'a>(&'a self, _: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
         Box::pin(std::future::ready(Ok(())))
-    }
-}
-
-/// Asks the data manager, unless the order has its data.
-#[derive(Clone)]
-pub struct AskDataManager(pub Arc<DataManagerExchange>);
-
-impl StageAction for AskDataManager {
-    fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
-        Box::pin(async move {
-            if order.data.is_none() {
-                let stored = self.0.ask(order.order_id, order.turn).await?;
-                (order.data, order.posting_context) =
-                    (Some(stored.data), Some(stored.posting_context));
-            }
-            Ok(())
-        })
-    }
-}
-
-/// Posts the order's ledger events.
-#[derive(Clone)]
-pub struct PostEvents(pub Arc<dyn OrderPoster>);
-
-impl StageAction for PostEvents {
-    fn run<'a>(&'a self, order: &'a mut OrderAttempt) -> BoxFuture<'a, Result<(), StageError>> {
-        match (order.data, order.posting_context) {
-            (Some(data), Some(posting_context)) => {
-                self.0.post_order(order, StoredOrderData { data, posting_context })
-            }
-            _ => Box::pin(std::future::ready(Err(StageError::Permanent(
-                "LOGIC_ERROR: the external interaction ended without data".to_owned(),
-            )))),
-        }
     }
 }

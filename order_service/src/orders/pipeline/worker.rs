@@ -66,7 +66,7 @@ async fn process_attempt(context: &PipelineWorkerContext, entry: PipelineEntry) 
                     panic_message(&*panic)
                 );
                 tracing::error!(
-                    order_id = attempt.order_id,
+                    order_id = attempt.order_id.get(),
                     code = "LOGIC_ERROR",
                     reason,
                     "a stage panicked"

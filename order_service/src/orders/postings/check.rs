@@ -232,6 +232,11 @@ mod tests {
         for (event, expected) in table {
             assert_eq!(problem_texts(event.clone()), expected, "{event}");
         }
+    }
+
+    #[test]
+    fn an_amount_is_a_plain_decimal_within_bounds() {
+        let from = json!({"from": "order_id"});
         for amount in ["-1", "1e3", "1.0000000001", "1000000000000000", "", "1."] {
             let problems =
                 problem_texts(json!({"type": "a", "attributes": {"k": from}, "debit": amount}));

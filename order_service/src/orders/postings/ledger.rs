@@ -6,14 +6,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future::BoxFuture;
 use ledger::Ledger;
 use ledger::events::{LedgerEvent, LedgerEventStatus, NewLedgerEvent, find_event_time};
 use serving::error::ApiError;
 use sqlx::PgPool;
 use store::FairTurn;
 
-use super::{OrderPoster, PostingRule, build_posting_events, load_rules_version};
+use super::{PostingRule, build_posting_events, load_rules_version};
+use crate::orders::NewOrder;
 use crate::orders::db::{OrderAttempt, StoredOrderData};
 use crate::orders::pipeline::StageError;
 
@@ -30,6 +30,25 @@ impl LedgerOrderPoster {
     /// Posts to `ledger` by the rules of the control database `pool`.
     pub fn new(pool: PgPool, ledger: Arc<Ledger>) -> Self {
         Self { pool, ledger, rules_by_version: Mutex::default() }
+    }
+
+    /// Posts the events of `order`, whose data is committed. Idempotent.
+    pub(super) async fn post_order(
+        &self,
+        order: &OrderAttempt,
+        stored: StoredOrderData,
+    ) -> Result<(), StageError> {
+        let version = stored.posting_context.rules_version;
+        if version == 0 {
+            return Ok(());
+        }
+        let rules = self.get_rules(version).await?;
+        let posted = NewOrder { order_id: order.order_id, product_id: order.product_id };
+        let events = self.check_events(build_posting_events(&rules, posted, stored)).await?;
+        store::fail_point("posting");
+        self.write_events(events, order.turn).await?;
+        store::fail_point("posted");
+        Ok(())
     }
 
     async fn get_rules(&self, version: i32) -> Result<Arc<Vec<PostingRule>>, StageError> {
@@ -165,30 +184,4 @@ impl LedgerOrderPoster {
 
 fn shard_unavailable_error(shard: &str) -> StageError {
     StageError::Transient(format!("UNAVAILABLE: ledger shard {shard} does not answer"))
-}
-
-impl OrderPoster for LedgerOrderPoster {
-    fn post_order<'a>(
-        &'a self,
-        order: &'a OrderAttempt,
-        stored: StoredOrderData,
-    ) -> BoxFuture<'a, Result<(), StageError>> {
-        Box::pin(async move {
-            if stored.posting_context.rules_version == 0 {
-                return Ok(());
-            }
-            let rules = self.get_rules(stored.posting_context.rules_version).await?;
-            let events = self
-                .check_events(build_posting_events(
-                    &rules,
-                    (order.order_id, order.product_id),
-                    stored,
-                ))
-                .await?;
-            store::fail_point("posting");
-            self.write_events(events, order.turn).await?;
-            store::fail_point("posted");
-            Ok(())
-        })
-    }
 }

@@ -12,6 +12,7 @@ mod reconcile;
 mod rule;
 mod rule_reconciler;
 mod rule_store;
+mod stage;
 
 pub use check::{
     KnownAccountType, KnownAccountTypes, POSTING_RULE_SCHEMA, check_posting_rules,
@@ -32,18 +33,4 @@ pub use rule_store::{
     POSTING_RULES_CHANNEL, PostingRuleSet, load_posting_rules, load_rules_version,
     put_posting_rules_in_tx, read_posting_rules,
 };
-
-use futures::future::BoxFuture;
-
-use crate::orders::db::{OrderAttempt, StoredOrderData};
-use crate::orders::pipeline::StageError;
-
-/// Posts an order's ledger events in the last stage.
-pub trait OrderPoster: Send + Sync {
-    /// Posts the events of `order`, whose data is committed. Must be idempotent.
-    fn post_order<'a>(
-        &'a self,
-        order: &'a OrderAttempt,
-        stored: StoredOrderData,
-    ) -> BoxFuture<'a, Result<(), StageError>>;
-}
+pub use stage::PostEvents;

@@ -19,6 +19,7 @@ use super::{
 use crate::orders::db::{
     self, Order, OrderData, OrderListQuery, OrderState, PostingContext, StoredOrderData,
 };
+use crate::orders::{NewOrder, OrderId};
 
 /// Orders per page of the comparison.
 const MAX_ORDERS_PER_PAGE: i64 = 1000;
@@ -41,7 +42,7 @@ pub enum PostingDifference {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DifferingOrder {
     /// Order id; any int32.
-    pub order_id: i32,
+    pub order_id: OrderId,
     /// Stored state of the order.
     pub state: OrderState,
     /// Kind of the difference.
@@ -56,7 +57,7 @@ pub struct PostingComparison {
     /// Differing orders, by ascending id.
     pub differing_orders: Vec<DifferingOrder>,
     /// Keyset cursor of the next page; `None` after the last one.
-    pub next_after: Option<i32>,
+    pub next_after: Option<OrderId>,
 }
 
 /// Compares the page of orders with ids greater than `after`. Skips orders without stored data. A
@@ -65,7 +66,7 @@ pub async fn compare_order_postings(
     pool: &PgPool,
     shards: &LedgerShards,
     types: &LedgerTypeRegistry,
-    after: Option<i32>,
+    after: Option<OrderId>,
 ) -> Result<PostingComparison, Error> {
     let orders =
         db::list_orders(pool, OrderListQuery { state: None, after, limit: MAX_ORDERS_PER_PAGE })
@@ -128,7 +129,7 @@ fn expect_postings(
         let Some(rules) = rules.get(&posting_context.rules_version) else { continue };
         let new_events = build_posting_events(
             rules,
-            (order.order_id, order.product_id),
+            NewOrder { order_id: order.order_id, product_id: order.product_id },
             StoredOrderData { data, posting_context },
         );
         let catalogue = types.current();
@@ -211,7 +212,7 @@ fn rules_of_order<'r>(
 
 /// The data and time in the posted events of an order, if they agree.
 fn find_posted_data(
-    order_id: i32,
+    order_id: OrderId,
     rules: &[PostingRule],
     posted: &[StoredLedgerEvent],
 ) -> Option<(OrderData, chrono::DateTime<chrono::Utc>)> {
@@ -237,10 +238,9 @@ fn find_posted_data(
             }
         }
     }
-    let data = OrderData::from_ids(
-        single_value(&storage)??.try_into().ok()?,
-        single_value(&pickup)??.try_into().ok()?,
-    )?;
+    let storage_id = i32::try_from(single_value(&storage)??).ok()?;
+    let pickup_point_id = i32::try_from(single_value(&pickup)??).ok()?;
+    let data = OrderData::from_ids(storage_id.into(), pickup_point_id.into())?;
     Some((data, single_value(&times)?))
 }
 

@@ -21,6 +21,13 @@ pub struct PostingRuleSet {
     pub owner: ObjectOwner,
 }
 
+#[derive(store::FromRow)]
+struct PostingRuleSetRow {
+    version: i32,
+    rules: Json<Vec<PostingRule>>,
+    owner: String,
+}
+
 /// The latest version; `None` if no rules were ever stored.
 pub async fn load_posting_rules(pool: &PgPool) -> Result<Option<PostingRuleSet>> {
     fetch_posting_rules(pool).await
@@ -32,16 +39,16 @@ pub async fn read_posting_rules(connection: &mut PgConnection) -> Result<Option<
 }
 
 async fn fetch_posting_rules(target: impl StatementTarget) -> Result<Option<PostingRuleSet>> {
-    let row: Option<(i32, Json<Vec<PostingRule>>, String)> = store::statement(
+    let row: Option<PostingRuleSetRow> = store::statement(
         "load_posting_rules",
         "SELECT version, rules, owner FROM posting_rules ORDER BY version DESC LIMIT 1",
     )
     .fetch_optional(target)
     .await?;
-    Ok(row.map(|(version, Json(rules), owner)| PostingRuleSet {
-        version,
-        rules,
-        owner: ObjectOwner::parse(&owner).unwrap_or(ObjectOwner::Api),
+    Ok(row.map(|row| PostingRuleSet {
+        version: row.version,
+        rules: row.rules.0,
+        owner: ObjectOwner::parse(&row.owner).unwrap_or(ObjectOwner::Api),
     }))
 }
 

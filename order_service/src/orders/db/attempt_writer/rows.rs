@@ -1,22 +1,21 @@
-//! SQL of the attempt writer: order rows and the settlement of their jobs.
+//! SQL of the attempt writer: order rows, in one transaction with the changes of their jobs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use queue::{
-    Backoff, Job, JobSettlement, NewJob, bury_new_jobs_in_tx, enqueue_jobs_in_tx, fence_lanes,
-    settle_jobs_in_tx,
-};
+use queue::{Backoff, fence_lanes};
 use sqlx::PgConnection;
-use store::{Lease, LeaseId, Result, StatementTarget, mutant, to_storable_text};
+use store::{Result, StatementTarget, mutant, to_storable_text};
 use uuid::Uuid;
 
-use crate::orders::db::{ORDER_QUEUE, OrderAttempt, OrderAttemptOrigin, OrderAttemptOutcome};
+use super::jobs::{OrderJobChanges, write_job_changes};
+use crate::orders::OrderId;
+use crate::orders::db::{EndedAttempt, OrderAttempt, OrderAttemptOutcome};
 
 /// Columns of attempts for `unnest`, sorted by id: all replicas lock rows in the same order.
 struct OrderAttemptColumns {
-    ids: Vec<i32>,
+    ids: Vec<OrderId>,
     states: Vec<i16>,
     attempts: Vec<i32>,
     started: Vec<Option<DateTime<Utc>>>,
@@ -25,26 +24,23 @@ struct OrderAttemptColumns {
 }
 
 impl OrderAttemptColumns {
-    fn from_attempts(mut attempts: Vec<&(OrderAttempt, OrderAttemptOutcome)>) -> Self {
-        attempts.sort_unstable_by_key(|(attempt, _)| attempt.order_id);
+    fn from_attempts(mut attempts: Vec<&EndedAttempt>) -> Self {
+        attempts.sort_unstable_by_key(|ended| ended.attempt.order_id);
         Self {
-            ids: attempts.iter().map(|(attempt, _)| attempt.order_id).collect(),
-            states: attempts.iter().map(|(attempt, _)| attempt.state as i16).collect(),
-            attempts: attempts
-                .iter()
-                .map(|(attempt, outcome)| counted_attempts(attempt, outcome))
-                .collect(),
-            started: attempts.iter().map(|(attempt, _)| attempt.started_at).collect(),
-            external: attempts.iter().map(|(attempt, _)| attempt.external_at).collect(),
-            reasons: attempts.iter().map(|(_, outcome)| outcome_reason(outcome)).collect(),
+            ids: attempts.iter().map(|ended| ended.attempt.order_id).collect(),
+            states: attempts.iter().map(|ended| ended.attempt.state as i16).collect(),
+            attempts: attempts.iter().map(|ended| counted_attempts(ended)).collect(),
+            started: attempts.iter().map(|ended| ended.attempt.started_at).collect(),
+            external: attempts.iter().map(|ended| ended.attempt.external_at).collect(),
+            reasons: attempts.iter().map(|ended| outcome_reason(&ended.outcome)).collect(),
         }
     }
 }
 
 /// The number of the order's counted attempts, including this one.
-fn counted_attempts(attempt: &OrderAttempt, outcome: &OrderAttemptOutcome) -> i32 {
-    let is_counted = !matches!(outcome, OrderAttemptOutcome::Deferred { .. });
-    (attempt.attempts + u32::from(is_counted)).cast_signed()
+fn counted_attempts(ended: &EndedAttempt) -> i32 {
+    let is_counted = !matches!(ended.outcome, OrderAttemptOutcome::Deferred { .. });
+    (ended.attempt.attempts + u32::from(is_counted)).cast_signed()
 }
 
 fn outcome_reason(outcome: &OrderAttemptOutcome) -> Option<String> {
@@ -59,11 +55,11 @@ fn outcome_reason(outcome: &OrderAttemptOutcome) -> Option<String> {
 
 pub(super) async fn finish_orders(
     target: impl StatementTarget,
-    attempts: &[(OrderAttempt, OrderAttemptOutcome)],
+    attempts: &[EndedAttempt],
     removable_batches: &[Uuid],
 ) -> Result<()> {
     let columns = OrderAttemptColumns::from_attempts(
-        attempts.iter().filter(|(_, outcome)| *outcome == OrderAttemptOutcome::Finished).collect(),
+        attempts.iter().filter(|ended| ended.outcome == OrderAttemptOutcome::Finished).collect(),
     );
     store::statement("finish_orders", FINISH_ORDERS_SQL)
         .bind(&columns.ids)
@@ -82,13 +78,13 @@ pub(super) struct OrderAttemptWriteResult {
     /// Time until the first retry is due.
     pub(super) next_due_in: Option<Duration>,
     /// Orders that are retried instead of given up: their data is stored.
-    spared_orders: HashSet<i32>,
+    spared_orders: HashSet<OrderId>,
 }
 
 impl OrderAttemptWriteResult {
     /// Replaces the requested outcomes by the written ones.
-    pub(super) fn correct_outcomes(&self, attempts: &mut [(OrderAttempt, OrderAttemptOutcome)]) {
-        for (attempt, outcome) in attempts {
+    pub(super) fn correct_outcomes(&self, attempts: &mut [EndedAttempt]) {
+        for EndedAttempt { attempt, outcome } in attempts {
             *outcome = written_outcome(attempt, outcome, &self.spared_orders);
         }
     }
@@ -98,7 +94,7 @@ impl OrderAttemptWriteResult {
 fn written_outcome(
     attempt: &OrderAttempt,
     outcome: &OrderAttemptOutcome,
-    spared_orders: &HashSet<i32>,
+    spared_orders: &HashSet<OrderId>,
 ) -> OrderAttemptOutcome {
     match outcome {
         OrderAttemptOutcome::GivenUp { reason, .. }
@@ -119,19 +115,20 @@ fn written_outcome(
 /// Writes outcomes of every kind and settles the jobs, fenced by the lanes.
 pub(super) async fn write_attempts(
     connection: &mut PgConnection,
-    attempts: &[(OrderAttempt, OrderAttemptOutcome)],
+    attempts: &[EndedAttempt],
     removable_batches: &[Uuid],
     backoff: Backoff,
 ) -> Result<OrderAttemptWriteResult> {
-    fence_lanes(connection, attempts.iter().map(|(attempt, _)| &**attempt.origin.lane())).await?;
+    fence_lanes(connection, attempts.iter().map(|ended| &**ended.attempt.origin.lane())).await?;
     lock_orders(connection, attempts).await?;
     finish_orders(&mut *connection, attempts, removable_batches).await?;
     let with_data = wait_orders(connection, attempts).await?;
     let spared_orders = find_spared_orders(attempts, &with_data);
-    let attempts: Vec<(OrderAttempt, OrderAttemptOutcome)> = attempts
+    let attempts: Vec<EndedAttempt> = attempts
         .iter()
-        .map(|(attempt, outcome)| {
-            (attempt.clone(), written_outcome(attempt, outcome, &spared_orders))
+        .map(|EndedAttempt { attempt, outcome }| EndedAttempt {
+            attempt: attempt.clone(),
+            outcome: written_outcome(attempt, outcome, &spared_orders),
         })
         .collect();
     fail_orders(connection, &attempts).await?;
@@ -144,14 +141,14 @@ pub(super) async fn write_attempts(
 /// lock some of them: each has an order for its own only.
 async fn lock_orders(
     connection: &mut PgConnection,
-    attempts: &[(OrderAttempt, OrderAttemptOutcome)],
+    attempts: &[EndedAttempt],
 ) -> Result<()> {
     let functions: HashSet<&str> =
-        attempts.iter().map(|(_, outcome)| writing_function(outcome)).collect();
+        attempts.iter().map(|ended| writing_function(&ended.outcome)).collect();
     if functions.len() < 2 {
         return Ok(());
     }
-    let ids: Vec<i32> = attempts.iter().map(|(attempt, _)| attempt.order_id).collect();
+    let ids: Vec<OrderId> = attempts.iter().map(|ended| ended.attempt.order_id).collect();
     store::statement(
         "lock_orders",
         "SELECT FROM orders WHERE order_id = ANY ($1) ORDER BY order_id FOR NO KEY UPDATE",
@@ -174,12 +171,9 @@ fn writing_function(outcome: &OrderAttemptOutcome) -> &'static str {
 }
 
 /// The given-up orders that are retried, as their data is stored.
-fn find_spared_orders(
-    attempts: &[(OrderAttempt, OrderAttemptOutcome)],
-    with_data: &HashSet<i32>,
-) -> HashSet<i32> {
+fn find_spared_orders(attempts: &[EndedAttempt], with_data: &HashSet<OrderId>) -> HashSet<OrderId> {
     let mut spared_orders = HashSet::new();
-    for (attempt, outcome) in attempts {
+    for EndedAttempt { attempt, outcome } in attempts {
         if matches!(outcome, OrderAttemptOutcome::GivenUp { .. })
             && with_data.contains(&attempt.order_id)
             && !mutant("given_up_with_data")
@@ -190,123 +184,11 @@ fn find_spared_orders(
     spared_orders
 }
 
-/// What becomes of the jobs of attempted orders.
-#[derive(Default)]
-struct OrderJobChanges<'a> {
-    settlements: Vec<(Job, JobSettlement)>,
-    /// New jobs by the id of their lane: that of acceptance, so that this process claims them, or
-    /// its adopter does.
-    new_jobs: BTreeMap<LeaseId, (&'a Lease, Vec<NewJob>)>,
-    /// New dead letters with their reasons.
-    dead_jobs: Vec<(NewJob, String)>,
-}
-
-impl<'a> OrderJobChanges<'a> {
-    fn from_attempts(
-        attempts: &'a [(OrderAttempt, OrderAttemptOutcome)],
-        with_data: &HashSet<i32>,
-        backoff: Backoff,
-    ) -> Self {
-        let mut changes = Self::default();
-        for (attempt, outcome) in attempts {
-            let has_data = with_data.contains(&attempt.order_id);
-            changes
-                .add_settlement(attempt, decide_job_outcome(attempt, outcome, has_data, backoff));
-        }
-        changes
-    }
-
-    fn add_settlement(&mut self, attempt: &'a OrderAttempt, settlement: JobSettlement) {
-        match (&attempt.origin, settlement) {
-            (OrderAttemptOrigin::Retried(job), settlement) => {
-                self.settlements.push(((**job).clone(), settlement))
-            }
-            (
-                OrderAttemptOrigin::Accepted(batch),
-                JobSettlement::Retry { delay, reason, counts_attempt, .. },
-            ) => {
-                let job = NewJob {
-                    delay,
-                    attempts: u32::from(counts_attempt),
-                    last_error: Some(reason),
-                    ..build_order_job(attempt)
-                };
-                let lane_jobs = self.new_jobs.entry(batch.lane.id);
-                lane_jobs.or_insert_with(|| (&*batch.lane, Vec::new())).1.push(job);
-            }
-            (OrderAttemptOrigin::Accepted(_), JobSettlement::Bury { reason }) => {
-                self.dead_jobs.push((build_order_job(attempt), reason))
-            }
-            (OrderAttemptOrigin::Accepted(_), JobSettlement::Complete) => {}
-        }
-    }
-}
-
-/// Returns the time until the first retry is due.
-async fn write_job_changes(
-    connection: &mut PgConnection,
-    changes: OrderJobChanges<'_>,
-) -> Result<Option<Duration>> {
-    let OrderJobChanges { settlements, new_jobs, dead_jobs } = changes;
-    let mut next_due_in = settle_jobs_in_tx(connection, ORDER_QUEUE, &settlements).await?;
-    bury_new_jobs_in_tx(connection, ORDER_QUEUE, &dead_jobs).await?;
-    for (lane, jobs) in new_jobs.into_values() {
-        next_due_in = next_due_in.into_iter().chain(jobs.iter().map(|job| job.delay)).min();
-        enqueue_jobs_in_tx(connection, ORDER_QUEUE, Some(lane), &jobs).await?;
-    }
-    Ok(next_due_in)
-}
-
-/// The settlement of an order's job. `has_data`: the stored row has the data, perhaps
-/// since a moment ago.
-fn decide_job_outcome(
-    attempt: &OrderAttempt,
-    outcome: &OrderAttemptOutcome,
-    has_data: bool,
-    backoff: Backoff,
-) -> JobSettlement {
-    match outcome {
-        OrderAttemptOutcome::Finished => JobSettlement::Complete,
-        OrderAttemptOutcome::Dead { reason } | OrderAttemptOutcome::GivenUp { reason, .. } => {
-            JobSettlement::Bury { reason: reason.clone() }
-        }
-        OrderAttemptOutcome::Failed { reason } | OrderAttemptOutcome::Deferred { reason } => {
-            let counts_attempt = matches!(outcome, OrderAttemptOutcome::Failed { .. });
-            let failures = match &attempt.origin {
-                OrderAttemptOrigin::Accepted(_) => 0,
-                OrderAttemptOrigin::Retried(job) => job.recent_failures(),
-            };
-            // The callback arrived while the attempt was ending: retry immediately.
-            let delay = match has_data && attempt.data.is_none() {
-                true => Duration::ZERO,
-                false if counts_attempt => backoff.random_delay(failures + 1),
-                // Nothing was tried: the breaker limits the rate, and a short backoff notices the
-                // peer's return.
-                false => backoff.random_delay(failures.min(2)),
-            };
-            let if_hurried = backoff.random_delay(1);
-            JobSettlement::Retry {
-                delay,
-                hurried_delay: if_hurried,
-                reason: reason.clone(),
-                counts_attempt,
-            }
-        }
-    }
-}
-
-fn build_order_job(attempt: &OrderAttempt) -> NewJob {
-    NewJob { key: Some(attempt.order_id.to_string()), ..NewJob::default() }
-}
-
-async fn fail_orders(
-    connection: &mut PgConnection,
-    attempts: &[(OrderAttempt, OrderAttemptOutcome)],
-) -> Result<()> {
+async fn fail_orders(connection: &mut PgConnection, attempts: &[EndedAttempt]) -> Result<()> {
     let columns = OrderAttemptColumns::from_attempts(
         attempts
             .iter()
-            .filter(|(_, outcome)| matches!(outcome, OrderAttemptOutcome::Dead { .. }))
+            .filter(|ended| matches!(ended.outcome, OrderAttemptOutcome::Dead { .. }))
             .collect(),
     );
     if columns.ids.is_empty() {
@@ -327,16 +209,16 @@ async fn fail_orders(
 /// serialise this with callbacks: a callback that is not seen here sees the job.
 async fn wait_orders(
     connection: &mut PgConnection,
-    attempts: &[(OrderAttempt, OrderAttemptOutcome)],
-) -> Result<HashSet<i32>> {
-    let waiting_attempts = attempts.iter().filter(|(_, outcome)| {
+    attempts: &[EndedAttempt],
+) -> Result<HashSet<OrderId>> {
+    let waiting_attempts = attempts.iter().filter(|EndedAttempt { outcome, .. }| {
         outcome.is_retried() || matches!(outcome, OrderAttemptOutcome::GivenUp { .. })
     });
     let columns = OrderAttemptColumns::from_attempts(waiting_attempts.collect());
     if columns.ids.is_empty() {
         return Ok(HashSet::new());
     }
-    let with_data: Vec<i32> = store::statement("wait_orders", WAIT_ORDERS_SQL)
+    let with_data: Vec<OrderId> = store::statement("wait_orders", WAIT_ORDERS_SQL)
         .bind(&columns.ids)
         .bind(&columns.attempts)
         .bind(&columns.started)

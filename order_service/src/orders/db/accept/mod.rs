@@ -7,11 +7,12 @@
 //! - Promise: each request is all or nothing. After a lost commit answer the batch id shows which
 //!   orders were stored; if the outcome stays unknown, the batch goes to recovery.
 
+mod rows;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use queue::JobQueue;
 use sqlx::PgPool;
 use store::{Coalescer, Error, Lease, Result, open_single_connection_pool};
@@ -23,6 +24,8 @@ use super::{
     AcceptedBatch, DatabaseClock, OrderAdmission, OrderAttempt, OrderData, OrderState,
     PipelineSender, paced_batches,
 };
+use crate::orders::{NewOrder, OrderId};
+use rows::{AcceptOrderRow, ExistingOrder, write_accepted_orders};
 
 /// Above this many orders a request goes to the large writer; a small one takes a few milliseconds.
 const MAX_SMALL_REQUEST_ORDERS: usize = 256;
@@ -35,7 +38,7 @@ const MAX_LARGE_REQUESTS: usize = 4;
 #[derive(Debug, Clone)]
 pub enum AcceptError {
     /// These orders exist with another product; nothing of the request was stored.
-    OtherProduct(Vec<i32>),
+    OtherProduct(Vec<OrderId>),
     /// The database did not answer in time. The commit outcome is unknown; repeating
     /// the request is safe.
     Unavailable(Error),
@@ -45,10 +48,21 @@ pub enum AcceptError {
 /// sent to the pipeline.
 #[derive(Debug, Default)]
 pub struct AcceptedOrders {
-    /// Orders that had already ended: (order id, state, data).
-    pub ended_orders: Vec<(i32, OrderState, Option<OrderData>)>,
+    /// Orders that had already ended.
+    pub ended_orders: Vec<EndedOrder>,
     /// Orders that have not ended, in this process or elsewhere.
-    pub pending_orders: Vec<i32>,
+    pub pending_orders: Vec<OrderId>,
+}
+
+/// An order that had ended before the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedOrder {
+    /// Order id; any int32.
+    pub order_id: OrderId,
+    /// Its final state.
+    pub state: OrderState,
+    /// Storage and pickup point, if stored.
+    pub data: Option<OrderData>,
 }
 
 /// Handle of the accepting writers; clones share them.
@@ -60,7 +74,7 @@ pub struct OrderAcceptor {
 }
 
 struct OrderAcceptRequest {
-    orders: Vec<(i32, i32)>,
+    orders: Vec<NewOrder>,
     admission: Arc<OrderAdmission>,
     reply: oneshot::Sender<Result<AcceptedOrders, AcceptError>>,
 }
@@ -90,7 +104,7 @@ impl OrderAcceptor {
     /// commit. Subscribe to outcomes before calling this.
     pub async fn accept(
         &self,
-        orders: Vec<(i32, i32)>,
+        orders: Vec<NewOrder>,
         admission: Arc<OrderAdmission>,
     ) -> Result<AcceptedOrders, AcceptError> {
         let coalescer = if orders.len() > MAX_SMALL_REQUEST_ORDERS {
@@ -111,9 +125,8 @@ fn split_disjoint_requests(
 ) -> (Vec<OrderAcceptRequest>, Vec<OrderAcceptRequest>) {
     let mut seen_orders = HashSet::new();
     requests.into_iter().partition(|request| {
-        let is_disjoint =
-            request.orders.iter().all(|(order_id, _)| !seen_orders.contains(order_id));
-        seen_orders.extend(request.orders.iter().map(|(order_id, _)| *order_id));
+        let is_disjoint = request.orders.iter().all(|order| !seen_orders.contains(&order.order_id));
+        seen_orders.extend(request.orders.iter().map(|order| order.order_id));
         is_disjoint
     })
 }
@@ -195,7 +208,7 @@ impl OrderAcceptWriter {
         lane: Arc<Lease>,
         rows: &[AcceptOrderRow],
     ) {
-        let existing_orders: HashMap<i32, ExistingOrder> =
+        let existing_orders: HashMap<OrderId, ExistingOrder> =
             rows.iter().filter_map(ExistingOrder::from_row).collect();
         let mut new_orders = Vec::new();
         for OrderAcceptRequest { orders, admission, reply } in requests {
@@ -205,108 +218,40 @@ impl OrderAcceptWriter {
                 continue;
             }
             let mut accepted = AcceptedOrders::default();
-            for (order_id, product_id) in orders {
+            for order in orders {
+                let order_id = order.order_id;
                 match existing_orders.get(&order_id) {
                     Some(existing) if existing.is_in_batch => {
-                        new_orders.push((order_id, product_id, admission.clone()))
+                        new_orders.push((order, admission.clone()))
                     }
-                    None => new_orders.push((order_id, product_id, admission.clone())),
-                    Some(existing) if existing.state.is_final() => {
-                        accepted.ended_orders.push((order_id, existing.state, existing.data))
-                    }
+                    None => new_orders.push((order, admission.clone())),
+                    Some(ExistingOrder { state, data, .. }) if state.is_final() => accepted
+                        .ended_orders
+                        .push(EndedOrder { order_id, state: *state, data: *data }),
                     Some(_) => accepted.pending_orders.push(order_id),
                 }
             }
             let _ = reply.send(Ok(accepted));
         }
         let batch = AcceptedBatch::new(batch_id, lane, new_orders.len());
-        for (order_id, product_id, admission) in new_orders {
-            self.pipeline_sender.send(OrderAttempt::first_attempt(
-                order_id,
-                product_id,
-                batch.clone(),
-                admission,
-            ));
+        for (order, admission) in new_orders {
+            self.pipeline_sender.send(OrderAttempt::first_attempt(order, batch.clone(), admission));
         }
     }
 }
 
 /// The orders that exist with another product.
 fn find_mismatched_orders(
-    orders: &[(i32, i32)],
-    existing_orders: &HashMap<i32, ExistingOrder>,
-) -> Vec<i32> {
+    orders: &[NewOrder],
+    existing_orders: &HashMap<OrderId, ExistingOrder>,
+) -> Vec<OrderId> {
     let mut mismatched_ids = Vec::new();
-    for (order_id, product_id) in orders {
-        if let Some(existing) = existing_orders.get(order_id)
-            && existing.product_id != *product_id
+    for order in orders {
+        if let Some(existing) = existing_orders.get(&order.order_id)
+            && existing.product_id != order.product_id
         {
-            mismatched_ids.push(*order_id);
+            mismatched_ids.push(order.order_id);
         }
     }
     mismatched_ids
 }
-
-struct ExistingOrder {
-    product_id: i32,
-    state: OrderState,
-    data: Option<OrderData>,
-    is_in_batch: bool,
-}
-
-impl ExistingOrder {
-    fn from_row(row: &AcceptOrderRow) -> Option<(i32, Self)> {
-        let data = OrderData::from_columns(row.storage_id?, row.pickup_point_id?);
-        let state = OrderState::from_number(row.state?.into())?;
-        Some((
-            row.order_id?,
-            Self { product_id: row.product_id?, state, data, is_in_batch: row.mine? },
-        ))
-    }
-}
-
-#[derive(store::FromRow)]
-struct AcceptOrderRow {
-    now: DateTime<Utc>,
-    held: bool,
-    order_id: Option<i32>,
-    product_id: Option<i32>,
-    state: Option<i16>,
-    storage_id: Option<i32>,
-    pickup_point_id: Option<i32>,
-    mine: Option<bool>,
-}
-
-async fn write_accepted_orders(
-    pool: &PgPool,
-    lane: &Lease,
-    batch_id: Uuid,
-    requests: &[OrderAcceptRequest],
-) -> Result<Vec<AcceptOrderRow>> {
-    let rows = requests.iter().enumerate();
-    let mut rows: Vec<(i32, i32, i32)> = rows
-        .flat_map(|(request_index, request)| {
-            request
-                .orders
-                .iter()
-                .map(move |(order, product)| (*order, *product, request_index as i32))
-        })
-        .collect();
-    // Sorted by key: replicas that accept the same orders lock in the same order.
-    rows.sort_unstable();
-    let orders: Vec<i32> = rows.iter().map(|row| row.0).collect();
-    let products: Vec<i32> = rows.iter().map(|row| row.1).collect();
-    let request_indexes: Vec<i32> = rows.iter().map(|row| row.2).collect();
-    store::statement("accept_orders", ACCEPT_ORDERS_SQL)
-        .bind(batch_id)
-        .bind(lane.id)
-        .bind(lane.epoch)
-        .bind(orders)
-        .bind(products)
-        .bind(request_indexes)
-        .fetch_all(pool)
-        .await
-}
-
-/// One row for each existing order, or a single row without an order.
-const ACCEPT_ORDERS_SQL: &str = "SELECT * FROM accept_orders($1, $2, $3, $4, $5, $6)";
