@@ -13,6 +13,7 @@ mod error;
 mod expensive_permits;
 mod fail;
 mod fair;
+mod id_type;
 mod lease;
 mod libpq;
 mod link;

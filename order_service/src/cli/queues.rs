@@ -1,6 +1,7 @@
 //! Commands `queues ensure` and `queues bury`.
 
 use clap::{Args, Subcommand};
+use configurator::BlockId;
 use configurator::dead_letters::{BuryMessageOptions, bury_message_by_id as bury_message};
 use configurator::template::{Env, is_queue_name};
 use serde_json::json;
@@ -152,7 +153,7 @@ async fn bury_queue_message(
     check_queue_name(&args.queue_name)?;
     let within = humantime::parse_duration(&args.within)
         .map_err(|error| CommandFailure::Usage(format!("--within: {error} (such as 90s or 5m)")))?;
-    let block_id = args.block_id;
+    let block_id = BlockId(args.block_id);
     let (place, database) =
         open_queue_place(&settings.engine, env, resolved, DatabaseAccess::Existing).await?;
     let burial = BuryMessageOptions {
