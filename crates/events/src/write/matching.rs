@@ -107,15 +107,15 @@ fn match_events_inline(
 pub(super) struct TaskToStart {
     pub(super) event_match: EventMatch,
     /// Ids of a completed join's events, in trigger order.
-    pub(super) join_event_ids: Option<Vec<i64>>,
+    pub(super) join_event_ids: Option<Vec<EventId>>,
 }
 
 /// Events of completed joins, by id.
-pub(super) struct JoinEvents(pub(super) HashMap<i64, Event>);
+pub(super) struct JoinEvents(pub(super) HashMap<EventId, Event>);
 
 impl JoinEvents {
     /// The events in the order of `ids`; `None` if retention has deleted one.
-    fn find_all(&self, ids: &[i64]) -> Option<Vec<Event>> {
+    fn find_all(&self, ids: &[EventId]) -> Option<Vec<Event>> {
         ids.iter().map(|id| self.0.get(id).cloned()).collect()
     }
 }
@@ -268,8 +268,8 @@ fn build_task(
         task_type: action.task.clone(),
         params,
         action_config: config.name.clone(),
-        event_id: event.id.0,
-        join_events: joined.map(|joined| joined.iter().map(|event| event.id.0).collect()),
+        event_id: event.id,
+        join_events: joined.map(|joined| joined.iter().map(|event| event.id).collect()),
         priority: action.priority,
         concurrency_key,
         max_attempts: action.max_attempts.map(u32::cast_signed),

@@ -91,7 +91,7 @@ async fn start_event_by_event(
                     "set_aside_event",
                     "INSERT INTO set_aside_events (event_id) VALUES ($1) ON CONFLICT DO NOTHING",
                 )
-                .bind(event.id.0)
+                .bind(event.id)
                 .execute(&mut *connection)
                 .await?;
             }
@@ -128,7 +128,7 @@ mod tests {
         let (mut all, mut started) = (Vec::new(), Vec::new());
         for (id, _) in ids {
             let asked = sqlx::query_scalar("SELECT EXISTS (SELECT FROM tasks WHERE event_id = $1)");
-            started.push(asked.bind(id.0).fetch_one(&events.pool).await.unwrap());
+            started.push(asked.bind(id).fetch_one(&events.pool).await.unwrap());
             all.push(id);
         }
         (all, started)

@@ -13,6 +13,7 @@ use events::{EventCause, EventStore, NewEvent, PLATFORM_AUTHOR};
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 use store::{Error, Lease, Result};
+use tasks::TaskId;
 use tokio::time::sleep;
 
 /// Poll interval while there are no rows.
@@ -47,7 +48,7 @@ struct EndedOrderRow {
     storage_id: i32,
     pickup_point_id: i32,
     attempts: i32,
-    task_id: Option<i64>,
+    task_id: Option<TaskId>,
     depth: Option<i16>,
 }
 
