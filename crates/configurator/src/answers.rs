@@ -16,6 +16,7 @@ use sqlx::PgPool;
 use store::{Coalescer, Outage, Result};
 use tokio::sync::oneshot;
 
+use crate::ids::BlockId;
 use crate::protocol::{
     BlockAnswer, BlockFailure, CHECK_BLOCK_ID_RANGE, block_id_from_deduplication,
 };
@@ -58,7 +59,7 @@ impl BlockAnswerWriter {
                 async move {
                     let (answers, replies): (Vec<BlockAnswer>, Vec<AnswerCommitReply>) =
                         batch.into_iter().unzip();
-                    let ids: Vec<i64> = answers.iter().map(|answer| answer.block_id).collect();
+                    let ids: Vec<BlockId> = answers.iter().map(|answer| answer.block_id).collect();
                     match commit_answers(&pool, answers).await {
                         Ok(known) => {
                             for (reply, id) in replies.into_iter().zip(ids) {
@@ -112,7 +113,7 @@ impl FifoConsumer for BlockAnswerWriter {
                 metrics::counter!("configurator_answers_total", "outcome" => "unknown")
                     .increment(1);
                 tracing::info!(
-                    block_id,
+                    block_id = block_id.get(),
                     code = "NOT_FOUND",
                     "an answer to a message that nobody here has sent"
                 );
@@ -120,7 +121,7 @@ impl FifoConsumer for BlockAnswerWriter {
             }
             Some(Err(error)) => {
                 self.outage.record_failure(|failures| {
-                    tracing::warn!(block_id, %error, failures, code = "UNAVAILABLE", "answers cannot be committed; they come again");
+                    tracing::warn!(block_id = block_id.get(), %error, failures, code = "UNAVAILABLE", "answers cannot be committed; they come again");
                 });
                 MessageOutcome::RetryAfter(COMMIT_BACKOFF.random_delay(message.receive_count))
             }
@@ -153,7 +154,7 @@ fn message_age(message: &FifoMessage) -> TimeDelta {
 async fn commit_answers(
     pool: &PgPool,
     answers: Vec<BlockAnswer>,
-) -> Result<std::collections::HashSet<i64>> {
+) -> Result<std::collections::HashSet<BlockId>> {
     let (mut block_ids, mut states) = (Vec::new(), Vec::new());
     let (mut error_codes, mut error_args) = (Vec::new(), Vec::new());
     for BlockAnswer { block_id, outcome } in answers {
@@ -166,7 +167,7 @@ async fn commit_answers(
         error_args.push(failure.as_ref().map(|failure| json_text(&failure.args)));
         error_codes.push(failure.map(|failure| failure.code));
     }
-    let known: Vec<i64> = store::statement("commit_answers", COMMIT_ANSWERS_SQL)
+    let known: Vec<BlockId> = store::statement("commit_answers", COMMIT_ANSWERS_SQL)
         .bind(block_ids)
         .bind(states)
         .bind(error_codes)

@@ -10,6 +10,7 @@ use queue::fifo::{
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::ids::BlockId;
 use crate::protocol::{
     ANSWER_JOB_NAME, BlockAnswer, BlockFailure, JOB_NAME_ATTRIBUTE, parse_message_body,
 };
@@ -30,7 +31,7 @@ pub struct BuryMessageOptions {
     /// The queue of answers, without environment and suffix.
     pub answer_queue: String,
     /// The message's `block_id`.
-    pub block_id: i64,
+    pub block_id: BlockId,
     /// Time limit of the search: a message in flight becomes visible only
     /// after its visibility timeout.
     pub search_timeout: Duration,
@@ -93,7 +94,7 @@ async fn answer_and_bury(
     answers: &dyn FifoQueue,
     dead: &dyn FifoQueue,
     message: &FifoMessage,
-    block_id: i64,
+    block_id: BlockId,
 ) -> Result<Option<u32>> {
     let reason = "buried by hand: its integration did not come to an end with it";
     let failure = BlockFailure::new("INTERNAL_ERROR", json!({"reason": reason}));

@@ -16,6 +16,7 @@ pub mod check;
 pub mod dead_letters;
 mod environments;
 pub mod http;
+mod ids;
 pub mod protocol;
 pub mod queues;
 pub mod run;
@@ -26,4 +27,5 @@ pub mod template_store;
 pub mod transcript;
 
 pub use environments::EnvironmentsInUse;
+pub use ids::{BlockId, RunId};
 pub use service::{Configurator, ConfiguratorError, ConfiguratorSettings, RunRequest};

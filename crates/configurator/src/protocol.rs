@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::ids::BlockId;
 use crate::template::Env;
 
 pub use numbered::{BlockMessageBody, parse_message_body};
@@ -20,10 +21,10 @@ pub const ANSWER_JOB_NAME: &str = "integration";
 /// Default name of the answer queue, without environment and suffix.
 pub const DEFAULT_ANSWER_QUEUE: &str = "configshop";
 /// Exclusive upper bound of `block_id`s: below 2^53 JavaScript numbers are exact.
-pub const BLOCK_ID_END: i64 = 1 << 53;
+pub const BLOCK_ID_END: BlockId = BlockId(1 << 53);
 /// The `block_id`s of the conformance kit. A configurator allocates below this range, and leaves
 /// answers in the range to the kit.
-pub const CHECK_BLOCK_ID_RANGE: std::ops::Range<i64> = (1 << 52)..BLOCK_ID_END;
+pub const CHECK_BLOCK_ID_RANGE: std::ops::Range<BlockId> = BlockId(1 << 52)..BLOCK_ID_END;
 
 /// The action that an integration carries out on a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,7 +81,7 @@ impl BlockFailure {
 #[derive(Debug, Clone)]
 pub struct BlockTask<'t> {
     /// Unique per message. A message that is sent again keeps its `block_id`.
-    pub block_id: i64,
+    pub block_id: BlockId,
     /// The message group of the block, see [`message_group`].
     pub group: String,
     /// The part of `integration` after the dot.
@@ -106,12 +107,12 @@ pub fn message_group(template: &str, env: Env, block: &str) -> String {
 }
 
 /// The deduplication id of a task: the queue drops a task that is sent again.
-pub fn deduplication_id(block_id: i64) -> String {
+pub fn deduplication_id(block_id: BlockId) -> String {
     format!("block/{block_id}")
 }
 
 /// The `block_id` in a deduplication id; `None` if it is not one of a block.
-pub fn block_id_from_deduplication(deduplication: &str) -> Option<i64> {
+pub fn block_id_from_deduplication(deduplication: &str) -> Option<BlockId> {
     deduplication.strip_prefix("block/")?.parse().ok()
 }
 
@@ -146,7 +147,7 @@ impl BlockTask<'_> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockAnswer {
     /// The `block_id` of the answered task.
-    pub block_id: i64,
+    pub block_id: BlockId,
     /// The state that the integration returns (outputs and its private data), or its error.
     pub outcome: Result<Map<String, Json>, BlockFailure>,
 }

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::answers::BlockAnswerWriter;
 use crate::environments::EnvironmentsInUse;
+use crate::ids::RunId;
 use crate::queues::{OptionalDeadLetterQueue, wait_for_queue};
 use crate::run::{
     self, BeginRunOutcome, BlockForecast, NewRun, RunControlOutcome, RunDriver, RunView,
@@ -86,11 +87,11 @@ pub enum ConfiguratorError {
     /// The run does not exist.
     NoRun,
     /// This run of the instance is still running.
-    Running(i64),
+    Running(RunId),
     /// The run's status, which does not allow the operation.
     Status(&'static str),
     /// This later run of the instance has superseded it.
-    Superseded(i64),
+    Superseded(RunId),
     /// No queues are configured for the environment.
     NoEnvironment(Env),
     /// The compute pool is overloaded, too slow, or panicked.
@@ -142,7 +143,7 @@ impl Configurator {
     }
 
     /// Begins a run, and returns its id.
-    pub async fn begin_run(&self, given: RunRequest) -> Result<i64, ConfiguratorError> {
+    pub async fn begin_run(&self, given: RunRequest) -> Result<RunId, ConfiguratorError> {
         self.begin_run_once(given, Uuid::new_v4()).await
     }
 
@@ -152,7 +153,7 @@ impl Configurator {
         &self,
         given: RunRequest,
         request: Uuid,
-    ) -> Result<i64, ConfiguratorError> {
+    ) -> Result<RunId, ConfiguratorError> {
         if !self.senders.contains_key(&given.env) {
             return Err(ConfiguratorError::NoEnvironment(given.env));
         }
@@ -181,14 +182,14 @@ impl Configurator {
     }
 
     /// A run with its steps.
-    pub async fn get_run(&self, run_id: i64) -> Result<RunView, ConfiguratorError> {
+    pub async fn get_run(&self, run_id: RunId) -> Result<RunView, ConfiguratorError> {
         run::load_run_view(&self.pool, run_id).await?.ok_or(ConfiguratorError::NoRun)
     }
 
     /// Waits at most `within` for the end of a run.
     pub async fn wait_for_run(
         &self,
-        run_id: i64,
+        run_id: RunId,
         within: Duration,
     ) -> Result<RunView, ConfiguratorError> {
         run::wait_for_run(&self.pool, &self.notifications, run_id, within)
@@ -197,7 +198,7 @@ impl Configurator {
     }
 
     /// Cancels a run, see [`run::cancel_run`].
-    pub async fn cancel_run(&self, run_id: i64) -> Result<RunView, ConfiguratorError> {
+    pub async fn cancel_run(&self, run_id: RunId) -> Result<RunView, ConfiguratorError> {
         let env = self.get_run(run_id).await?.env.parse::<Env>();
         let sender =
             env.ok().and_then(|env| self.senders.get(&env).map(|sender| (env, sender.clone())));
@@ -206,13 +207,13 @@ impl Configurator {
     }
 
     /// Resumes a failed or cancelled run, see [`run::resume_run`].
-    pub async fn resume_run(&self, run_id: i64) -> Result<RunView, ConfiguratorError> {
+    pub async fn resume_run(&self, run_id: RunId) -> Result<RunView, ConfiguratorError> {
         self.run_after_control(run_id, run::resume_run(&self.pool, run_id).await?).await
     }
 
     async fn run_after_control(
         &self,
-        run_id: i64,
+        run_id: RunId,
         control: RunControlOutcome,
     ) -> Result<RunView, ConfiguratorError> {
         match control {

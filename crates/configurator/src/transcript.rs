@@ -8,6 +8,7 @@ use queue::fifo::{FifoConsumer, FifoMessage, FifoQueue, MessageOutcome, NewFifoM
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
+use crate::ids::BlockId;
 use crate::protocol::{
     ANSWER_JOB_NAME, BlockAction, BlockAnswer, BlockFailure, BlockMessageBody, JOB_NAME_ATTRIBUTE,
     parse_message_body,
@@ -118,7 +119,7 @@ pub struct TranscriptReplay {
     /// key is used repeatedly.
     answers: Mutex<BTreeMap<String, Vec<TranscriptAnswer>>>,
     /// Answers given so far, for redeliveries.
-    answers_by_block: Mutex<BTreeMap<i64, TranscriptAnswer>>,
+    answers_by_block: Mutex<BTreeMap<BlockId, TranscriptAnswer>>,
     answer_queue: Arc<dyn FifoQueue>,
 }
 
@@ -140,7 +141,7 @@ impl TranscriptReplay {
         }
     }
 
-    fn answer_block(&self, block_id: i64, body: &Json) -> TranscriptAnswer {
+    fn answer_block(&self, block_id: BlockId, body: &Json) -> TranscriptAnswer {
         let mut answers_by_block =
             self.answers_by_block.lock().unwrap_or_else(PoisonError::into_inner);
         answers_by_block.entry(block_id).or_insert_with(|| self.next_answer(body)).clone()

@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tasks::TaskId;
 
 use crate::EventId;
 use crate::params::{EventParams, canonical_json};
@@ -31,14 +32,14 @@ pub struct NewEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EventCause {
     /// Id of the causing task.
-    pub task_id: Option<i64>,
+    pub task_id: Option<TaskId>,
     /// Depth in the chain: number of tasks and events before it.
     pub depth: i16,
 }
 
 impl EventCause {
     /// Caused by a task at chain depth `depth`.
-    pub fn of_task(task_id: i64, depth: i16) -> Self {
+    pub fn of_task(task_id: TaskId, depth: i16) -> Self {
         Self { task_id: Some(task_id), depth: depth.saturating_add(1) }
     }
 }
@@ -68,7 +69,7 @@ impl Event {
             "time_created": self.time_created.to_rfc3339_opts(SecondsFormat::Micros, true),
         });
         if let Some(task_id) = self.cause.task_id {
-            shown["task_id"] = task_id.into();
+            shown["task_id"] = task_id.get().into();
         }
         shown
     }

@@ -44,8 +44,8 @@ async fn read_latest_events(
         .fetch_all(&mut *connection)
         .await?;
     let events: Vec<Event> = rows.into_iter().rev().map(StoredEventRow::into_event).collect();
-    let ids: Vec<i64> = events.iter().map(|event| event.id.0).collect();
-    let tasks: Vec<(i64, String)> = store::statement(
+    let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
+    let tasks: Vec<(EventId, String)> = store::statement(
         "tasks_of_latest_events",
         "SELECT event_id, action_config FROM tasks WHERE event_id = ANY ($1)",
     )
@@ -54,7 +54,7 @@ async fn read_latest_events(
     .await?;
     let mut started_configs = StartedConfigs::new();
     for (id, config) in tasks {
-        started_configs.entry(EventId(id)).or_default().insert(config);
+        started_configs.entry(id).or_default().insert(config);
     }
     Ok((events, started_configs))
 }

@@ -15,7 +15,6 @@ pub mod configs;
 mod event;
 pub mod history;
 pub mod http;
-mod id;
 mod params;
 mod report;
 pub mod retention;
@@ -30,9 +29,9 @@ use sqlx::PgPool;
 use tasks::TaskType;
 
 pub use event::{Event, EventCause, NewEvent, PLATFORM_AUTHOR, PLATFORM_KEY_PREFIX};
-pub use id::EventId;
 pub use params::EventParams;
 pub use report::StatusEventReporter;
+pub use tasks::EventId;
 pub use write::{EventWriteOutcome, EventWriter};
 
 use configs::LiveConfigIndex;

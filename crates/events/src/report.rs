@@ -29,7 +29,7 @@ fn status_event(events: &EventStore, report: &TaskStatusReport) -> NewEvent {
     params.insert("taskType".to_owned(), report.action_config.clone().into());
     params.insert("taskStatus".to_owned(), report.status.into());
     params.insert("environment".to_owned(), events.settings.environment.clone().into());
-    params.insert("task_id".to_owned(), report.task_id.into());
+    params.insert("task_id".to_owned(), report.task_id.get().into());
     if let Some(error) = &report.error {
         params.insert("error".to_owned(), Value::from(error.replace('\0', "\u{fffd}")));
     }

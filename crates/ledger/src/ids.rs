@@ -1,67 +1,27 @@
 //! Ids of the ledger's rows. Each kind of id has its own type, so that one cannot be passed for
 //! another. They are stored as `bigint`.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-/// Account id, derived from the hash of the account's type and key attributes: the same in every
-/// process and on every shard. Column `account_id`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
-#[sqlx(transparent)]
-pub struct AccountId(pub i64);
-
-impl AccountId {
-    /// The id as stored.
-    pub fn get(self) -> i64 {
-        self.0
-    }
+store::id_type! {
+    /// Account id, derived from the hash of the account's type and key attributes: the same in every
+    /// process and on every shard. Column `account_id`.
+    pub struct AccountId(i64);
 }
 
-impl fmt::Display for AccountId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+store::id_type! {
+    /// Attribute set id, derived from the hash of the set's canonical text. Columns `tuple_id` and
+    /// `group_id`.
+    pub struct AttributeSetId(i64);
 }
 
-/// Attribute set id, derived from the hash of the set's canonical text. Columns `tuple_id` and
-/// `group_id`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
-#[sqlx(transparent)]
-pub struct AttributeSetId(pub i64);
-
-impl AttributeSetId {
-    /// The id as stored.
-    pub fn get(self) -> i64 {
-        self.0
-    }
+store::id_type! {
+    /// Sequence number of an event in its shard: gap-free from 1. Also a position in the feed and in an
+    /// export stream.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(transparent)]
+    pub struct SequenceNumber(i64);
 }
-
-impl fmt::Display for AttributeSetId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Sequence number of an event in its shard: gap-free from 1. Also a position in the feed and in an
-/// export stream.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    sqlx::Type,
-    Serialize,
-    Deserialize,
-)]
-#[sqlx(transparent)]
-#[serde(transparent)]
-pub struct SequenceNumber(pub i64);
 
 impl SequenceNumber {
     /// The position before the first event.
@@ -70,11 +30,6 @@ impl SequenceNumber {
     pub const FIRST: Self = Self(1);
     /// Upper bound of all numbers.
     pub const MAX: Self = Self(i64::MAX);
-
-    /// The number as stored; also the count of events up to it.
-    pub fn get(self) -> i64 {
-        self.0
-    }
 
     /// The following number.
     pub fn next(self) -> Self {
@@ -97,29 +52,10 @@ impl SequenceNumber {
     }
 }
 
-impl fmt::Display for SequenceNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Fencing token of a lock: greater than that of every earlier grant of the same key. Column
-/// `token`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
-#[sqlx(transparent)]
-pub struct FencingToken(pub i64);
-
-impl FencingToken {
-    /// The token as stored.
-    pub fn get(self) -> i64 {
-        self.0
-    }
-}
-
-impl fmt::Display for FencingToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+store::id_type! {
+    /// Fencing token of a lock: greater than that of every earlier grant of the same key. Column
+    /// `token`.
+    pub struct FencingToken(i64);
 }
 
 #[cfg(test)]

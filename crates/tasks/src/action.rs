@@ -8,6 +8,9 @@ use serde_json::Value as Json;
 use sqlx::PgConnection;
 use store::Result;
 
+use crate::task::TaskRef;
+use crate::{EventId, TaskId};
+
 /// Job queue of tasks that action configs start.
 pub const ACTION_TASK_QUEUE: &str = "actions";
 
@@ -22,9 +25,9 @@ pub struct ActionTask {
     pub action_config: String,
     /// Id of the starting event. At most one task per event and config, however often the start is
     /// retried.
-    pub event_id: i64,
+    pub event_id: EventId,
     /// Ids of all events of the join, if the config is one.
-    pub join_events: Option<Vec<i64>>,
+    pub join_events: Option<Vec<EventId>>,
     /// Queue priority: above 0 runs earlier, below 0 later.
     pub priority: i32,
     /// Tasks with equal keys run one at a time.
@@ -40,27 +43,35 @@ pub struct ActionTask {
 pub async fn start_action_tasks_in_tx(
     connection: &mut PgConnection,
     tasks: &[ActionTask],
-) -> Result<Vec<i64>> {
+) -> Result<Vec<TaskId>> {
     if tasks.is_empty() {
         return Ok(Vec::new());
     }
     let rows = insert_action_tasks(connection, tasks).await?;
-    let by_cause: HashMap<(i64, &str), &ActionTask> =
+    let by_cause: HashMap<(EventId, &str), &ActionTask> =
         tasks.iter().map(|task| ((task.event_id, task.action_config.as_str()), task)).collect();
-    let jobs = rows.iter().filter_map(|(task_id, event_id, config)| {
-        let task = by_cause.get(&(*event_id, config.as_str()))?;
-        Some(new_task_job(*task_id, 0, task.priority, task.concurrency_key.clone()))
+    let jobs = rows.iter().filter_map(|row| {
+        let task = by_cause.get(&(row.event_id, row.action_config.as_str()))?;
+        let started = TaskRef { task_id: row.task_id, retries: 0 };
+        Some(new_task_job(started, task.priority, task.concurrency_key.clone()))
     });
     let jobs: Vec<NewJob> = jobs.collect();
     enqueue_jobs_in_tx(connection, ACTION_TASK_QUEUE, None, &jobs).await?;
-    Ok(rows.into_iter().map(|(task_id, ..)| task_id).collect())
+    Ok(rows.into_iter().map(|row| row.task_id).collect())
+}
+
+#[derive(store::FromRow)]
+struct StartedTaskRow {
+    task_id: TaskId,
+    event_id: EventId,
+    action_config: String,
 }
 
 /// New tasks in input order.
 async fn insert_action_tasks(
     connection: &mut PgConnection,
     tasks: &[ActionTask],
-) -> Result<Vec<(i64, i64, String)>> {
+) -> Result<Vec<StartedTaskRow>> {
     store::statement("start_tasks", INSERT_ACTION_TASKS_SQL)
         .bind(tasks.iter().map(|task| task.task_type.as_str()).collect::<Vec<_>>())
         .bind(tasks.iter().map(|task| task.params.to_string()).collect::<Vec<_>>())
@@ -76,18 +87,18 @@ async fn insert_action_tasks(
 }
 
 fn join_events_json(task: &ActionTask) -> Option<Json> {
-    task.join_events.as_ref().map(|events| Json::from(events.clone()))
+    task.join_events.as_ref().map(|events| events.iter().map(|id| id.0).collect())
 }
 
-/// Job of a task. `retries`: number of manual retries; each has a separate job.
+/// Job of a task; each manual retry has a separate job.
 pub(crate) fn new_task_job(
-    task_id: i64,
-    retries: i32,
+    task: TaskRef,
     priority: i32,
     concurrency_key: Option<String>,
 ) -> NewJob {
+    let TaskRef { task_id, retries } = task;
     NewJob {
-        key: Some(task_job_key(task_id, retries)),
+        key: Some(task_job_key(task)),
         group: concurrency_key,
         priority: queue_priority(priority),
         payload: format!("{task_id}/{retries}").into_bytes(),
@@ -95,14 +106,14 @@ pub(crate) fn new_task_job(
     }
 }
 
-pub(crate) fn task_job_key(task_id: i64, retries: i32) -> String {
+pub(crate) fn task_job_key(TaskRef { task_id, retries }: TaskRef) -> String {
     format!("task/{task_id}/{retries}")
 }
 
-/// Task id of a job, and the number of manual retries when it was enqueued.
-pub(crate) fn parse_job_payload(payload: &[u8]) -> Option<(i64, i32)> {
+/// The task of a job.
+pub(crate) fn parse_job_payload(payload: &[u8]) -> Option<TaskRef> {
     let (task_id, retries) = std::str::from_utf8(payload).ok()?.split_once('/')?;
-    Some((task_id.parse().ok()?, retries.parse().ok()?))
+    Some(TaskRef { task_id: task_id.parse().ok()?, retries: retries.parse().ok()? })
 }
 
 /// Maps to the queue's four priorities.
@@ -131,10 +142,12 @@ mod tests {
 
     #[test]
     fn a_job_knows_its_task() {
-        let job = new_task_job(17, 2, 5, None);
+        let task = TaskRef { task_id: TaskId(17), retries: 2 };
+        let job = new_task_job(task, 5, None);
+        assert_eq!(job.payload, b"17/2");
         assert_eq!(
             (parse_job_payload(&job.payload), job.priority),
-            (Some((17, 2)), JobPriority::High)
+            (Some(task), JobPriority::High)
         );
         assert_eq!(parse_job_payload(b"17"), None);
         assert_eq!(

@@ -14,6 +14,7 @@ use store::Result;
 
 use crate::TaskStatus;
 use crate::report::{STATUS_RUNNING, TaskStatusReport, TaskStatusReporter, reported_end_status};
+use crate::task::TaskRef;
 
 /// An attempt that has begun.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,27 +56,25 @@ struct BegunAttemptRow {
     fresh: bool,
 }
 
-/// Begins an attempt: earlier attempts can no longer end the task. `retries`: see
-/// [`crate::task::parse_task_message`].
+/// Begins an attempt: earlier attempts can no longer end the task.
 pub(crate) async fn begin_attempt(
     pool: &PgPool,
-    task_id: i64,
-    retries: i32,
+    task: TaskRef,
     reporter: &Arc<dyn TaskStatusReporter>,
 ) -> Result<BeginAttemptOutcome> {
-    store::transaction("begin_task", (task_id, retries, reporter.clone()))
-        .run(pool, |connection, (task_id, retries, reporter)| {
-            Box::pin(begin_attempt_in_tx(connection, *task_id, *retries, &**reporter))
+    store::transaction("begin_task", (task, reporter.clone()))
+        .run(pool, |connection, (task, reporter)| {
+            Box::pin(begin_attempt_in_tx(connection, *task, &**reporter))
         })
         .await
 }
 
 async fn begin_attempt_in_tx(
     connection: &mut PgConnection,
-    task_id: i64,
-    retries: i32,
+    task: TaskRef,
     reporter: &dyn TaskStatusReporter,
 ) -> Result<BeginAttemptOutcome> {
+    let TaskRef { task_id, retries } = task;
     let row: Option<BegunAttemptRow> = store::statement("begin_task", BEGIN_ATTEMPT_SQL)
         .bind(task_id)
         .bind(retries)
@@ -119,9 +118,7 @@ async fn begin_attempt_in_tx(
 /// The end of an attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct AttemptEnd {
-    pub(crate) task_id: i64,
-    /// See [`crate::task::parse_task_message`].
-    pub(crate) retries: i32,
+    pub(crate) task: TaskRef,
     pub(crate) number: u32,
     pub(crate) status: TaskStatus,
     pub(crate) error: Option<String>,
@@ -164,7 +161,7 @@ async fn end_attempt_in_tx(
 ) -> Result<EndAttemptOutcome> {
     let status = reported_end_status(end.status);
     let row: Option<(Option<String>, i16, bool)> = store::statement("end_task", END_ATTEMPT_SQL)
-        .bind(end.task_id)
+        .bind(end.task.task_id)
         .bind(end.number.cast_signed())
         .bind(end.status.name())
         .bind(&end.error)
@@ -176,8 +173,8 @@ async fn end_attempt_in_tx(
         .await?;
     let Some((action_config, depth, fresh)) = row else {
         let goes_on: bool = store::statement("task_goes_on", TASK_GOES_ON_SQL)
-            .bind(end.task_id)
-            .bind(end.retries)
+            .bind(end.task.task_id)
+            .bind(end.task.retries)
             .fetch_value(connection)
             .await?;
         return Ok(if goes_on {
@@ -188,7 +185,8 @@ async fn end_attempt_in_tx(
     };
     if let (Some(action_config), Some(status), true) = (action_config, status, fresh) {
         let error = end.error.clone();
-        let report = TaskStatusReport { task_id: end.task_id, action_config, status, error, depth };
+        let report =
+            TaskStatusReport { task_id: end.task.task_id, action_config, status, error, depth };
         reporter.report(connection, &report).await?;
     }
     Ok(EndAttemptOutcome::Stored)

@@ -7,8 +7,8 @@ use sqlx::PgConnection;
 use store::Result;
 
 use crate::action::{ACTION_TASK_QUEUE, new_task_job, task_job_key};
-use crate::task::new_task_message;
-use crate::{TaskStatus, TaskStore};
+use crate::task::{TaskRef, new_task_message};
+use crate::{TaskId, TaskStatus, TaskStore};
 
 /// `NOTIFY` channel of cancellations; the payload is the task id.
 pub const CANCELLED_CHANNEL: &str = "tasks_cancelled";
@@ -52,7 +52,7 @@ impl TaskControlRow {
 impl TaskStore {
     /// Cancels a task that has not ended: no attempt begins any more, and a running one is dropped
     /// at its next await.
-    pub async fn cancel(&self, task_id: i64) -> Result<TaskControlOutcome> {
+    pub async fn cancel(&self, task_id: TaskId) -> Result<TaskControlOutcome> {
         store::transaction("cancel_task", task_id)
             .run_refusable(&self.pool, TaskControlOutcome::is_refused, |connection, task_id| {
                 Box::pin(cancel_in_tx(connection, *task_id))
@@ -62,7 +62,7 @@ impl TaskStore {
 
     /// Retries a failed or cancelled task with a fresh attempt count; a task waiting for its next
     /// attempt becomes due now.
-    pub async fn retry(&self, task_id: i64) -> Result<TaskControlOutcome> {
+    pub async fn retry(&self, task_id: TaskId) -> Result<TaskControlOutcome> {
         // `retries` as set by an attempt at this transaction whose commit outcome may be unknown.
         let own_retries = AtomicI32::new(i32::MAX);
         store::transaction("retry_task", (self.clone(), task_id, own_retries))
@@ -79,7 +79,7 @@ impl TaskStore {
     async fn retry_in_tx(
         &self,
         connection: &mut PgConnection,
-        task_id: i64,
+        task_id: TaskId,
         own_retries: &AtomicI32,
     ) -> Result<TaskControlOutcome> {
         let Some(row) = lock_task(connection, task_id).await? else {
@@ -89,7 +89,7 @@ impl TaskStore {
             // Committed by an earlier attempt of this call whose answer was lost.
             return Ok(TaskControlOutcome::Applied);
         }
-        let key = task_job_key(task_id, row.retries);
+        let key = task_job_key(TaskRef { task_id, retries: row.retries });
         if row.has_status(TaskStatus::Waiting) {
             hurry_jobs_in_tx(connection, ACTION_TASK_QUEUE, &[key]).await?;
             return Ok(TaskControlOutcome::Applied);
@@ -106,21 +106,23 @@ impl TaskStore {
         .execute(&mut *connection)
         .await?;
         delete_dead_jobs_in_tx(connection, ACTION_TASK_QUEUE, &[key]).await?;
-        let retries = row.retries + 1;
-        own_retries.store(retries, Ordering::Relaxed);
+        let retried = TaskRef { task_id, retries: row.retries + 1 };
+        own_retries.store(retried.retries, Ordering::Relaxed);
         if row.action_config.is_some() {
-            let job = new_task_job(task_id, retries, row.priority, row.concurrency_key);
+            let job = new_task_job(retried, row.priority, row.concurrency_key);
             enqueue_jobs_in_tx(connection, ACTION_TASK_QUEUE, None, &[job]).await?;
         } else {
-            let message =
-                new_task_message(task_id, &row.task_type, row.schedule.as_deref(), retries);
+            let message = new_task_message(retried, &row.task_type, row.schedule.as_deref());
             self.send_in_tx(connection, message).await?;
         }
         Ok(TaskControlOutcome::Applied)
     }
 }
 
-async fn cancel_in_tx(connection: &mut PgConnection, task_id: i64) -> Result<TaskControlOutcome> {
+async fn cancel_in_tx(
+    connection: &mut PgConnection,
+    task_id: TaskId,
+) -> Result<TaskControlOutcome> {
     let Some(row) = lock_task(connection, task_id).await? else {
         return Ok(TaskControlOutcome::UnknownTask);
     };
@@ -140,11 +142,15 @@ async fn cancel_in_tx(connection: &mut PgConnection, task_id: i64) -> Result<Tas
     .execute(&mut *connection)
     .await?;
     // The job becomes due, finds the task ended, and releases its concurrency key.
-    hurry_jobs_in_tx(connection, ACTION_TASK_QUEUE, &[task_job_key(task_id, row.retries)]).await?;
+    let key = task_job_key(TaskRef { task_id, retries: row.retries });
+    hurry_jobs_in_tx(connection, ACTION_TASK_QUEUE, &[key]).await?;
     Ok(TaskControlOutcome::Applied)
 }
 
-async fn lock_task(connection: &mut PgConnection, task_id: i64) -> Result<Option<TaskControlRow>> {
+async fn lock_task(
+    connection: &mut PgConnection,
+    task_id: TaskId,
+) -> Result<Option<TaskControlRow>> {
     store::statement(
         "lock_task",
         "SELECT status, task_type, schedule, action_config, priority, concurrency_key, retries

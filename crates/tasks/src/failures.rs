@@ -3,6 +3,8 @@
 use sqlx::PgPool;
 use store::Result;
 
+use crate::TaskId;
+
 /// Failed tasks, grouped by type and error.
 #[derive(Debug, Clone, PartialEq, store::FromRow)]
 pub struct TaskFailureRow {
@@ -13,7 +15,7 @@ pub struct TaskFailureRow {
     /// Number of failed tasks.
     pub tasks: i64,
     /// Highest id of the failed tasks.
-    pub latest: i64,
+    pub latest: TaskId,
     /// Seconds since the latest failure, by the database's clock.
     pub seconds_ago: f64,
 }

@@ -11,7 +11,9 @@ use queue::fifo::delete_dead_letters;
 use sqlx::{PgConnection, PgPool};
 use store::Result;
 
+use crate::TaskId;
 use crate::action::{ACTION_TASK_QUEUE, task_job_key};
+use crate::task::TaskRef;
 
 /// Tasks deleted per transaction.
 const MAX_TASKS_PER_TRANSACTION: usize = 1000;
@@ -62,14 +64,15 @@ async fn forget_task_batch_in_tx(
     connection: &mut PgConnection,
     older_than: Duration,
 ) -> Result<usize> {
-    let gone: Vec<(i64, i32, bool)> = store::statement("forget_tasks", FORGET_TASKS_SQL)
+    let gone: Vec<(TaskId, i32, bool)> = store::statement("forget_tasks", FORGET_TASKS_SQL)
         .bind(older_than.as_secs_f64())
         .bind(MAX_TASKS_PER_TRANSACTION as i64)
         .fetch_all(&mut *connection)
         .await?;
     let of_actions = gone.iter().filter(|(.., of_action)| *of_action);
-    let keys: Vec<String> =
-        of_actions.map(|(id, retries, _)| task_job_key(*id, *retries)).collect();
+    let keys: Vec<String> = of_actions
+        .map(|(task_id, retries, _)| task_job_key(TaskRef { task_id: *task_id, retries: *retries }))
+        .collect();
     if !keys.is_empty() {
         delete_dead_jobs_in_tx(connection, ACTION_TASK_QUEUE, &keys).await?;
     }

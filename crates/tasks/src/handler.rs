@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use crate::TaskStore;
 use crate::task_type::{TaskType, parse_params};
+use crate::{TaskId, TaskStore};
 
 /// Handler of one task type. Must be idempotent: an attempt may repeat a task that was carried out
 /// partly or completely (the worker was killed, or paused for long).
@@ -50,7 +50,7 @@ pub enum TaskAttemptError {
 #[derive(Clone)]
 pub struct TaskAttempt {
     /// Id of the task.
-    pub task_id: i64,
+    pub task_id: TaskId,
     /// Attempt number, from 1.
     pub number: u32,
     /// Depth in the chain of events and tasks; 0 if no event started the task.

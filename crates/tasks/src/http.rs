@@ -16,11 +16,10 @@ use serving::path::DecodedPath;
 use serving::query::{DecodedQuery, NoQueryParameters, parse_limit, unknown_parameter_error};
 use yaml::list_names;
 
-use crate::event_id;
 use crate::task::{OWN_KEY_PREFIX, parse_json_text};
 use crate::{
-    NewTask, TaskControlOutcome, TaskEnqueueOutcome, TaskFilter, TaskRow, TaskStatus, TaskStore,
-    TaskType,
+    EventId, NewTask, TaskControlOutcome, TaskEnqueueOutcome, TaskFilter, TaskId, TaskRow,
+    TaskStatus, TaskStore, TaskType,
 };
 
 /// Maximum key length, in bytes.
@@ -70,7 +69,7 @@ async fn post_task(
             let message = "task_key: a task with other content has this key";
             return Err(ApiError::new(ErrorCode::Conflict, message)
                 .with_arg("field", "task_key")
-                .with_arg("id", id));
+                .with_arg("id", id.get()));
         }
     };
     Ok((status, Json(json!({"id": id}))).into_response())
@@ -155,7 +154,7 @@ fn task_not_found() -> ApiError {
     ApiError::new(ErrorCode::NotFound, "there is no such task; ids are whole numbers")
 }
 
-fn parse_task_id(id: &str) -> Result<i64, ApiError> {
+fn parse_task_id(id: &str) -> Result<TaskId, ApiError> {
     id.parse().map_err(|_| task_not_found())
 }
 
@@ -174,7 +173,7 @@ fn parse_task_filter(pairs: Vec<(String, String)>) -> Result<TaskFilter, ApiErro
             "status" => filter.status = Some(parse_status(&value)?),
             "task_type" => filter.task_type = Some(value.replace('\0', "")),
             "action_config" => filter.action_config = Some(value.replace('\0', "")),
-            "event_id" => match event_id::parse_event_id(&value) {
+            "event_id" => match EventId::parse(&value) {
                 Some(id) => filter.event_id = Some(id),
                 None => {
                     return Err(ApiError::invalid_field("event_id", "must be the _id of an event"));
@@ -207,14 +206,14 @@ fn parse_status(value: &str) -> Result<TaskStatus, ApiError> {
 fn task_json(task: &TaskRow) -> Value {
     let key = task.task_key.clone().filter(|key| !key.starts_with(OWN_KEY_PREFIX));
     let mut members = vec![
-        ("id", Some(task.task_id.into())),
+        ("id", Some(task.task_id.get().into())),
         ("task_type", Some(task.task_type.clone().into())),
         ("params", Some(parse_json_text(&task.params))),
         ("task_key", key.map(Value::from)),
         ("schedule", task.schedule.clone().map(Value::from)),
         ("tick", task.tick.map(time_json)),
         ("action_config", task.action_config.clone().map(Value::from)),
-        ("event_id", task.event_id.map(|id| event_id::format_event_id(id).into())),
+        ("event_id", task.event_id.map(|id| id.to_string().into())),
         ("join_events", task.join_events.as_deref().map(event_ids_json)),
     ];
     if task.action_config.is_some() {
@@ -237,8 +236,8 @@ fn task_json(task: &TaskRow) -> Value {
     Value::Object(present.collect())
 }
 
-fn event_ids_json(ids: &[i64]) -> Value {
-    ids.iter().copied().map(event_id::format_event_id).collect()
+fn event_ids_json(ids: &[EventId]) -> Value {
+    ids.iter().map(EventId::to_string).collect()
 }
 
 fn time_json(moment: DateTime<Utc>) -> Value {

@@ -13,11 +13,11 @@
 mod action;
 mod attempt;
 mod control;
-pub mod event_id;
 mod failures;
 mod forget;
 mod handler;
 pub mod http;
+mod ids;
 mod refusal;
 mod report;
 mod running;
@@ -31,6 +31,7 @@ pub use control::{CANCELLED_CHANNEL, TaskControlOutcome};
 pub use failures::{TaskFailureRow, recent_task_failures};
 pub use forget::{ForgetTasksOutcome, forget_old_tasks};
 pub use handler::{TaskAttempt, TaskAttemptError, TaskHandler, TaskHandlers};
+pub use ids::{EventId, TaskId};
 pub use report::{
     STATUS_FAILURE, STATUS_RUNNING, STATUS_SUCCESS, SilentStatusReporter, TaskStatusReport,
     TaskStatusReporter,

@@ -4,7 +4,7 @@ use futures::future::BoxFuture;
 use sqlx::PgConnection;
 use store::Result;
 
-use crate::TaskStatus;
+use crate::{TaskId, TaskStatus};
 
 /// The first attempt has begun, or the first after a manual retry.
 pub const STATUS_RUNNING: &str = "RUNNING";
@@ -17,7 +17,7 @@ pub const STATUS_FAILURE: &str = "FAILURE";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskStatusReport {
     /// Id of the task.
-    pub task_id: i64,
+    pub task_id: TaskId,
     /// Name of the action config that started the task.
     pub action_config: String,
     /// [`STATUS_RUNNING`], [`STATUS_SUCCESS`] or [`STATUS_FAILURE`].

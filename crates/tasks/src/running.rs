@@ -11,18 +11,19 @@ use sqlx::PgPool;
 use store::{ChannelWakeup, PgNotificationHub, Result};
 use tokio_util::sync::CancellationToken;
 
+use crate::TaskId;
 use crate::control::CANCELLED_CHANNEL;
 
 const CANCELLED_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Registry of running attempts by task id and attempt number; clones share it.
 #[derive(Clone, Default)]
-pub struct RunningAttempts(Arc<Mutex<HashMap<(i64, u32), CancellationToken>>>);
+pub struct RunningAttempts(Arc<Mutex<HashMap<(TaskId, u32), CancellationToken>>>);
 
 /// Registration of a running attempt, until dropped.
 pub(crate) struct RunningAttemptGuard {
     running: RunningAttempts,
-    attempt: (i64, u32),
+    attempt: (TaskId, u32),
     pub(crate) cancellation: CancellationToken,
 }
 
@@ -55,13 +56,13 @@ impl RunningAttempts {
         running
     }
 
-    pub(crate) fn register(&self, task_id: i64, number: u32) -> RunningAttemptGuard {
+    pub(crate) fn register(&self, task_id: TaskId, number: u32) -> RunningAttemptGuard {
         let (attempt, cancellation) = ((task_id, number), CancellationToken::new());
         self.lock().insert(attempt, cancellation.clone());
         RunningAttemptGuard { running: self.clone(), attempt, cancellation }
     }
 
-    fn cancel_task(&self, task_id: i64) {
+    fn cancel_task(&self, task_id: TaskId) {
         for ((task, _), token) in self.lock().iter() {
             if *task == task_id {
                 token.cancel();
@@ -70,11 +71,11 @@ impl RunningAttempts {
     }
 
     async fn poll_cancelled(&self, pool: &PgPool) {
-        let ids: Vec<i64> = self.lock().keys().map(|(task_id, _)| *task_id).collect();
+        let ids: Vec<TaskId> = self.lock().keys().map(|(task_id, _)| *task_id).collect();
         if ids.is_empty() {
             return;
         }
-        let cancelled: Result<Vec<i64>> = store::statement(
+        let cancelled: Result<Vec<TaskId>> = store::statement(
             "cancelled_tasks",
             "SELECT task_id FROM tasks WHERE task_id = ANY ($1) AND status = 'cancelled'",
         )
@@ -86,7 +87,7 @@ impl RunningAttempts {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(i64, u32), CancellationToken>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(TaskId, u32), CancellationToken>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@ use sqlx::{PgConnection, PgPool};
 use store::{Error, PgOperation, Result, mutant};
 use uuid::Uuid;
 
-use crate::{TASK_QUEUE, TaskType};
+use crate::{EventId, TASK_QUEUE, TaskId, TaskType};
 
 /// Prefix of generated keys; callers' keys cannot begin with it, and it is never shown.
 pub(crate) const OWN_KEY_PREFIX: char = '\u{1}';
@@ -55,11 +55,19 @@ pub struct ScheduleTick {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskEnqueueOutcome {
     /// Id of the new task.
-    Added(i64),
+    Added(TaskId),
     /// Id of the task that already existed.
-    Existing(i64),
+    Existing(TaskId),
     /// Id of a task that has the key with other content; nothing was changed.
-    KeyConflict(i64),
+    KeyConflict(TaskId),
+}
+
+/// The task that a job or message names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TaskRef {
+    pub(crate) task_id: TaskId,
+    /// The task's manual retries when the job or message was sent.
+    pub(crate) retries: i32,
 }
 
 /// Status of a task.
@@ -108,7 +116,7 @@ pub fn parse_json_text(text: &str) -> Json {
 #[derive(Debug, Clone, PartialEq, Eq, store::FromRow)]
 pub struct TaskRow {
     /// Task id, ascending by creation.
-    pub task_id: i64,
+    pub task_id: TaskId,
     /// Task type, such as `http_request`.
     pub task_type: String,
     /// Params, as JSON object text.
@@ -136,9 +144,9 @@ pub struct TaskRow {
     /// Action config that started the task.
     pub action_config: Option<String>,
     /// Event that started the task.
-    pub event_id: Option<i64>,
+    pub event_id: Option<EventId>,
     /// All events of the join, if any.
-    pub join_events: Option<Vec<i64>>,
+    pub join_events: Option<Vec<EventId>>,
     /// Queue priority: above 0 runs earlier, below 0 later.
     pub priority: i32,
     /// Tasks with equal keys run one at a time.
@@ -155,11 +163,11 @@ pub struct TaskFilter {
     /// Tasks of this type.
     pub task_type: Option<String>,
     /// Tasks with smaller ids: the cursor of keyset pagination.
-    pub before: Option<i64>,
+    pub before: Option<TaskId>,
     /// Tasks of this action config.
     pub action_config: Option<String>,
     /// Tasks started by this event.
-    pub event_id: Option<i64>,
+    pub event_id: Option<EventId>,
     /// Tasks with this effect, by kind and id, such as (`order`, `17`).
     pub effect: Option<(&'static str, String)>,
     /// Maximum number of tasks returned.
@@ -205,7 +213,7 @@ impl TaskStore {
         new: &NewTask,
     ) -> Result<TaskEnqueueOutcome> {
         let (schedule, tick) = new.tick.as_ref().map(|tick| (&tick.schedule, tick.at)).unzip();
-        let added: Option<i64> = store::statement(
+        let added: Option<TaskId> = store::statement(
             "enqueue_task",
             "INSERT INTO tasks (task_type, params, task_key, schedule, tick)
              VALUES ($1, $2::text::json, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING task_id",
@@ -219,7 +227,8 @@ impl TaskStore {
         .await?;
         let Some(task_id) = added else { return self.find_existing(connection, new).await };
         let schedule = new.tick.as_ref().map(|tick| tick.schedule.as_str());
-        self.send_in_tx(connection, new_task_message(task_id, &new.task_type, schedule, 0)).await?;
+        let task = TaskRef { task_id, retries: 0 };
+        self.send_in_tx(connection, new_task_message(task, &new.task_type, schedule)).await?;
         Ok(TaskEnqueueOutcome::Added(task_id))
     }
 
@@ -229,7 +238,7 @@ impl TaskStore {
         new: &NewTask,
     ) -> Result<TaskEnqueueOutcome> {
         let (schedule, tick) = new.tick.as_ref().map(|tick| (&tick.schedule, tick.at)).unzip();
-        let existing: Option<(i64, String, String)> = store::statement(
+        let existing: Option<(TaskId, String, String)> = store::statement(
             "find_task",
             "SELECT task_id, task_type, params::text FROM tasks
              WHERE task_key = $1 OR (schedule, tick) = ($2, $3)",
@@ -261,7 +270,7 @@ impl TaskStore {
     }
 
     /// Reads a task; `None` if it does not exist.
-    pub async fn get(&self, task_id: i64) -> Result<Option<TaskRow>> {
+    pub async fn get(&self, task_id: TaskId) -> Result<Option<TaskRow>> {
         store::statement("get_task", GET_TASK_SQL).bind(task_id).fetch_optional(&self.pool).await
     }
 
@@ -283,12 +292,10 @@ impl TaskStore {
 }
 
 /// Ticks of one schedule share a message group and run in order; other tasks run independently.
-/// `retries`: number of manual retries.
 pub(crate) fn new_task_message(
-    task_id: i64,
+    TaskRef { task_id, retries }: TaskRef,
     task_type: &str,
     schedule: Option<&str>,
-    retries: i32,
 ) -> NewFifoMessage {
     let group = match schedule {
         Some(schedule) => format!("schedule/{schedule}"),
@@ -304,11 +311,12 @@ pub(crate) fn new_task_message(
     }
 }
 
-/// Task id of a message, and the number of manual retries when it was sent.
-pub(crate) fn parse_task_message(body: &str) -> Option<(i64, i32)> {
+/// The task of a message.
+pub(crate) fn parse_task_message(body: &str) -> Option<TaskRef> {
     let body = body.parse::<Json>().ok()?;
     let retries = body.get("retries").and_then(Json::as_i64).unwrap_or(0);
-    Some((body.get("task_id")?.as_i64()?, i32::try_from(retries).ok()?))
+    let task_id = TaskId(body.get("task_id")?.as_i64()?);
+    Some(TaskRef { task_id, retries: i32::try_from(retries).ok()? })
 }
 
 const GET_TASK_SQL: &str = "SELECT task_id, task_type, params::text, task_key, schedule, tick, status, attempts - waits AS attempts, error, outcome::text,

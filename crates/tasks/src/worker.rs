@@ -21,7 +21,8 @@ use crate::attempt::{
 use crate::handler::{TaskAttempt, TaskAttemptError, TaskHandlers};
 use crate::report::TaskStatusReporter;
 use crate::running::RunningAttempts;
-use crate::{TaskStatus, TaskStore};
+use crate::task::TaskRef;
+use crate::{TaskId, TaskStatus, TaskStore};
 
 pub use fifo::{ensure_task_queues, run_task_worker};
 pub use jobs::{ActionWorker, ActionWorkerOptions};
@@ -104,18 +105,19 @@ impl TaskExecutor {
     /// retry and the task's limit.
     async fn attempt_task(
         &self,
-        (task_id, retries): (i64, i32),
+        task: TaskRef,
         backoff: Backoff,
         limits: impl Fn(u32, Option<u32>) -> AttemptLimits,
     ) -> TaskAttemptOutcome {
-        let begun = match begin_attempt(&self.tasks.pool, task_id, retries, &self.reporter).await {
+        let task_id = task.task_id;
+        let begun = match begin_attempt(&self.tasks.pool, task, &self.reporter).await {
             Ok(BeginAttemptOutcome::Begun(begun)) => begun,
             Ok(BeginAttemptOutcome::TaskEnded) => return TaskAttemptOutcome::Done,
             Ok(BeginAttemptOutcome::UnknownTask) => {
                 return TaskAttemptOutcome::Dead(format!("NOT_FOUND: there is no task {task_id}"));
             }
             Err(error) => {
-                tracing::warn!(task_id, %error, code = "UNAVAILABLE", "a task could not be begun");
+                tracing::warn!(task_id = task_id.get(), %error, code = "UNAVAILABLE", "a task could not be begun");
                 return TaskAttemptOutcome::Failed(backoff.random_delay(1), error.to_string());
             }
         };
@@ -139,7 +141,7 @@ impl TaskExecutor {
         metrics::histogram!("task_seconds", "task_type" => task_type.clone()).record(seconds);
         let (bounded_result, postponed) = limit_postponement(handler_result, begun.postponed);
         let (ending, attempt_outcome) = conclude_attempt(
-            (task_id, retries),
+            task,
             number,
             bounded_result,
             backoff.random_delay(begun.since_retry),
@@ -152,7 +154,14 @@ impl TaskExecutor {
             status => status.name(),
         };
         let error = ending.error.clone();
-        tracing::debug!(task_id, task_type, number, outcome, error, "a task's attempt has ended");
+        tracing::debug!(
+            task_id = task_id.get(),
+            task_type,
+            number,
+            outcome,
+            error,
+            "a task's attempt has ended"
+        );
         metrics::counter!("tasks_total", "task_type" => task_type, "outcome" => outcome)
             .increment(1);
         let ended = end_attempt(&self.tasks.pool, ending, &self.reporter).await;
@@ -165,7 +174,7 @@ impl TaskExecutor {
             ),
             Ok(EndAttemptOutcome::TaskEnded) => TaskAttemptOutcome::Done,
             Err(error) => {
-                tracing::warn!(task_id, %error, code = "UNAVAILABLE", "a task's end could not be stored");
+                tracing::warn!(task_id = task_id.get(), %error, code = "UNAVAILABLE", "a task's end could not be stored");
                 TaskAttemptOutcome::Failed(backoff.random_delay(number), error.to_string())
             }
         }
@@ -174,7 +183,7 @@ impl TaskExecutor {
     /// Runs the handler; `None` if the task is cancelled meanwhile.
     async fn run_handler(
         &self,
-        task_id: i64,
+        task_id: TaskId,
         begun: &BegunAttempt,
     ) -> Option<Result<Json, TaskAttemptError>> {
         let tasks = self.tasks.clone();
@@ -211,7 +220,7 @@ fn limit_postponement(
 }
 
 fn conclude_attempt(
-    (task_id, retries): (i64, i32),
+    task: TaskRef,
     number: u32,
     handler_result: Result<Json, TaskAttemptError>,
     delay: Duration,
@@ -241,7 +250,6 @@ fn conclude_attempt(
         }
     };
     let postponed = Duration::ZERO;
-    let end =
-        AttemptEnd { task_id, retries, number, status, error, outcome, is_deferred, postponed };
+    let end = AttemptEnd { task, number, status, error, outcome, is_deferred, postponed };
     (end, attempt_outcome)
 }

@@ -1,6 +1,7 @@
 //! Commands `queues ensure` and `queues bury`.
 
 use clap::{Args, Subcommand};
+use configurator::BlockId;
 use configurator::dead_letters::{BuryMessageOptions, bury_message_by_id as bury_message};
 use serde_json::json;
 use settings::ResolvedSettings;
@@ -131,7 +132,7 @@ async fn bury_queue_message(
     check_queue_name(&args.queue_name)?;
     let within = humantime::parse_duration(&args.within)
         .map_err(|error| CommandFailure::Usage(format!("--within: {error} (such as 90s or 5m)")))?;
-    let block_id = args.block_id;
+    let block_id = BlockId(args.block_id);
     let (queue_engine, database) =
         open_queue_engine(&settings.engine, env, resolved, DatabaseAccess::Existing).await?;
     let burial = BuryMessageOptions {

@@ -1,55 +1,24 @@
 //! Ids of the order path as types of their own. Raw numbers appear at the edges only: protobuf
 //! messages, command lines, JSON and log fields.
 
-use std::fmt;
-
-/// Defines an id that encodes, decodes and displays like its number, in SQL also as an array.
-macro_rules! define_id {
-    ($(#[$attribute:meta])* $name:ident) => {
-        $(#[$attribute])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
-        #[sqlx(transparent)]
-        pub struct $name(i32);
-
-        impl $name {
-            /// The number.
-            pub const fn get(self) -> i32 {
-                self.0
-            }
-        }
-
-        impl From<i32> for $name {
-            fn from(number: i32) -> Self {
-                Self(number)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&self.0, formatter)
-            }
-        }
-    };
-}
-
-define_id! {
+store::id_type! {
     /// Order id, unique within the database; any int32.
-    OrderId
+    pub struct OrderId(i32);
 }
 
-define_id! {
+store::id_type! {
     /// Id of the ordered product; any int32.
-    ProductId
+    pub struct ProductId(i32);
 }
 
-define_id! {
+store::id_type! {
     /// Storage id from the callback. Never 0 in [`OrderData`](super::db::OrderData).
-    StorageId
+    pub struct StorageId(i32);
 }
 
-define_id! {
+store::id_type! {
     /// Pickup point id from the callback. Never 0 in [`OrderData`](super::db::OrderData).
-    PickupPointId
+    pub struct PickupPointId(i32);
 }
 
 impl OrderId {

@@ -1,6 +1,7 @@
 //! Mapping of blocks to named platform objects: the platform knows objects by name, templates by
 //! block.
 
+use configurator::BlockId;
 use configurator::run::is_described_elsewhere;
 use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
 use serde_json::{Map, Value as Json};
@@ -18,7 +19,7 @@ pub(super) struct NamedObjectHandler<H> {
 impl<H> NamedObjectHandler<H> {
     async fn is_described_elsewhere(
         &self,
-        block_id: i64,
+        block_id: BlockId,
         name: &str,
     ) -> Result<bool, IntegrationError> {
         let described = is_described_elsewhere(&self.pool, block_id, "name", name)
@@ -26,7 +27,7 @@ impl<H> NamedObjectHandler<H> {
             .map_err(store_task_error)?;
         if described {
             tracing::info!(
-                block_id,
+                block_id = block_id.get(),
                 name,
                 "not deleted: another block of the template describes it"
             );

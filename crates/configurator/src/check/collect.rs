@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::ids::BlockId;
 use crate::protocol::parse_message_body;
 
 /// Long-poll time of one receive.
@@ -39,17 +40,17 @@ pub(super) struct CollectedAnswer {
 /// The answers received so far.
 pub(super) struct AnswerCollector {
     /// The session's range of `block_id`s.
-    block_ids: Range<i64>,
+    block_ids: Range<BlockId>,
     /// Prefix of the session's message groups.
     group_prefix: String,
-    answers: Mutex<HashMap<i64, Vec<CollectedAnswer>>>,
+    answers: Mutex<HashMap<BlockId, Vec<CollectedAnswer>>>,
     /// Answers in the session's groups without a readable `block_id`.
     unnumbered_answers: Mutex<Vec<CollectedAnswer>>,
     answer_count: watch::Sender<usize>,
 }
 
 impl AnswerCollector {
-    pub(super) fn new(numbers: Range<i64>, groups: String) -> Self {
+    pub(super) fn new(numbers: Range<BlockId>, groups: String) -> Self {
         let (came, nameless) = Default::default();
         Self {
             block_ids: numbers,
@@ -125,13 +126,13 @@ impl AnswerCollector {
     }
 
     /// All answers to this `block_id` so far.
-    pub(super) fn answers_to(&self, block_id: i64) -> Vec<CollectedAnswer> {
+    pub(super) fn answers_to(&self, block_id: BlockId) -> Vec<CollectedAnswer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.get(&block_id).cloned().unwrap_or_default()
     }
 
     /// All answers so far, with their `block_id` if it is readable.
-    pub(super) fn all_answers(&self) -> Vec<(Option<i64>, CollectedAnswer)> {
+    pub(super) fn all_answers(&self) -> Vec<(Option<BlockId>, CollectedAnswer)> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let unnumbered_answers =
             self.unnumbered_answers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::collect::{AnswerCollector, CollectedAnswer};
 use super::{IntegrationCheckEngine, IntegrationCheckOptions};
+use crate::ids::BlockId;
 use crate::protocol::{
     BlockAction, BlockAnswer, BlockFailure, CHECK_BLOCK_ID_RANGE, JOB_NAME_ATTRIBUTE,
 };
@@ -36,12 +37,12 @@ pub(super) struct IntegrationCheckSession {
     pub(super) name_prefix: String,
     next_block_id: AtomicI64,
     /// Sent messages, each with the `block_id` that it has or would have.
-    sent_messages: Mutex<Vec<(i64, SentMessage)>>,
+    sent_messages: Mutex<Vec<(BlockId, SentMessage)>>,
 }
 
 /// A task message that was sent.
 pub(super) struct SentCheckTask {
-    pub(super) block_id: i64,
+    pub(super) block_id: BlockId,
     pub(super) message: SentMessage,
 }
 
@@ -60,12 +61,13 @@ impl IntegrationCheckSession {
         let tasks = engine.open_queue(&options.env.queue_name(&options.queue)).await?;
         let answers = engine.open_queue(&options.env.queue_name(&options.answer_queue)).await?;
         let random = Uuid::new_v4();
-        let span = CHECK_BLOCK_ID_RANGE.end - CHECK_BLOCK_ID_RANGE.start - MAX_SESSION_BLOCK_IDS;
+        let span =
+            CHECK_BLOCK_ID_RANGE.end.0 - CHECK_BLOCK_ID_RANGE.start.0 - MAX_SESSION_BLOCK_IDS;
         let first =
-            CHECK_BLOCK_ID_RANGE.start + (random.as_u128() % span.unsigned_abs() as u128) as i64;
+            CHECK_BLOCK_ID_RANGE.start.0 + (random.as_u128() % span.unsigned_abs() as u128) as i64;
         let mark = format!("check/{}", &random.simple().to_string()[..12]);
-        let collected =
-            Arc::new(AnswerCollector::new(first..first + MAX_SESSION_BLOCK_IDS, mark.clone()));
+        let block_ids = BlockId(first)..BlockId(first + MAX_SESSION_BLOCK_IDS);
+        let collected = Arc::new(AnswerCollector::new(block_ids, mark.clone()));
         let stop = CancellationToken::new();
         let collecting = tokio::spawn(collected.clone().run(answers, stop.clone()));
         let (next, sent) = (AtomicI64::new(first), Mutex::default());
@@ -89,8 +91,8 @@ impl IntegrationCheckSession {
     }
 
     /// The next unused `block_id` of the session.
-    pub(super) fn allocate_block_id(&self) -> i64 {
-        self.next_block_id.fetch_add(1, Ordering::Relaxed)
+    pub(super) fn allocate_block_id(&self) -> BlockId {
+        BlockId(self.next_block_id.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Whether the integration has answered anything yet.
@@ -119,7 +121,7 @@ impl IntegrationCheckSession {
     pub(super) async fn send_body(
         &self,
         group: &str,
-        block_id: i64,
+        block_id: BlockId,
         job_name: &str,
         body: String,
     ) -> Result<SentCheckTask, FifoError> {
@@ -141,7 +143,7 @@ impl IntegrationCheckSession {
     pub(super) async fn send_task(
         &self,
         group: &str,
-        block_id: i64,
+        block_id: BlockId,
         (task, args): (&str, &Json),
         action: BlockAction,
         state: Option<&Map<String, Json>>,
@@ -156,7 +158,7 @@ impl IntegrationCheckSession {
     /// Waits for `count` answers to a `block_id`; returns fewer after the timeout.
     pub(super) async fn wait_for_answers(
         &self,
-        block_id: i64,
+        block_id: BlockId,
         count: usize,
         max_wait: Duration,
     ) -> Vec<CollectedAnswer> {
@@ -173,7 +175,7 @@ impl IntegrationCheckSession {
     }
 
     /// Waits for the first answer to a `block_id`; `None` after the timeout.
-    pub(super) async fn wait_for_answer(&self, block_id: i64) -> Option<CollectedAnswer> {
+    pub(super) async fn wait_for_answer(&self, block_id: BlockId) -> Option<CollectedAnswer> {
         self.wait_for_answers(block_id, 1, self.options.answer_timeout).await.into_iter().next()
     }
 

@@ -43,7 +43,7 @@ pub fn to_api_error(refused: ConfiguratorError) -> ApiError {
             let message = format!(
                 "run {run_id} of this template and environment goes on; one runs at a time"
             );
-            ApiError::new(ErrorCode::Conflict, message).with_arg("run_id", run_id)
+            ApiError::new(ErrorCode::Conflict, message).with_arg("run_id", run_id.get())
         }
         ConfiguratorError::Status(status) => {
             ApiError::new(ErrorCode::Conflict, format!("the run is {status}: that is not possible"))
@@ -53,7 +53,7 @@ pub fn to_api_error(refused: ConfiguratorError) -> ApiError {
             let message = format!(
                 "run {run_id} has gone on from this one: only the latest run can be resumed"
             );
-            ApiError::new(ErrorCode::Conflict, message).with_arg("run_id", run_id)
+            ApiError::new(ErrorCode::Conflict, message).with_arg("run_id", run_id.get())
         }
         ConfiguratorError::NoEnvironment(env) => ApiError::invalid_field(
             "env",
@@ -76,7 +76,7 @@ pub fn failed_run_json(run: &RunView) -> Json {
         }
         None => ("CONFLICT", format!("the run is {}", run.status.name()), json!({})),
     };
-    args["run_id"] = run.run_id.into();
+    args["run_id"] = run.run_id.get().into();
     let mut blocks = Map::new();
     for block in &run.blocks {
         let mut shown = json!({"status": block.status.name()});

@@ -14,7 +14,7 @@ use serving::query::{DecodedQuery, NoQueryParameters, parse_limit, unknown_param
 
 use super::to_api_error;
 use crate::run::{self, BlockForecast, RunFilter, RunStatus};
-use crate::{Configurator, ConfiguratorError, RunRequest};
+use crate::{Configurator, ConfiguratorError, RunId, RunRequest};
 
 /// Page size of a listing: the default, and the maximum.
 const DEFAULT_RUNS_PER_PAGE: i64 = 100;
@@ -52,7 +52,7 @@ impl RunRequestBody {
     }
 }
 
-fn parse_run_id(text: &str) -> Result<i64, ApiError> {
+fn parse_run_id(text: &str) -> Result<RunId, ApiError> {
     text.parse().map_err(|_| to_api_error(ConfiguratorError::NoRun))
 }
 
@@ -144,13 +144,13 @@ pub(super) async fn export_run(
     }
     let run_id =
         run_id.ok_or_else(|| ApiError::invalid_field("run_id", "is needed: the run to export"))?;
-    let run_id = run_id
+    let run_id: RunId = run_id
         .parse()
         .map_err(|_| ApiError::invalid_field("run_id", "must be the number of a run"))?;
     let export =
         run::export_run(&configurator.pool, run_id).await.map_err(control_database_error)?;
     export.map(Json).ok_or_else(|| {
-        ApiError::new(ErrorCode::NotFound, "there is no such run").with_arg("run_id", run_id)
+        ApiError::new(ErrorCode::NotFound, "there is no such run").with_arg("run_id", run_id.get())
     })
 }
 

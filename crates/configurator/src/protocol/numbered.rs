@@ -4,12 +4,13 @@
 use serde_json::{Value as Json, json};
 
 use super::{BLOCK_ID_END, BlockFailure};
+use crate::ids::BlockId;
 
 /// A body with a readable `block_id`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockMessageBody {
     /// The `block_id` of the task.
-    pub block_id: i64,
+    pub block_id: BlockId,
     /// The parsed body, or why it is invalid.
     pub body: Result<Json, BlockFailure>,
 }
@@ -19,7 +20,7 @@ pub fn parse_message_body(text: &str) -> Option<BlockMessageBody> {
     match serde_json::from_str::<Json>(text) {
         Ok(body) => {
             let id_value = body.get("block_id")?;
-            if let Some(block_id) = id_value.as_i64().filter(|id| (0..BLOCK_ID_END).contains(id)) {
+            if let Some(block_id) = id_value.as_i64().and_then(check_block_id) {
                 return Some(BlockMessageBody { block_id, body: Ok(body) });
             }
             let reason =
@@ -36,6 +37,11 @@ pub fn parse_message_body(text: &str) -> Option<BlockMessageBody> {
     }
 }
 
+/// The id of this number, if it is in the range of ids.
+fn check_block_id(number: i64) -> Option<BlockId> {
+    Some(BlockId(number)).filter(|id| (BlockId(0)..BLOCK_ID_END).contains(id))
+}
+
 fn malformed_failure(field: &str, reason: &str) -> BlockFailure {
     BlockFailure::new(
         "VALIDATION_ERROR",
@@ -44,7 +50,7 @@ fn malformed_failure(field: &str, reason: &str) -> BlockFailure {
 }
 
 /// The whole number in a value of another JSON type: `"7"`, `7.0`.
-fn lenient_block_id(value: &Json) -> Option<i64> {
+fn lenient_block_id(value: &Json) -> Option<BlockId> {
     match value {
         Json::String(text) => parse_whole_number(text.trim()),
         Json::Number(number) => parse_whole_number(&number.to_string()),
@@ -53,16 +59,16 @@ fn lenient_block_id(value: &Json) -> Option<i64> {
 }
 
 /// Parses a whole number, optionally with a fraction of zeros.
-fn parse_whole_number(text: &str) -> Option<i64> {
+fn parse_whole_number(text: &str) -> Option<BlockId> {
     let (digits, zeros) = text.split_once('.').unwrap_or((text, ""));
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let id = digits.parse().ok().filter(|id| plain && (0..BLOCK_ID_END).contains(id))?;
+    let id = digits.parse().ok().filter(|_| plain).and_then(check_block_id)?;
     zeros.bytes().all(|byte| byte == b'0').then_some(id)
 }
 
 /// The `block_id` of the outermost object in text that is not valid JSON, such as text with single
 /// quotes or truncated text.
-fn find_block_id(text: &str) -> Option<i64> {
+fn find_block_id(text: &str) -> Option<BlockId> {
     let (mut depth, mut rest, mut is_key) = (0_usize, text, false);
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
@@ -103,7 +109,7 @@ fn split_quoted(text: &str, quote: char) -> Option<(&str, &str)> {
 
 /// The number at the start of the text. `None` if the text ends with it, as
 /// digits may be truncated.
-fn parse_leading_number(text: &str) -> Option<i64> {
+fn parse_leading_number(text: &str) -> Option<BlockId> {
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
     if let Some(quote) = quote {
         return split_quoted(&text[1..], quote)
@@ -145,7 +151,11 @@ mod tests {
         ] {
             let found = parse_message_body(body).unwrap_or_else(|| panic!("{body}"));
             let failure = found.body.unwrap_err();
-            assert_eq!((found.block_id, failure.code.as_str()), (7, "VALIDATION_ERROR"), "{body}");
+            assert_eq!(
+                (found.block_id, failure.code.as_str()),
+                (BlockId(7), "VALIDATION_ERROR"),
+                "{body}"
+            );
             let said = failure.args["reason"].as_str().unwrap();
             assert!(said.contains(reason), "{body}: {said}");
         }

@@ -12,6 +12,7 @@ use super::plan::plan_deletions;
 use super::progress::json_text;
 use super::renamed::{move_stored_blocks, plan_block_moves, plan_deletion_precedence};
 use super::write::{RunStepRow, build_step_rows};
+use crate::ids::{InstanceId, RunId};
 use crate::template::{BlockGraph, Env};
 
 /// A validated request to begin a run.
@@ -34,9 +35,9 @@ pub struct NewRun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BeginRunOutcome {
     /// This run was begun for the request, now or earlier.
-    Begun(i64),
+    Begun(RunId),
     /// This other run of the instance is still running.
-    AlreadyRunning(i64),
+    AlreadyRunning(RunId),
 }
 
 /// Begins a run, unless another run of the instance is running. Idempotent by `request_id`: a
@@ -58,7 +59,7 @@ pub(super) async fn lock_instance(
     connection: &mut PgConnection,
     template_name: &str,
     env: Env,
-) -> Result<i64> {
+) -> Result<InstanceId> {
     store::statement(
         "make_instance",
         "INSERT INTO configurator_instances (template_name, env) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -84,7 +85,7 @@ async fn begin_in_tx(
     request_id: Uuid,
 ) -> Result<BeginRunOutcome> {
     let instance_id = lock_instance(connection, &new_run.template_name, new_run.env).await?;
-    let existing: Option<(i64, bool)> = store::statement(
+    let existing: Option<(RunId, bool)> = store::statement(
         "find_running",
         "SELECT run_id, request = $2 FROM configurator_runs
          WHERE instance_id = $1 AND (status = 'running' OR request = $2) ORDER BY request = $2 DESC LIMIT 1",
@@ -109,7 +110,7 @@ async fn begin_in_tx(
         .unwrap_or_default();
     let precedence = plan_deletion_precedence(&new_run.graph, &stored, &mut deletions, &inputs);
     let rows = build_step_rows(&new_run.graph, &deletions, &precedence);
-    let run_id: i64 = store::statement(
+    let run_id: RunId = store::statement(
         "begin_run",
         "INSERT INTO configurator_runs (instance_id, template, general_inputs, env_inputs, request)
          VALUES ($1, $2, $3, $4, $5) RETURNING run_id",
@@ -128,7 +129,7 @@ async fn begin_in_tx(
 
 async fn insert_step_rows(
     connection: &mut PgConnection,
-    run_id: i64,
+    run_id: RunId,
     rows: &[RunStepRow],
 ) -> Result<()> {
     // A Postgres array of arrays must be rectangular.
@@ -163,7 +164,10 @@ fn join_ordinals(ordinals: &[i32]) -> String {
 }
 
 /// Makes the instance due, and notifies the drivers at commit.
-pub(super) async fn wake_instance(connection: &mut PgConnection, instance_id: i64) -> Result<()> {
+pub(super) async fn wake_instance(
+    connection: &mut PgConnection,
+    instance_id: InstanceId,
+) -> Result<()> {
     store::statement(
         "wake_instance",
         "WITH woken AS (

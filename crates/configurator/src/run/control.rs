@@ -10,6 +10,7 @@ use super::begin::wake_instance;
 use super::given_up::mark_sends_settled;
 use super::status::RunStatus;
 use super::write::{end_run, notify_run_end, touch_instance};
+use crate::ids::{BlockId, InstanceId, RunId};
 use crate::protocol::{block_id_from_deduplication, deduplication_id};
 
 /// The outcome of a cancel or resume.
@@ -22,15 +23,15 @@ pub enum RunControlOutcome {
     /// The run's status does not allow it.
     StatusConflict(RunStatus),
     /// This later run of the instance has superseded it.
-    Superseded(i64),
+    Superseded(RunId),
 }
 
 /// Locks the row of the run's instance. Returns the instance and the run's status.
 async fn lock_run_instance(
     connection: &mut PgConnection,
-    run_id: i64,
-) -> Result<Option<(i64, RunStatus)>> {
-    let instance_id: Option<i64> = store::statement(
+    run_id: RunId,
+) -> Result<Option<(InstanceId, RunStatus)>> {
+    let instance_id: Option<InstanceId> = store::statement(
         "lock_controlled_instance",
         "SELECT i.instance_id FROM configurator_instances i JOIN configurator_runs r USING (instance_id)
          WHERE r.run_id = $1 FOR NO KEY UPDATE OF i",
@@ -58,7 +59,7 @@ fn is_refused(control: &RunControlOutcome) -> bool {
 /// still be answered, and its success is stored.
 pub async fn cancel_run(
     pool: &PgPool,
-    run_id: i64,
+    run_id: RunId,
     sender: Arc<dyn FifoTxSender>,
 ) -> Result<RunControlOutcome> {
     store::transaction("cancel_run", (run_id, sender))
@@ -70,7 +71,7 @@ pub async fn cancel_run(
 
 async fn cancel_in_tx(
     connection: &mut PgConnection,
-    run_id: i64,
+    run_id: RunId,
     sender: &dyn FifoTxSender,
 ) -> Result<RunControlOutcome> {
     let Some((instance_id, status)) = lock_run_instance(connection, run_id).await? else {
@@ -89,7 +90,7 @@ async fn cancel_in_tx(
     .bind(run_id)
     .execute(&mut *connection)
     .await?;
-    let sent_ids: Vec<i64> = store::statement(
+    let sent_ids: Vec<BlockId> = store::statement(
         "sent_blocks",
         "SELECT block_id FROM configurator_run_blocks WHERE run_id = $1 AND status = 'sent'",
     )
@@ -98,7 +99,7 @@ async fn cancel_in_tx(
     .await?;
     let deduplication_ids: Vec<String> = sent_ids.into_iter().map(deduplication_id).collect();
     let unsent = sender.take_back_in_tx(connection, &deduplication_ids).await?;
-    let unsent: Vec<i64> = unsent
+    let unsent: Vec<BlockId> = unsent
         .iter()
         .filter_map(|unsent| block_id_from_deduplication(&unsent.deduplication))
         .collect();
@@ -111,7 +112,7 @@ async fn cancel_in_tx(
 
 /// Resumes a failed or cancelled run: failed and skipped blocks are pending again. Only the latest
 /// run of an instance can be resumed, as later runs have superseded it.
-pub async fn resume_run(pool: &PgPool, run_id: i64) -> Result<RunControlOutcome> {
+pub async fn resume_run(pool: &PgPool, run_id: RunId) -> Result<RunControlOutcome> {
     store::transaction("resume_run", run_id)
         .run_refusable(pool, is_refused, |connection, run_id| {
             Box::pin(resume_in_tx(connection, *run_id))
@@ -119,14 +120,14 @@ pub async fn resume_run(pool: &PgPool, run_id: i64) -> Result<RunControlOutcome>
         .await
 }
 
-async fn resume_in_tx(connection: &mut PgConnection, run_id: i64) -> Result<RunControlOutcome> {
+async fn resume_in_tx(connection: &mut PgConnection, run_id: RunId) -> Result<RunControlOutcome> {
     let Some((instance_id, status)) = lock_run_instance(connection, run_id).await? else {
         return Ok(RunControlOutcome::RunNotFound);
     };
     if !matches!(status, RunStatus::Failed | RunStatus::Cancelled) {
         return Ok(RunControlOutcome::StatusConflict(status));
     }
-    let latest: i64 = store::statement(
+    let latest: RunId = store::statement(
         "latest_run",
         "SELECT max(run_id) FROM configurator_runs WHERE instance_id = $1",
     )

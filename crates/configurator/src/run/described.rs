@@ -4,11 +4,13 @@
 use sqlx::PgPool;
 use store::Result;
 
+use crate::ids::BlockId;
+
 /// Whether the latest run of the message's instance has another block of the same integration whose
 /// params have `value` in `field`. `false` for a message that was not sent from here.
 pub async fn is_described_elsewhere(
     pool: &PgPool,
-    block_id: i64,
+    block_id: BlockId,
     field: &'static str,
     value: &str,
 ) -> Result<bool> {

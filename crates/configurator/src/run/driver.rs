@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 use super::load::load_instance;
 use super::step::{RunStepOptions, RunStepResult, step_instance};
+use crate::ids::InstanceId;
 use crate::template::Env;
 
 /// Notification channel of runs. Payload `+7`: instance 7 has a run to begin or resume; `7`: an
@@ -56,7 +57,7 @@ pub struct RunDriver {
     /// Identifies this process in `configurator_instances.driver`.
     driver_id: Uuid,
     /// Instances driven by this process, each with its wakeup.
-    active_instances: Arc<Mutex<HashMap<i64, Arc<Notify>>>>,
+    active_instances: Arc<Mutex<HashMap<InstanceId, Arc<Notify>>>>,
     /// Outage of the database, shared by all instances.
     outage: Arc<Outage>,
 }
@@ -127,12 +128,12 @@ impl RunDriver {
         }
     }
 
-    fn lock_active(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<Notify>>> {
+    fn lock_active(&self) -> std::sync::MutexGuard<'_, HashMap<InstanceId, Arc<Notify>>> {
         self.active_instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the instance's task; `false` if this process does not drive it.
-    fn wake_instance(&self, instance_id: i64) -> bool {
+    fn wake_instance(&self, instance_id: InstanceId) -> bool {
         let woken = self.lock_active().get(&instance_id).cloned();
         woken.as_ref().inspect(|woken| woken.notify_one()).is_some()
     }
@@ -143,7 +144,7 @@ impl RunDriver {
 
     fn spawn_instance(
         &self,
-        instance_id: i64,
+        instance_id: InstanceId,
         env: Env,
         tasks: &mut JoinSet<()>,
         stop: &CancellationToken,
@@ -162,13 +163,17 @@ impl RunDriver {
                 .await
                 .is_err()
             {
-                tracing::error!(instance_id, code = "LOGIC_ERROR", "the driver of a run panicked");
+                tracing::error!(
+                    instance_id = instance_id.get(),
+                    code = "LOGIC_ERROR",
+                    "the driver of a run panicked"
+                );
             }
             driver.lock_active().remove(&instance_id);
         });
     }
 
-    async fn load_env(&self, instance_id: i64) -> Option<Env> {
+    async fn load_env(&self, instance_id: InstanceId) -> Option<Env> {
         let env: store::Result<Option<String>> = store::statement(
             "instance_env",
             "SELECT env FROM configurator_instances WHERE instance_id = $1",
@@ -180,8 +185,8 @@ impl RunDriver {
     }
 
     /// Instances that have been due for at least `overdue_by`.
-    async fn load_due_instances(&self, overdue_by: Duration) -> Vec<(i64, Env)> {
-        let due: store::Result<Vec<(i64, String)>> =
+    async fn load_due_instances(&self, overdue_by: Duration) -> Vec<(InstanceId, Env)> {
+        let due: store::Result<Vec<(InstanceId, String)>> =
             store::statement("configurator_due", DUE_INSTANCES_SQL)
                 .bind(overdue_by.as_secs_f64())
                 .fetch_all(&self.pool)
@@ -200,8 +205,9 @@ impl RunDriver {
         }
     }
 
-    fn note_failure(&self, instance_id: Option<i64>, error: &store::Error) {
+    fn note_failure(&self, instance_id: Option<InstanceId>, error: &store::Error) {
         self.outage.record_failure(|failures| {
+            let instance_id = instance_id.map(InstanceId::get);
             tracing::warn!(instance_id, %error, failures, code = "UNAVAILABLE", "runs cannot be carried on; it is tried again");
         });
     }
@@ -209,7 +215,7 @@ impl RunDriver {
     /// Drives one instance until its run has ended or another driver takes it over.
     async fn drive_instance(
         &self,
-        instance_id: i64,
+        instance_id: InstanceId,
         sender: Arc<dyn FifoTxSender>,
         woken: &Notify,
         stop: &CancellationToken,

@@ -10,6 +10,7 @@ use store::Result;
 
 use super::progress::RunContext;
 use super::write::RunChanges;
+use crate::ids::BlockId;
 use crate::protocol::deduplication_id;
 
 /// Takes back unsent messages of timed-out blocks, and adds an explanation to each failure.
@@ -22,25 +23,26 @@ pub(super) async fn explain_given_up_blocks(
     if changes.given_up.is_empty() {
         return Ok(());
     }
-    let ids: Vec<i64> = changes.given_up.iter().map(|(_, id)| *id).collect();
+    let ids: Vec<BlockId> = changes.given_up.iter().map(|block| block.block_id).collect();
     let deduplication_ids: Vec<String> = ids.iter().map(|id| deduplication_id(*id)).collect();
     let unsent = sender.take_back_in_tx(connection, &deduplication_ids).await?;
     let unsent: HashMap<&str, &UnsentMessage> =
         unsent.iter().map(|unsent| (unsent.deduplication.as_str(), unsent)).collect();
-    let never_sent: Vec<i64> = ids
+    let never_sent: Vec<BlockId> = ids
         .iter()
         .copied()
         .filter(|id| unsent.contains_key(deduplication_id(*id).as_str()))
         .collect();
     mark_sends_settled(connection, &never_sent).await?;
-    let older: Vec<(i64, i64)> = store::statement("older_messages", OLDER_MESSAGES_SQL)
+    let older: Vec<(BlockId, BlockId)> = store::statement("older_messages", OLDER_MESSAGES_SQL)
         .bind(context.instance_id)
         .bind(&ids)
         .bind(MAX_RUNS_SEARCHED)
         .fetch_all(connection)
         .await?;
-    let older: HashMap<i64, i64> = older.into_iter().collect();
-    let ids: HashMap<usize, i64> = changes.given_up.iter().copied().collect();
+    let older: HashMap<BlockId, BlockId> = older.into_iter().collect();
+    let ids: HashMap<usize, BlockId> =
+        changes.given_up.iter().map(|block| (block.step, block.block_id)).collect();
     for block in &mut changes.blocks {
         let Some((id, failure)) = ids.get(&block.step).zip(block.failure.as_mut()) else {
             continue;
@@ -52,10 +54,10 @@ pub(super) async fn explain_given_up_blocks(
     Ok(())
 }
 
-fn given_up_args(unsent: Option<&UnsentMessage>, older: Option<i64>) -> Map<String, Json> {
+fn given_up_args(unsent: Option<&UnsentMessage>, older: Option<BlockId>) -> Map<String, Json> {
     let mut args = Map::new();
     if let Some(older) = older {
-        args.insert("older_block_id".to_owned(), older.into());
+        args.insert("older_block_id".to_owned(), older.get().into());
     }
     let reason = match (unsent, older) {
         (Some(unsent), _) => {
@@ -74,7 +76,10 @@ fn given_up_args(unsent: Option<&UnsentMessage>, older: Option<i64>) -> Map<Stri
 }
 
 /// Marks messages that no longer block their group: answered late or with a failure, or never sent.
-pub(super) async fn mark_sends_settled(connection: &mut PgConnection, ids: &[i64]) -> Result<()> {
+pub(super) async fn mark_sends_settled(
+    connection: &mut PgConnection,
+    ids: &[BlockId],
+) -> Result<()> {
     if !ids.is_empty() {
         store::statement(
             "settle_sends",

@@ -8,72 +8,91 @@ use sqlx::PgConnection;
 use store::Result;
 
 use super::progress::json_text;
-use super::write::{delete_stored_blocks, orphan_stored_blocks, store_states};
+use super::status::BlockStatus;
+use super::write::{
+    StoredBlockKey, StoredState, delete_stored_blocks, orphan_stored_blocks, store_states,
+};
+use crate::ids::{BlockId, InstanceId, RunId};
 use crate::protocol::{BlockAction, BlockAnswer};
 
 /// An answer with the message that it answers.
 pub(super) struct ReceivedAnswer {
     pub(super) answer: BlockAnswer,
-    pub(super) run_id: i64,
+    pub(super) run_id: RunId,
     pub(super) name: String,
     pub(super) integration: String,
     pub(super) action: BlockAction,
 }
 
 impl ReceivedAnswer {
-    /// Name, integration and `block_id`.
-    fn stored_key(&self) -> (String, String, i64) {
-        (self.name.clone(), self.integration.clone(), self.answer.block_id)
+    fn stored_key(&self) -> StoredBlockKey {
+        StoredBlockKey {
+            name: self.name.clone(),
+            integration: self.integration.clone(),
+            block_id: self.answer.block_id,
+        }
+    }
+
+    fn to_row(&self) -> LateAnswerRow {
+        let (block_id, is_deletion) = (self.answer.block_id, self.action == BlockAction::Delete);
+        match &self.answer.outcome {
+            Ok(state) => LateAnswerRow {
+                block_id,
+                status: BlockStatus::Succeeded,
+                state: (!is_deletion).then(|| json_text(state)),
+                error_code: None,
+                error_args: None,
+            },
+            Err(failure) => LateAnswerRow {
+                block_id,
+                status: if is_deletion { BlockStatus::Orphaned } else { BlockStatus::Failed },
+                state: None,
+                error_code: Some(failure.code.clone()),
+                error_args: Some(json_text(&failure.args)),
+            },
+        }
     }
 }
 
-/// A late answer for a step's row: `block_id`, status, state, error code, error args.
-type LateAnswerRow = (i64, &'static str, Option<String>, Option<String>, Option<String>);
+/// A late answer for a step's row. State and args are the text of a JSON object.
+struct LateAnswerRow {
+    block_id: BlockId,
+    status: BlockStatus,
+    state: Option<String>,
+    error_code: Option<String>,
+    error_args: Option<String>,
+}
 
 /// Stores late answers, and shows them on their steps. Four round trips.
 pub(super) async fn apply_late_answers(
     connection: &mut PgConnection,
-    instance_id: i64,
+    instance_id: InstanceId,
     late_answers: &[ReceivedAnswer],
 ) -> Result<()> {
     metrics::counter!("configurator_late_answers_total").increment(late_answers.len() as u64);
     let (mut successes, mut deleted, mut orphaned) = (Vec::new(), Vec::new(), Vec::new());
-    let mut rows: Vec<LateAnswerRow> = Vec::new();
+    let mut rows = Vec::new();
     for received in late_answers {
-        let id = received.answer.block_id;
-        match (&received.answer.outcome, received.action) {
-            (Ok(_), BlockAction::Delete) => {
-                deleted.push(received.stored_key());
-                rows.push((id, "succeeded", None, None, None));
+        let row = received.to_row();
+        match (&row.state, row.status) {
+            (_, BlockStatus::Orphaned) => orphaned.push(received.stored_key()),
+            (Some(state), _) => {
+                successes.push(StoredState { block_id: row.block_id, state: state.clone() });
             }
-            (Ok(state), _) => {
-                successes.push((id, json_text(state)));
-                rows.push((id, "succeeded", Some(json_text(state)), None, None));
-            }
-            (Err(failure), action) => {
-                let status = if action == BlockAction::Delete { "orphaned" } else { "failed" };
-                if action == BlockAction::Delete {
-                    orphaned.push(received.stored_key());
-                }
-                rows.push((
-                    id,
-                    status,
-                    None,
-                    Some(failure.code.clone()),
-                    Some(json_text(&failure.args)),
-                ));
-            }
+            (None, BlockStatus::Succeeded) => deleted.push(received.stored_key()),
+            _ => {}
         }
+        rows.push(row);
     }
     store_states(connection, &successes).await?;
     delete_stored_blocks(connection, instance_id, &deleted).await?;
     orphan_stored_blocks(connection, instance_id, &orphaned).await?;
     store::statement("show_late_answers", SHOW_LATE_ANSWERS_SQL)
-        .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.2.as_deref()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.3.as_deref()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.4.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.block_id).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.status.name()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.state.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.error_code.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.error_args.as_deref()).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())

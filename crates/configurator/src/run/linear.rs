@@ -11,6 +11,7 @@ use serde_json::{Map, json};
 use super::progress::{RunContext, RunProgress};
 use super::status::{BlockStatus, RunStatus};
 use super::write::RunChanges;
+use crate::ids::{BlockId, InstanceId, RunId};
 use crate::protocol::BlockAnswer;
 use crate::template::{self, Env};
 
@@ -26,7 +27,7 @@ fn build_context(blocks: usize, chain: bool) -> RunContext {
     let graph = template::parse_template(&text).unwrap();
     let instance = ("t".to_owned(), Env::Test);
     RunContext::new(
-        (1, 1),
+        (InstanceId(1), RunId(1)),
         instance,
         graph,
         Map::new(),
@@ -47,7 +48,7 @@ fn time_run(blocks: usize, chain: bool) -> Duration {
     let pending = vec![BlockStatus::Pending; blocks];
     let (mut progress, _) =
         RunProgress::new(&context, pending, Vec::new(), vec![None; blocks], vec![None; blocks]);
-    let (now, mut number) = (Utc::now(), 0);
+    let (now, mut number) = (Utc::now(), 0_i64);
     let mut waiting = std::collections::VecDeque::new();
     while progress.run_result(&context).is_none() {
         let mut changes = RunChanges::default();
@@ -63,7 +64,8 @@ fn time_run(blocks: usize, chain: bool) -> Duration {
         }
         progress.expire_steps(&context, now, &mut changes);
         let ready = progress.ready_steps.len() as i64;
-        progress.send_ready_steps(&context, now, (number..number + ready).collect(), &mut changes);
+        let block_ids = (number..number + ready).map(BlockId).collect();
+        progress.send_ready_steps(&context, now, block_ids, &mut changes);
         number += changes.sends.len() as i64;
         waiting.extend(changes.sends.iter().map(|send| send.block_id));
         assert!(progress.next_deadline().is_some() || progress.open_count == 0);
@@ -91,9 +93,9 @@ fn what_is_late_is_given_up_and_nothing_else() {
         RunProgress::new(&context, pending, Vec::new(), vec![None; 3], vec![None; 3]);
     let now = Utc::now();
     let mut changes = RunChanges::default();
-    progress.send_ready_steps(&context, now, vec![1], &mut changes);
+    progress.send_ready_steps(&context, now, vec![BlockId(1)], &mut changes);
     let later = now + TimeDelta::seconds(100);
-    progress.send_ready_steps(&context, later, vec![2, 3], &mut changes);
+    progress.send_ready_steps(&context, later, vec![BlockId(2), BlockId(3)], &mut changes);
     let first = now + TimeDelta::seconds(300);
     assert_eq!(progress.next_deadline(), Some(first));
     let mut changes = RunChanges::default();
@@ -101,6 +103,7 @@ fn what_is_late_is_given_up_and_nothing_else() {
     assert!(changes.blocks.is_empty());
     progress.expire_steps(&context, first, &mut changes);
     assert_eq!(changes.blocks.len(), 1);
-    assert_eq!((progress.step_of_block(1), progress.step_of_block(2)), (None, Some(1)));
+    assert_eq!(progress.step_of_block(BlockId(1)), None);
+    assert_eq!(progress.step_of_block(BlockId(2)), Some(1));
     assert_eq!(progress.next_deadline(), Some(later + TimeDelta::seconds(300)));
 }

@@ -11,9 +11,10 @@ use sqlx::{PgConnection, PgPool};
 use store::{LONG_OPERATION_TIMEOUT, PgOperation};
 
 use super::plan::{BlockDeletion, StoredBlock};
-use super::progress::{RunContext, RunProgress};
+use super::progress::{RunContext, RunProgress, SentStep};
 use super::status::BlockStatus;
 use super::write::RunChanges;
+use crate::ids::{BlockId, InstanceId, RunId};
 use crate::template::{self, BlockGraph, Env};
 
 /// An instance at one version.
@@ -32,7 +33,7 @@ pub(super) struct ActiveRun {
 
 #[derive(store::FromRow)]
 struct ActiveRunRow {
-    run_id: i64,
+    run_id: RunId,
     template: String,
     general_inputs: String,
     env_inputs: String,
@@ -46,7 +47,7 @@ struct ActiveBlockRow {
     name: String,
     integration: String,
     status: String,
-    block_id: Option<i64>,
+    block_id: Option<BlockId>,
     deadline: Option<DateTime<Utc>>,
     state: Option<String>,
     after_steps: Option<Vec<i32>>,
@@ -57,7 +58,7 @@ struct ActiveBlockRow {
 struct StoredBlockRow {
     name: String,
     integration: String,
-    block_id: i64,
+    block_id: BlockId,
     params: String,
     state: String,
     digest: String,
@@ -88,7 +89,7 @@ struct InstanceRows {
 /// The stored blocks of an instance, by name and integration.
 pub(super) async fn load_stored_blocks(
     connection: &mut PgConnection,
-    instance_id: i64,
+    instance_id: InstanceId,
 ) -> store::Result<Vec<StoredBlock>> {
     let rows: Vec<StoredBlockRow> = store::statement(
         "read_stored",
@@ -110,7 +111,7 @@ pub(super) fn parse_json_object(text: &str) -> Map<String, Json> {
 /// on a blocking thread.
 pub(super) async fn load_instance(
     pool: &PgPool,
-    instance_id: i64,
+    instance_id: InstanceId,
     block_timeout: Duration,
 ) -> store::Result<InstanceSnapshot> {
     let operation = PgOperation::named("load_instance").with_timeout(LONG_OPERATION_TIMEOUT);
@@ -130,7 +131,7 @@ pub(super) async fn load_instance(
 
 async fn read_instance_rows(
     connection: &mut PgConnection,
-    instance_id: i64,
+    instance_id: InstanceId,
 ) -> store::Result<InstanceRows> {
     store::statement("begin_load", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .execute(&mut *connection)
@@ -167,16 +168,15 @@ async fn read_instance_rows(
 
 /// `None` if this version cannot read the run, because a newer one began it.
 fn build_active_run(
-    instance_id: i64,
+    instance_id: InstanceId,
     run: ActiveRunRow,
     blocks: Vec<ActiveBlockRow>,
     stored: Vec<StoredBlock>,
     block_timeout: Duration,
 ) -> Option<ActiveRun> {
     let Some((graph, env, inputs)) = parse_run_row(&run) else {
-        let run_id = run.run_id;
         tracing::error!(
-            run_id,
+            run_id = run.run_id.get(),
             code = "CONSISTENCY_ERROR",
             "a stored run cannot be read by this version"
         );
@@ -203,7 +203,8 @@ fn build_active_run(
         let answered = step < nodes && statuses[step].is_successful();
         states[step] =
             row.state.as_deref().filter(|_| answered).map(|text| Arc::new(parse_json_object(text)));
-        sent.extend(row.block_id.map(|id| (step, id, row.deadline)));
+        let deadline = row.deadline;
+        sent.extend(row.block_id.map(|block_id| SentStep { step, block_id, deadline }));
     }
     let (progress, pending) = RunProgress::new(&context, statuses, sent, states, stored_by_step);
     Some(ActiveRun { context, progress, pending })

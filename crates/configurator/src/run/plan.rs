@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use super::renamed::plan_block_moves;
+use crate::ids::BlockId;
 use crate::protocol::BlockAction;
 use crate::template::{BlockGraph, BlockGraphNode, EvaluationContext};
 
@@ -20,7 +21,7 @@ pub struct StoredBlock {
     /// `queue.task_type` of the integration.
     pub integration: String,
     /// The `block_id` of the answered message.
-    pub block_id: i64,
+    pub block_id: BlockId,
     /// The sent params, as the text of a JSON object.
     pub params: String,
     /// The state that the integration returned.
@@ -106,7 +107,7 @@ pub(super) fn plan_deletions(graph: &BlockGraph, stored: &[StoredBlock]) -> Vec<
 struct StoredDependents<'s> {
     by_name: HashMap<&'s str, Vec<usize>>,
     /// Steps of blocks with unknown dependencies, and the `block_id`s of their successes.
-    unknown: Vec<(usize, i64)>,
+    unknown: Vec<(usize, BlockId)>,
 }
 
 impl<'s> StoredDependents<'s> {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 use sqlx::PgConnection;
 
 use super::plan::{BlockDeletion, StoredBlock, topological_order};
+use crate::ids::InstanceId;
 use crate::template::{Block, BlockGraph, BlockGraphNode, EvaluationContext, Expression};
 
 /// Maximum ordered pairs of a deletion and a block, for identical and for similar objects
@@ -66,7 +67,7 @@ pub(super) fn plan_block_moves(
 /// to its messages ineffective.
 pub(super) async fn move_stored_blocks(
     connection: &mut PgConnection,
-    instance_id: i64,
+    instance_id: InstanceId,
     moves: &[BlockMove],
 ) -> store::Result<()> {
     if moves.is_empty() {

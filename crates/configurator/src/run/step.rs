@@ -22,6 +22,7 @@ use super::late::{self, ReceivedAnswer};
 use super::load::{ActiveRun, InstanceSnapshot, parse_json_object};
 use super::status::RunStatus;
 use super::write::{self, RunChanges, end_run, notify_run_end, touch_instance};
+use crate::ids::{BlockId, InstanceId, RunId};
 use crate::protocol::{BlockAction, BlockAnswer, BlockFailure};
 
 /// Maximum answers consumed, and messages sent, per transaction.
@@ -69,7 +70,7 @@ pub(super) struct RunStepOptions {
 }
 
 struct SharedInstance {
-    instance_id: i64,
+    instance_id: InstanceId,
     version: i64,
     /// Taken by the attempt that modifies it.
     run: Mutex<Option<ActiveRun>>,
@@ -85,7 +86,7 @@ impl SharedInstance {
 /// One step from a loaded snapshot.
 pub(super) async fn step_instance(
     options: &RunStepOptions,
-    instance_id: i64,
+    instance_id: InstanceId,
     snapshot: InstanceSnapshot,
 ) -> Result<RunStepResult> {
     let InstanceSnapshot { version, run } = snapshot;
@@ -135,7 +136,7 @@ async fn step_in_tx(
     if !late.is_empty() {
         late::apply_late_answers(connection, instance.instance_id, &late).await?;
     }
-    let mut settled: Vec<i64> = late.iter().map(|late| late.answer.block_id).collect();
+    let mut settled: Vec<BlockId> = late.iter().map(|late| late.answer.block_id).collect();
     let failed = on_time.iter().filter(|(_, answer)| answer.outcome.is_err());
     settled.extend(failed.map(|(_, answer)| answer.block_id));
     mark_sends_settled(connection, &settled).await?;
@@ -260,11 +261,11 @@ async fn conclude_step(
 
 #[derive(store::FromRow)]
 struct ReceivedAnswerRow {
-    block_id: i64,
+    block_id: BlockId,
     state: Option<String>,
     error_code: Option<String>,
     error_args: Option<String>,
-    run_id: i64,
+    run_id: RunId,
     name: String,
     integration: String,
     action: String,
@@ -292,7 +293,7 @@ impl ReceivedAnswerRow {
 
 async fn take_answers(
     connection: &mut PgConnection,
-    instance_id: i64,
+    instance_id: InstanceId,
 ) -> Result<Vec<ReceivedAnswer>> {
     let rows: Vec<ReceivedAnswerRow> = store::statement("take_answers", TAKE_ANSWERS_SQL)
         .bind(instance_id)
@@ -302,7 +303,7 @@ async fn take_answers(
     Ok(rows.into_iter().filter_map(ReceivedAnswerRow::into_answer).collect())
 }
 
-async fn allocate_block_ids(connection: &mut PgConnection, ready: usize) -> Result<Vec<i64>> {
+async fn allocate_block_ids(connection: &mut PgConnection, ready: usize) -> Result<Vec<BlockId>> {
     if ready == 0 {
         return Ok(Vec::new());
     }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::load::parse_json_object;
 use super::status::{BlockStatus, RunStatus};
+use crate::ids::{BlockId, RunId};
 use crate::protocol::BlockFailure;
 use crate::template::Env;
 
@@ -23,7 +24,7 @@ const RUN_END_POLL_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunView {
     /// Id of the run, unique in the control database.
-    pub run_id: i64,
+    pub run_id: RunId,
     /// Template name of the instance.
     pub template_name: String,
     /// Environment of the instance.
@@ -54,7 +55,7 @@ pub struct BlockView {
     /// How often the block was sent in this run.
     pub attempts: i32,
     /// The `block_id` of the latest message.
-    pub block_id: Option<i64>,
+    pub block_id: Option<BlockId>,
     /// When the latest message was sent.
     pub sent_at: Option<DateTime<Utc>>,
     /// When the step ended.
@@ -69,7 +70,7 @@ pub struct BlockView {
 
 #[derive(store::FromRow)]
 struct RunViewRow {
-    run_id: i64,
+    run_id: RunId,
     template_name: String,
     env: String,
     status: String,
@@ -85,7 +86,7 @@ struct BlockViewRow {
     action: Option<String>,
     status: String,
     attempts: i32,
-    block_id: Option<i64>,
+    block_id: Option<BlockId>,
     sent_at: Option<DateTime<Utc>>,
     ended_at: Option<DateTime<Utc>>,
     state: Option<String>,
@@ -141,7 +142,7 @@ impl BlockView {
             ("integration", Some(self.integration.clone().into())),
             ("action", self.action.clone().map(Json::from)),
             ("attempts", Some(self.attempts.into())),
-            ("block_id", self.block_id.map(Json::from)),
+            ("block_id", self.block_id.map(|id| id.get().into())),
             ("sent_at", format_moment(self.sent_at).map(Json::from)),
             ("ended_at", format_moment(self.ended_at).map(Json::from)),
             ("state", self.state.clone().map(Json::Object)),
@@ -196,12 +197,12 @@ impl RunView {
 }
 
 /// A run with its steps; `None` if it does not exist. Two round trips.
-pub async fn load_run_view(pool: &PgPool, run_id: i64) -> Result<Option<RunView>> {
+pub async fn load_run_view(pool: &PgPool, run_id: RunId) -> Result<Option<RunView>> {
     run_statement(pool, "show_run", move |connection| Box::pin(read_run_view(connection, run_id)))
         .await
 }
 
-async fn read_run_view(connection: &mut PgConnection, run_id: i64) -> Result<Option<RunView>> {
+async fn read_run_view(connection: &mut PgConnection, run_id: RunId) -> Result<Option<RunView>> {
     let row: Option<RunViewRow> = store::statement("show_run", SHOW_RUN_SQL)
         .bind(run_id)
         .fetch_optional(&mut *connection)
@@ -235,7 +236,7 @@ async fn read_run_view(connection: &mut PgConnection, run_id: i64) -> Result<Opt
 }
 
 /// The export of a run; `None` if it does not exist.
-pub async fn export_run(pool: &PgPool, run_id: i64) -> Result<Option<Json>> {
+pub async fn export_run(pool: &PgPool, run_id: RunId) -> Result<Option<Json>> {
     Ok(load_run_view(pool, run_id).await?.map(|view| view.to_export_json()))
 }
 
@@ -249,7 +250,7 @@ pub struct RunFilter {
     /// Status of the run.
     pub status: Option<RunStatus>,
     /// Cursor of keyset pagination: only runs with smaller ids.
-    pub before_run_id: Option<i64>,
+    pub before_run_id: Option<RunId>,
     /// Maximum number of runs.
     pub limit: i64,
 }
@@ -273,7 +274,7 @@ pub async fn list_runs(pool: &PgPool, filter: RunFilter) -> Result<Vec<RunView>>
 pub async fn wait_for_run(
     pool: &PgPool,
     notifications: &PgNotificationHub,
-    run_id: i64,
+    run_id: RunId,
     max_wait: Duration,
 ) -> Result<Option<RunView>> {
     let deadline = Instant::now() + max_wait;
@@ -323,7 +324,7 @@ pub struct BlockExchange {
 }
 
 /// The answered messages of a run, in the order they were sent.
-pub async fn load_run_transcript(pool: &PgPool, run_id: i64) -> Result<Vec<BlockExchange>> {
+pub async fn load_run_transcript(pool: &PgPool, run_id: RunId) -> Result<Vec<BlockExchange>> {
     let operation = PgOperation::named("run_transcript").expensive();
     store::statement(operation, RUN_TRANSCRIPT_SQL).bind(run_id).fetch_all(pool).await
 }

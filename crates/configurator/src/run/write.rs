@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::progress::{RunContext, json_text};
 use super::status::{BlockStatus, RunStatus};
+use crate::ids::{BlockId, InstanceId, RunId};
 use crate::protocol::{BlockAction, BlockFailure};
 use crate::template::BlockGraphNode;
 
@@ -16,15 +17,23 @@ use crate::template::BlockGraphNode;
 pub(super) struct BlockChange {
     pub(super) step: usize,
     pub(super) status: BlockStatus,
-    /// For a sent step: action, `block_id`, deadline.
-    pub(super) sent: Option<(BlockAction, i64, DateTime<Utc>)>,
+    /// For a sent step.
+    pub(super) sent: Option<SentBlock>,
     pub(super) state: Option<String>,
     pub(super) failure: Option<BlockFailure>,
 }
 
+/// The message of a sent step.
+#[derive(Clone, Copy)]
+pub(super) struct SentBlock {
+    pub(super) action: BlockAction,
+    pub(super) block_id: BlockId,
+    pub(super) deadline: DateTime<Utc>,
+}
+
 /// A sent message, with the data to store at its success.
 pub(super) struct BlockSend {
-    pub(super) block_id: i64,
+    pub(super) block_id: BlockId,
     pub(super) step: usize,
     pub(super) action: BlockAction,
     pub(super) params: String,
@@ -33,20 +42,40 @@ pub(super) struct BlockSend {
     pub(super) depends_on: Option<Vec<String>>,
 }
 
+/// The state that a successful message leaves.
+pub(super) struct StoredState {
+    pub(super) block_id: BlockId,
+    /// As the text of a JSON object.
+    pub(super) state: String,
+}
+
+/// A stored block of an instance, and the message that deletes it.
+pub(super) struct StoredBlockKey {
+    pub(super) name: String,
+    pub(super) integration: String,
+    pub(super) block_id: BlockId,
+}
+
+/// A step whose deadline has passed, with its latest message.
+pub(super) struct GivenUpBlock {
+    pub(super) step: usize,
+    pub(super) block_id: BlockId,
+}
+
 /// All changes of one transaction.
 #[derive(Default)]
 pub(super) struct RunChanges {
     pub(super) blocks: Vec<BlockChange>,
     pub(super) sends: Vec<BlockSend>,
     pub(super) messages: Vec<(String, NewFifoMessage)>,
-    /// Successes: `block_id` and state.
-    pub(super) stored_states: Vec<(i64, String)>,
-    /// Deletions done by their integrations: name, integration, `block_id`.
-    pub(super) deleted_blocks: Vec<(String, String, i64)>,
-    /// Deletions refused by their integrations, in the same form.
-    pub(super) orphaned_blocks: Vec<(String, String, i64)>,
-    /// Timed-out steps and their `block_id`s.
-    pub(super) given_up: Vec<(usize, i64)>,
+    /// Successes.
+    pub(super) stored_states: Vec<StoredState>,
+    /// Deletions done by their integrations.
+    pub(super) deleted_blocks: Vec<StoredBlockKey>,
+    /// Deletions refused by their integrations.
+    pub(super) orphaned_blocks: Vec<StoredBlockKey>,
+    /// Timed-out steps.
+    pub(super) given_up: Vec<GivenUpBlock>,
 }
 
 impl RunChanges {
@@ -97,9 +126,14 @@ async fn write_blocks(
         .bind(context.run_id)
         .bind(blocks.iter().map(|block| step_ordinal(block.step)).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.status.name()).collect::<Vec<_>>())
-        .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.0.name())).collect::<Vec<_>>())
-        .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.1)).collect::<Vec<_>>())
-        .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.2)).collect::<Vec<_>>())
+        .bind(
+            blocks
+                .iter()
+                .map(|block| block.sent.map(|sent| sent.action.name()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.block_id)).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.sent.map(|sent| sent.deadline)).collect::<Vec<_>>())
         .bind(blocks.iter().map(|block| block.state.as_deref()).collect::<Vec<_>>())
         .bind(error_codes)
         .bind(error_args)
@@ -138,33 +172,31 @@ async fn write_sends(
 /// deletion, is already stored.
 pub(super) async fn store_states(
     connection: &mut PgConnection,
-    successes: &[(i64, String)],
+    successes: &[StoredState],
 ) -> Result<()> {
-    let (ids, states): (Vec<i64>, Vec<&str>) =
-        successes.iter().map(|(id, state)| (*id, state.as_str())).unzip();
     store::statement("store_states", STORE_STATES_SQL)
-        .bind(ids)
-        .bind(states)
+        .bind(successes.iter().map(|success| success.block_id).collect::<Vec<_>>())
+        .bind(successes.iter().map(|success| success.state.as_str()).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())
 }
 
-/// Deletes stored blocks that their integrations have deleted: name, integration, `block_id`.
+/// Deletes stored blocks that their integrations have deleted.
 pub(super) async fn delete_stored_blocks(
     connection: &mut PgConnection,
-    instance_id: i64,
-    blocks: &[(String, String, i64)],
+    instance_id: InstanceId,
+    blocks: &[StoredBlockKey],
 ) -> Result<()> {
     let statement = store::statement("delete_stored", DELETE_STORED_SQL);
     update_stored_blocks(connection, statement, instance_id, blocks).await
 }
 
-/// Marks stored blocks whose integrations refused to delete them: name, integration, `block_id`.
+/// Marks stored blocks whose integrations refused to delete them.
 pub(super) async fn orphan_stored_blocks(
     connection: &mut PgConnection,
-    instance_id: i64,
-    blocks: &[(String, String, i64)],
+    instance_id: InstanceId,
+    blocks: &[StoredBlockKey],
 ) -> Result<()> {
     let statement = store::statement("orphan_stored", ORPHAN_STORED_SQL);
     update_stored_blocks(connection, statement, instance_id, blocks).await
@@ -173,14 +205,14 @@ pub(super) async fn orphan_stored_blocks(
 async fn update_stored_blocks(
     connection: &mut PgConnection,
     statement: PgStatement,
-    instance_id: i64,
-    blocks: &[(String, String, i64)],
+    instance_id: InstanceId,
+    blocks: &[StoredBlockKey],
 ) -> Result<()> {
     statement
         .bind(instance_id)
-        .bind(blocks.iter().map(|block| block.0.as_str()).collect::<Vec<_>>())
-        .bind(blocks.iter().map(|block| block.1.as_str()).collect::<Vec<_>>())
-        .bind(blocks.iter().map(|block| block.2).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.name.as_str()).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.integration.as_str()).collect::<Vec<_>>())
+        .bind(blocks.iter().map(|block| block.block_id).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())
@@ -189,7 +221,7 @@ async fn update_stored_blocks(
 /// Ends a run if it is still running. The caller sends the notification.
 pub(super) async fn end_run(
     connection: &mut PgConnection,
-    run_id: i64,
+    run_id: RunId,
     status: RunStatus,
     outputs: Option<String>,
 ) -> Result<()> {
@@ -207,7 +239,7 @@ pub(super) async fn end_run(
 }
 
 /// Notifies those that wait for the end of the run, at commit.
-pub(super) async fn notify_run_end(connection: &mut PgConnection, run_id: i64) -> Result<()> {
+pub(super) async fn notify_run_end(connection: &mut PgConnection, run_id: RunId) -> Result<()> {
     store::statement("tell_end", "SELECT pg_notify($1, $2)")
         .bind(super::RUNS_CHANNEL)
         .bind(format!("={run_id}"))
@@ -219,7 +251,7 @@ pub(super) async fn notify_run_end(connection: &mut PgConnection, run_id: i64) -
 /// Increments the instance's version, and sets its next wakeup and its driver.
 pub(super) async fn touch_instance(
     connection: &mut PgConnection,
-    instance_id: i64,
+    instance_id: InstanceId,
     wake_at: Option<DateTime<Utc>>,
     driver: Option<Uuid>,
 ) -> Result<()> {

@@ -12,6 +12,7 @@ use store::Outage;
 
 use super::handler::{HandlerResult, IntegrationHandlers, RawBlockRequest};
 use super::memory::IntegrationStore;
+use crate::ids::BlockId;
 use crate::protocol::{
     ANSWER_JOB_NAME, BlockAction, BlockAnswer, BlockFailure, BlockMessageBody, JOB_NAME_ATTRIBUTE,
     parse_message_body,
@@ -75,7 +76,7 @@ impl FifoConsumer for IntegrationConsumer {
                     self.count_outcome("temporary");
                     tracing::info!(
                         queue = self.queue,
-                        block_id,
+                        block_id = block_id.get(),
                         reason,
                         "a task failed for now; it comes again"
                     );
@@ -141,14 +142,14 @@ impl IntegrationConsumer {
     fn retry_unanswered(
         &self,
         message: &FifoMessage,
-        block_id: i64,
+        block_id: BlockId,
         reason: &str,
     ) -> MessageOutcome {
         self.count_outcome("unanswered");
         self.outage.record_failure(|failures| {
             tracing::warn!(
                 queue = self.queue,
-                block_id,
+                block_id = block_id.get(),
                 reason,
                 failures,
                 code = "UNAVAILABLE",
@@ -158,7 +159,11 @@ impl IntegrationConsumer {
         retry_later(UNAVAILABLE_RETRY_DELAY, message)
     }
 
-    async fn carry_out(&self, body: Result<Json, BlockFailure>, block_id: i64) -> HandlerResult {
+    async fn carry_out(
+        &self,
+        body: Result<Json, BlockFailure>,
+        block_id: BlockId,
+    ) -> HandlerResult {
         let ReceivedBlockTask { task_type: task, action, params, state } =
             match body.and_then(|body| ReceivedBlockTask::parse(&body)) {
                 Ok(task) => task,
@@ -180,7 +185,7 @@ impl IntegrationConsumer {
 
     async fn save_answer(
         &self,
-        block_id: i64,
+        block_id: BlockId,
         outcome: Result<Map<String, Json>, BlockFailure>,
     ) -> super::memory::Result<String> {
         self.count_outcome(if outcome.is_ok() { "succeeded" } else { "failed" });
@@ -192,7 +197,7 @@ impl IntegrationConsumer {
     async fn send_answer(
         &self,
         message: &FifoMessage,
-        block_id: i64,
+        block_id: BlockId,
         body: String,
     ) -> Result<(), FifoError> {
         let answer = NewFifoMessage {

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json, json};
 
 use super::KeyValueStore;
+use crate::ids::BlockId;
 use crate::protocol::{BlockAction, BlockFailure};
 
 /// A handler of tasks of one type.
@@ -34,7 +35,7 @@ pub trait IntegrationHandler: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct BlockRequest<P> {
     /// The `block_id` of the message. A new number does not imply new content.
-    pub block_id: i64,
+    pub block_id: BlockId,
     /// The action to carry out.
     pub action: BlockAction,
     /// The block's deserialized args.
@@ -75,7 +76,7 @@ impl IntegrationError {
 
 /// A task with params that are not deserialized yet.
 pub(super) struct RawBlockRequest {
-    pub(super) block_id: i64,
+    pub(super) block_id: BlockId,
     pub(super) action: BlockAction,
     pub(super) params: Json,
     pub(super) state: Map<String, Json>,

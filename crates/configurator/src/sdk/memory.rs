@@ -8,6 +8,8 @@ use serde_json::Value as Json;
 use sqlx::PgPool;
 use store::PgStatement;
 
+use crate::ids::BlockId;
+
 /// Maximum answers in [`InMemoryIntegrationStore`]; the oldest are evicted.
 const MAX_CACHED_ANSWERS: usize = 10_000;
 
@@ -20,14 +22,14 @@ pub trait IntegrationStore: Send + Sync {
     fn find_answer<'a>(
         &'a self,
         queue: &'a str,
-        block_id: i64,
+        block_id: BlockId,
     ) -> BoxFuture<'a, Result<Option<String>>>;
 
     /// Stores an answer's body, and replaces an earlier one.
     fn save_answer<'a>(
         &'a self,
         queue: &'a str,
-        block_id: i64,
+        block_id: BlockId,
         answer: &'a str,
     ) -> BoxFuture<'a, Result<()>>;
 
@@ -50,8 +52,8 @@ pub trait KeyValueStore: Send + Sync {
 /// By queue and `block_id`, and in insertion order.
 #[derive(Default)]
 struct CachedAnswers {
-    by_block: HashMap<(String, i64), String>,
-    order: VecDeque<(String, i64)>,
+    by_block: HashMap<(String, BlockId), String>,
+    order: VecDeque<(String, BlockId)>,
 }
 
 /// An in-memory store, lost at the end of the process.
@@ -65,7 +67,7 @@ impl IntegrationStore for InMemoryIntegrationStore {
     fn find_answer<'a>(
         &'a self,
         queue: &'a str,
-        block_id: i64,
+        block_id: BlockId,
     ) -> BoxFuture<'a, Result<Option<String>>> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let known = answers.by_block.get(&(queue.to_owned(), block_id)).cloned();
@@ -75,7 +77,7 @@ impl IntegrationStore for InMemoryIntegrationStore {
     fn save_answer<'a>(
         &'a self,
         queue: &'a str,
-        block_id: i64,
+        block_id: BlockId,
         answer: &'a str,
     ) -> BoxFuture<'a, Result<()>> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,7 +157,7 @@ impl IntegrationStore for PgIntegrationStore {
     fn find_answer<'a>(
         &'a self,
         queue: &'a str,
-        block_id: i64,
+        block_id: BlockId,
     ) -> BoxFuture<'a, Result<Option<String>>> {
         let find = store::statement(
             "integration_answer",
@@ -169,7 +171,7 @@ impl IntegrationStore for PgIntegrationStore {
     fn save_answer<'a>(
         &'a self,
         queue: &'a str,
-        block_id: i64,
+        block_id: BlockId,
         answer: &'a str,
     ) -> BoxFuture<'a, Result<()>> {
         let save = store::statement(

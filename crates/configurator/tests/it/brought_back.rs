@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use configurator::run::{BlockStatus, RunStatus, forget_old_runs};
+use configurator::{BlockId, RunId};
 use queue::fifo::NewFifoMessage;
 use serde_json::{Value as Json, json};
 use store::testing::run_test;
@@ -41,31 +42,36 @@ async fn wait_until_taken(world: &ConfiguratorHarness) {
 }
 
 /// Waits until a block of the run is sent; returns its `block_id`.
-async fn wait_for_block_id(world: &ConfiguratorHarness, run_id: i64, block: &str) -> i64 {
-    let found = std::cell::Cell::new(0);
+async fn wait_for_block_id(world: &ConfiguratorHarness, run_id: RunId, block: &str) -> BlockId {
+    let found = std::cell::Cell::new(None);
     let sent = async || {
         let run = world.configurator.get_run(run_id).await.unwrap();
         let block =
             run.blocks.iter().find(|each| each.name == block && each.status == BlockStatus::Sent);
-        found.set(block.and_then(|block| block.block_id).unwrap_or_default());
-        found.get() != 0
+        found.set(block.and_then(|block| block.block_id));
+        found.get().is_some()
     };
     world.wait_until("the block is sent", sent).await;
-    found.get()
+    found.get().unwrap()
 }
 
 /// Begins a run, answers its one sent block, and returns the `block_id`.
-async fn run_answered(world: &ConfiguratorHarness, template: &str, block: &str, body: Json) -> i64 {
+async fn run_answered(
+    world: &ConfiguratorHarness,
+    template: &str,
+    block: &str,
+    body: Json,
+) -> BlockId {
     let run_id = world.begin_run("t", template).await.unwrap();
     let number = wait_for_block_id(world, run_id, block).await;
     let mut body = body;
-    body["block_id"] = number.into();
+    body["block_id"] = json!(number);
     send_answer(world, body).await;
     world.wait_for_end(run_id).await;
     number
 }
 
-async fn run_cancelled(world: &ConfiguratorHarness, template: &str, block: &str) -> i64 {
+async fn run_cancelled(world: &ConfiguratorHarness, template: &str, block: &str) -> BlockId {
     let run_id = world.begin_run("t", template).await.unwrap();
     let number = wait_for_block_id(world, run_id, block).await;
     world.configurator.cancel_run(run_id).await.unwrap();

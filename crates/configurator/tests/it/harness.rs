@@ -12,7 +12,9 @@ use configurator::sdk::{
     IntegrationOptions, IntegrationWorker,
 };
 use configurator::template::Env;
-use configurator::{Configurator, ConfiguratorError, ConfiguratorSettings, RunRequest};
+use configurator::{
+    BlockId, Configurator, ConfiguratorError, ConfiguratorSettings, RunId, RunRequest,
+};
 use queue::fifo::{FIFO_CHANNEL, FifoEngine, FifoTxSender, PgFifo};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -39,7 +41,7 @@ pub struct HandlerCall {
     pub name: String,
     pub value: Json,
     pub state: Map<String, Json>,
-    pub block_id: i64,
+    pub block_id: BlockId,
 }
 
 #[derive(Deserialize)]
@@ -145,7 +147,7 @@ impl ConfiguratorHarness {
         tokio::spawn(host.run(handlers, "q", Env::Test, CancellationToken::new()))
     }
 
-    pub async fn begin_run(&self, name: &str, template: &str) -> Result<i64, ConfiguratorError> {
+    pub async fn begin_run(&self, name: &str, template: &str) -> Result<RunId, ConfiguratorError> {
         self.configurator.begin_run(run_request(name, template)).await
     }
 
@@ -155,7 +157,7 @@ impl ConfiguratorHarness {
         self.wait_for_end(run_id).await
     }
 
-    pub async fn wait_for_end(&self, run_id: i64) -> RunView {
+    pub async fn wait_for_end(&self, run_id: RunId) -> RunView {
         let run = self.configurator.wait_for_run(run_id, TEST_TIMEOUT).await.unwrap();
         assert_ne!(run.status, RunStatus::Running, "{run:?}");
         run

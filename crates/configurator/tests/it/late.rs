@@ -70,7 +70,7 @@ async fn stored_is_current(
     world: &ConfiguratorHarness,
     calls: &[super::harness::HandlerCall],
 ) -> bool {
-    let stored: i64 =
+    let stored: configurator::BlockId =
         sqlx::query_scalar("SELECT block_id FROM configurator_stored WHERE name = 'a'")
             .fetch_one(&world.configurator.pool)
             .await

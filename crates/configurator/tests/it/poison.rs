@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use configurator::dead_letters::{BuryMessageOptions, bury_message_by_id};
 use configurator::run::{BlockStatus, RunStatus, RunView};
-use configurator::{answers, protocol};
+use configurator::{BlockId, RunId, answers, protocol};
 use queue::fifo::{FifoError, FifoOutbox, FifoTxSender, NewFifoMessage, RefusedMessage};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ async fn send_answer(world: &ConfiguratorHarness, n: usize, body: String) {
         .unwrap();
 }
 
-async fn wait_for_sent_block(world: &ConfiguratorHarness, run_id: i64) -> i64 {
+async fn wait_for_sent_block(world: &ConfiguratorHarness, run_id: RunId) -> BlockId {
     let found = std::cell::Cell::new(None);
     let sent = async || {
         let run = world.configurator.get_run(run_id).await.unwrap();
@@ -135,7 +135,7 @@ fn a_time_out_names_the_blocks_older_message_that_was_not_answered() {
             let run = world.run("t", &hurried()).await;
             let (_, args) = failure(&run);
             later.push(run.blocks[0].block_id.unwrap());
-            assert_eq!(args["older_block_id"], first, "{args}");
+            assert_eq!(args["older_block_id"], json!(first), "{args}");
             assert!(args["reason"].as_str().unwrap().contains(&first.to_string()), "{args}");
         }
         // A late answer, even an error, means that the message no longer blocks its group;
@@ -153,7 +153,7 @@ fn a_time_out_names_the_blocks_older_message_that_was_not_answered() {
         };
         world.wait_until("the late answer is taken", taken).await;
         let (_, args) = failure(&world.run("t", &hurried()).await);
-        assert_eq!(args["older_block_id"], later[0], "{args}");
+        assert_eq!(args["older_block_id"], json!(later[0]), "{args}");
         // Messages that were answered after them prove that the queue has passed them.
         let _integration = world.spawn_integration();
         assert_eq!(world.run("t", &template(&[("a", &[], "")])).await.status, RunStatus::Succeeded);

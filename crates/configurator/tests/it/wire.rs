@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use configurator::RunId;
 use configurator::http::failed_run_json;
 use configurator::run::RunStatus;
 use queue::fifo::{FifoMessage, FifoQueue, NewFifoMessage};
@@ -61,7 +62,7 @@ impl ForeignIntegration {
     }
 }
 
-async fn begin(world: &ConfiguratorHarness, template: &str, id: i64) -> i64 {
+async fn begin(world: &ConfiguratorHarness, template: &str, id: i64) -> RunId {
     let mut run_request = run_request("exact", template);
     run_request.general_inputs.insert("id".to_owned(), json!(id));
     world.configurator.begin_run(run_request).await.unwrap()

@@ -43,7 +43,7 @@ enum EventFilterSubject {
 /// Right side of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 enum EventFilterOperand {
-    Ids(Vec<i64>),
+    Ids(Vec<EventId>),
     Texts(Vec<String>),
     Time(DateTime<Utc>),
 }
@@ -184,8 +184,8 @@ fn parse_subject(name: &str, path: &str) -> Result<EventFilterSubject, ApiError>
     Ok(subject)
 }
 
-fn parse_ids(texts: &[String]) -> Option<Vec<i64>> {
-    texts.iter().map(|text| EventId::parse(text).map(|id| id.0)).collect()
+fn parse_ids(texts: &[String]) -> Option<Vec<EventId>> {
+    texts.iter().map(|text| EventId::parse(text)).collect()
 }
 
 fn parse_time(text: &str) -> Option<DateTime<Utc>> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use store::Result;
-use tasks::parse_json_text;
+use tasks::{TaskId, parse_json_text};
 
 use crate::{Event, EventId};
 
@@ -13,7 +13,7 @@ const MAX_CHAIN_LENGTH: i32 = 100;
 /// A task that the event started.
 #[derive(Debug, Clone, store::FromRow)]
 pub(super) struct ProducedTaskRow {
-    task_id: i64,
+    task_id: TaskId,
     task_type: String,
     pub(super) action_config: String,
     status: String,
@@ -22,7 +22,7 @@ pub(super) struct ProducedTaskRow {
     error: Option<String>,
     outcome: Option<String>,
     /// Events that the task caused: its statuses, and those it emitted.
-    events: Vec<i64>,
+    events: Vec<EventId>,
     /// Other effects of the task, as `kind/id`.
     effects: Vec<String>,
 }
@@ -31,7 +31,7 @@ impl ProducedTaskRow {
     pub(super) fn to_json(&self) -> Value {
         let params = parse_json_text(&self.params);
         let outcome = self.outcome.as_deref().map(parse_json_text);
-        let events: Vec<String> = self.events.iter().map(|id| EventId(*id).to_string()).collect();
+        let events: Vec<String> = self.events.iter().map(EventId::to_string).collect();
         json!({
             "sandbox_task_id": self.task_id, "task_type": self.task_type, "action_config": self.action_config,
             "status": self.status, "params": params, "attempts": self.attempts, "error": self.error,
@@ -45,20 +45,20 @@ pub(super) async fn read_produced_tasks(
     connection: &mut PgConnection,
     event: EventId,
 ) -> Result<Vec<ProducedTaskRow>> {
-    store::statement("produced_tasks", PRODUCED_TASKS_SQL).bind(event.0).fetch_all(connection).await
+    store::statement("produced_tasks", PRODUCED_TASKS_SQL).bind(event).fetch_all(connection).await
 }
 
 /// An earlier event of the chain, and the task that it started.
 #[derive(Debug, Clone, store::FromRow)]
 pub(super) struct EventChainLink {
-    pub(super) event_id: Option<i64>,
-    pub(super) task_id: i64,
+    pub(super) event_id: Option<EventId>,
+    pub(super) task_id: TaskId,
     pub(super) action_config: Option<String>,
 }
 
 impl EventChainLink {
     pub(super) fn to_json(&self) -> Value {
-        json!({"event_id": self.event_id.map(|id| EventId(id).to_string()), "task_id": self.task_id,
+        json!({"event_id": self.event_id.map(|id| id.to_string()), "task_id": self.task_id,
                "action_config": self.action_config})
     }
 }

@@ -46,7 +46,7 @@ impl EventStore {
         connection: &mut sqlx::PgConnection,
         id: EventId,
     ) -> Result<Option<EventStory>> {
-        let Some(row) = crate::write::find_event_rows(connection, &[id.0]).await?.pop() else {
+        let Some(row) = crate::write::find_event_rows(connection, &[id]).await?.pop() else {
             return Ok(None);
         };
         let version = row.config_version;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use serde_json::Value;
 use sqlx::PgConnection;
 use store::Result;
+use tasks::TaskId;
 
 use super::facts::EventChainLink;
+use crate::Event;
 use crate::compute_pool::compute_on_pool;
 use crate::configs::template::EventTemplateBudget;
 use crate::configs::{ActionConfig, CompiledActionConfig};
 use crate::write::{EventTaskOptions, JoinState, find_event_rows, read_join_state, render_task};
-use crate::{Event, EventId};
 
 /// Assessment of a config without a database query.
 pub(super) enum ConfigAssessment {
@@ -105,20 +106,20 @@ async fn explain_join(
     (values, state): (&[Value], JoinState),
     options: &EventTaskOptions,
 ) -> Result<String> {
-    if state.fired_by == Some(event.id.0) && is_set_aside(connection, event).await? {
+    if state.fired_by == Some(event.id) && is_set_aside(connection, event).await? {
         return Ok(SET_ASIDE_REASON.to_owned());
     }
     let with = format_join_values(&config.definition.join, values);
-    match state.fired_by.map(EventId) {
+    match state.fired_by {
         Some(completing) if completing == event.id => {
             explain_completed_join(connection, config, event, &state, options).await
         }
         Some(completing) => {
-            let task: Option<i64> = store::statement(
+            let task: Option<TaskId> = store::statement(
                 "task_of_join",
                 "SELECT task_id FROM tasks WHERE event_id = $1 AND action_config = $2",
             )
-            .bind(completing.0)
+            .bind(completing)
             .bind(&config.definition.name)
             .fetch_optional_value(connection)
             .await?;
@@ -168,7 +169,7 @@ pub(super) async fn is_set_aside(connection: &mut PgConnection, event: &Event) -
         "is_set_aside",
         "SELECT EXISTS (SELECT FROM set_aside_events WHERE event_id = $1)",
     )
-    .bind(event.id.0)
+    .bind(event.id)
     .fetch_value(connection)
     .await
 }

@@ -10,7 +10,7 @@ use store::{Result, run_statement};
 
 use super::matching::EventMatch;
 use super::rows::{
-    AllocatedEventIds, EventKeyRow, are_events_stored, find_taken_keys, insert_events,
+    AllocatedEventIds, EventKeyRow, KeyedEvent, are_events_stored, find_taken_keys, insert_events,
     take_event_keys,
 };
 use super::start::{MatchedTasks, start_tasks_in_tx};
@@ -52,17 +52,14 @@ impl EventBatchItem {
 }
 
 impl EventBatch {
-    pub(super) fn new(
-        requests: Vec<EventBatchRequest>,
-        (ids, time_created): AllocatedEventIds,
-    ) -> Self {
-        let mut ids = ids.into_iter();
+    pub(super) fn new(requests: Vec<EventBatchRequest>, allocated: AllocatedEventIds) -> Self {
+        let (mut ids, time_created) = (allocated.ids.into_iter(), allocated.at);
         let mut keys = Vec::new();
         let mut batch = Vec::with_capacity(requests.len());
         for request in requests {
             let mut items = Vec::with_capacity(request.events.len());
             for new in request.events.iter() {
-                let id = EventId(ids.next().unwrap_or_default());
+                let id = ids.next().unwrap_or(EventId(0));
                 items.push(EventBatchItem::new(new, id, time_created));
                 keys.extend(new.key.clone());
             }
@@ -144,13 +141,13 @@ impl EventBatch {
     /// Which events are new, given the taken keys. Requests are processed in order: a later one
     /// sees the keys of an earlier one, unless that one conflicts.
     fn resolve_keys(&self, taken_keys: Vec<EventKeyRow>) -> ResolvedBatch<'_> {
-        let mut taken: HashMap<&str, (i64, [u8; 32])> = HashMap::new();
-        for (key, id, content) in &taken_keys {
-            taken.insert(key, (*id, *content));
+        let mut taken: HashMap<&str, KeyedEvent> = HashMap::new();
+        for row in &taken_keys {
+            taken.insert(&row.key, row.event);
         }
         let (mut written, mut new, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         for items in &self.requests {
-            let mut own: HashMap<&str, (i64, [u8; 32])> = HashMap::new();
+            let mut own: HashMap<&str, KeyedEvent> = HashMap::new();
             let (mut ids, mut fresh, mut conflict) = (Vec::new(), Vec::new(), None);
             for (index, EventBatchItem { event, key }) in items.iter().enumerate() {
                 let Some((key, content)) = key else {
@@ -159,14 +156,14 @@ impl EventBatch {
                     continue;
                 };
                 match taken.get(key.as_str()).or_else(|| own.get(key.as_str())) {
-                    Some((id, other)) if other != content => {
-                        conflict = Some(EventWriteOutcome::Conflict { index, id: EventId(*id) });
+                    Some(other) if other.content != *content => {
+                        conflict = Some(EventWriteOutcome::Conflict { index, id: other.id });
                         break;
                     }
                     // Same id: a retry of this batch.
-                    Some((id, _)) => ids.push((EventId(*id), *id == event.id.0)),
+                    Some(same) => ids.push((same.id, same.id == event.id)),
                     None => {
-                        own.insert(key, (event.id.0, *content));
+                        own.insert(key, KeyedEvent { id: event.id, content: *content });
                         ids.push((event.id, true));
                         fresh.push(event.as_ref());
                     }
@@ -174,7 +171,8 @@ impl EventBatch {
             }
             written.push(conflict.unwrap_or_else(|| {
                 keys.extend(
-                    own.iter().map(|(key, (id, content))| ((*key).to_owned(), *id, *content)),
+                    own.iter()
+                        .map(|(key, event)| EventKeyRow { key: (*key).to_owned(), event: *event }),
                 );
                 taken.extend(own);
                 new.extend(fresh);
@@ -213,9 +211,11 @@ mod tests {
             request(&[new(Some("l"), 3), new(Some("old"), 5)]),
             request(&[new(Some("old"), 6)]),
         ];
-        let batch = EventBatch::new(requests, ((1..=8).collect(), chrono::Utc::now()));
-        let old = batch.requests[2][1].event.content_fingerprint();
-        let sorted = batch.resolve_keys(vec![("old".to_owned(), 100, old)]);
+        let ids = (1..=8).map(EventId).collect();
+        let batch = EventBatch::new(requests, AllocatedEventIds { ids, at: chrono::Utc::now() });
+        let content = batch.requests[2][1].event.content_fingerprint();
+        let event = KeyedEvent { id: EventId(100), content };
+        let sorted = batch.resolve_keys(vec![EventKeyRow { key: "old".to_owned(), event }]);
         let id = |id, new| (EventId(id), new);
         assert_eq!(
             sorted.written,
@@ -227,7 +227,8 @@ mod tests {
             ]
         );
         assert_eq!(sorted.new.iter().map(|event| event.id.0).collect::<Vec<_>>(), [1, 2, 6]);
-        let mut keys: Vec<_> = sorted.keys.iter().map(|(key, id, _)| (key.as_str(), *id)).collect();
+        let mut keys: Vec<_> =
+            sorted.keys.iter().map(|row| (row.key.as_str(), row.event.id.0)).collect();
         keys.sort_unstable();
         assert_eq!(keys, [("k", 1), ("l", 6)]);
     }

@@ -30,14 +30,14 @@ use crate::compute_pool::compute_on_pool;
 const MAX_JOINS_PER_CHUNK: usize = 100;
 
 /// Event id by trigger index.
-type EventsByTrigger = BTreeMap<usize, i64>;
+type EventsByTrigger = BTreeMap<usize, EventId>;
 
 /// Stored state of a join.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct JoinState {
     events_by_trigger: EventsByTrigger,
     /// The event that completed the join.
-    pub(crate) fired_by: Option<i64>,
+    pub(crate) fired_by: Option<EventId>,
 }
 
 /// An event's part in a join.
@@ -87,7 +87,7 @@ pub(super) async fn load_join_events(
     connection: &mut PgConnection,
     to_start: &[TaskToStart],
 ) -> Result<JoinEvents> {
-    let mut ids: Vec<i64> = to_start
+    let mut ids: Vec<EventId> = to_start
         .iter()
         .flat_map(|wanted| wanted.join_event_ids.iter().flatten().copied())
         .collect();
@@ -97,7 +97,7 @@ pub(super) async fn load_join_events(
     ids.sort_unstable();
     ids.dedup();
     let rows = find_event_rows(connection, &ids).await?;
-    let events = rows.into_iter().map(|row| row.into_event()).map(|event| (event.id.0, event));
+    let events = rows.into_iter().map(|row| row.into_event()).map(|event| (event.id, event));
     Ok(JoinEvents(events.collect()))
 }
 
@@ -113,7 +113,7 @@ fn apply_join_part(part: &JoinPart<'_>, state: &mut JoinState) -> Option<TaskToS
     if state.fired_by.is_some() {
         return None;
     }
-    state.events_by_trigger.extend(triggers.iter().map(|trigger| (*trigger, event.id.0)));
+    state.events_by_trigger.extend(triggers.iter().map(|trigger| (*trigger, event.id)));
     if state.events_by_trigger.len() < config.triggers.len() {
         return None;
     }
@@ -122,7 +122,7 @@ fn apply_join_part(part: &JoinPart<'_>, state: &mut JoinState) -> Option<TaskToS
         // No values distinguish one round from the next: the join starts over.
         state.events_by_trigger.clear();
     } else {
-        state.fired_by = Some(event.id.0);
+        state.fired_by = Some(event.id);
     }
     Some(TaskToStart::of_join(part.event_match.clone(), event_ids))
 }
@@ -147,7 +147,7 @@ async fn lock_joins(
     .bind(options.join_window.as_secs_f64())
     .execute(&mut *connection)
     .await?;
-    let rows: Vec<(Vec<u8>, Value, Option<i64>)> = store::statement(
+    let rows: Vec<(Vec<u8>, Value, Option<EventId>)> = store::statement(
         "lock_joins",
         "SELECT join_id, seen, fired_by FROM action_joins WHERE join_id = ANY ($1) ORDER BY join_id FOR UPDATE",
     )
@@ -169,9 +169,9 @@ async fn store_joins(
     states: &HashMap<[u8; 32], JoinState>,
 ) -> Result<()> {
     let ids: Vec<&[u8]> = states.keys().map(|id| id.as_slice()).collect();
-    let seen: Vec<Json<&EventsByTrigger>> =
-        states.values().map(|state| Json(&state.events_by_trigger)).collect();
-    let fired: Vec<Option<i64>> = states.values().map(|state| state.fired_by).collect();
+    let seen: Vec<Json<BTreeMap<usize, i64>>> =
+        states.values().map(|state| Json(state.stored_events())).collect();
+    let fired: Vec<Option<EventId>> = states.values().map(|state| state.fired_by).collect();
     store::statement(
         "note_joins",
         "UPDATE action_joins j SET seen = t.seen, fired_by = t.fired_by
@@ -189,13 +189,18 @@ fn parse_events_by_trigger(seen: &Value) -> EventsByTrigger {
     let mut events_by_trigger = EventsByTrigger::new();
     for (trigger, event) in seen.as_object().into_iter().flatten() {
         if let (Ok(trigger), Some(event)) = (trigger.parse::<usize>(), event.as_i64()) {
-            events_by_trigger.insert(trigger, event);
+            events_by_trigger.insert(trigger, EventId(event));
         }
     }
     events_by_trigger
 }
 
 impl JoinState {
+    /// The events as in the column `seen`: numbers.
+    fn stored_events(&self) -> BTreeMap<usize, i64> {
+        self.events_by_trigger.iter().map(|(trigger, event)| (*trigger, event.0)).collect()
+    }
+
     /// Indexes of triggers that no event has met yet.
     pub(crate) fn missing_triggers(&self, triggers: usize) -> Vec<usize> {
         (0..triggers).filter(|trigger| !self.events_by_trigger.contains_key(trigger)).collect()
@@ -203,11 +208,11 @@ impl JoinState {
 
     /// Whether the event takes part in the join.
     pub(crate) fn has_event(&self, event: EventId) -> bool {
-        self.events_by_trigger.values().any(|seen| *seen == event.0)
+        self.events_by_trigger.values().any(|seen| *seen == event)
     }
 
     /// The participating events, in trigger order.
-    pub(crate) fn event_ids(&self) -> Vec<i64> {
+    pub(crate) fn event_ids(&self) -> Vec<EventId> {
         self.events_by_trigger.values().copied().collect()
     }
 }
@@ -217,7 +222,7 @@ pub(crate) async fn read_join_state(
     connection: &mut PgConnection,
     join_id: &[u8],
 ) -> Result<Option<JoinState>> {
-    let row: Option<(Value, Option<i64>)> = store::statement(
+    let row: Option<(Value, Option<EventId>)> = store::statement(
         "look_at_join",
         "SELECT seen, fired_by FROM action_joins WHERE join_id = $1",
     )

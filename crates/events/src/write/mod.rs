@@ -331,7 +331,8 @@ mod tests {
             // Another batch that was given the same ids is told apart by its time.
             let requests = || vec![EventBatchRequest { events: new_request("plain", None).events }];
             let given = allocate_ids_ahead(&pool, 1).await.unwrap();
-            let later = (given.0.clone(), given.1 + Duration::from_millis(1));
+            let at = given.at + Duration::from_millis(1);
+            let later = rows::AllocatedEventIds { ids: given.ids.clone(), at };
             let [first, second] =
                 [given, later].map(|given| Arc::new(EventBatch::new(requests(), given)));
             write_batch(&events, &first).await.unwrap();

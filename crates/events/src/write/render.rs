@@ -27,7 +27,7 @@ const MAX_CHUNK_BYTES: usize = 4 << 20;
 pub(super) struct TaskToStart {
     pub(super) event_match: EventMatch,
     /// Ids of a completed join's events, in trigger order.
-    pub(super) join_event_ids: Option<Vec<i64>>,
+    pub(super) join_event_ids: Option<Vec<EventId>>,
     /// The task, if it was rendered before its chunk.
     rendered_ahead: Option<RenderedTask>,
 }
@@ -41,11 +41,11 @@ struct RenderedTask {
 
 /// Events of completed joins, by id.
 #[derive(Default)]
-pub(super) struct JoinEvents(pub(super) HashMap<i64, Event>);
+pub(super) struct JoinEvents(pub(super) HashMap<EventId, Event>);
 
 impl JoinEvents {
     /// The events in the order of `ids`; `None` if retention has deleted one.
-    fn find_all(&self, ids: &[i64]) -> Option<Vec<Event>> {
+    fn find_all(&self, ids: &[EventId]) -> Option<Vec<Event>> {
         ids.iter().map(|id| self.0.get(id).cloned()).collect()
     }
 }
@@ -63,7 +63,7 @@ impl TaskToStart {
     }
 
     /// The task of a join that these events complete.
-    pub(super) fn of_join(event_match: EventMatch, event_ids: Vec<i64>) -> Self {
+    pub(super) fn of_join(event_match: EventMatch, event_ids: Vec<EventId>) -> Self {
         Self { event_match, join_event_ids: Some(event_ids), rendered_ahead: None }
     }
 
@@ -253,8 +253,8 @@ fn build_task(
         task_type: action.task.clone(),
         params,
         action_config: config.name.clone(),
-        event_id: event.id.0,
-        join_events: joined.map(|joined| joined.iter().map(|event| event.id.0).collect()),
+        event_id: event.id,
+        join_events: joined.map(|joined| joined.iter().map(|event| event.id).collect()),
         priority: action.priority,
         concurrency_key,
         max_attempts: action.max_attempts.map(u32::cast_signed),
@@ -329,7 +329,10 @@ mod tests {
     }
 
     /// Event ids and notes of all tasks, rendered chunk by chunk.
-    fn render_all(mut to_start: Vec<TaskToStart>, options: &EventTaskOptions) -> Vec<(i64, Value)> {
+    fn render_all(
+        mut to_start: Vec<TaskToStart>,
+        options: &EventTaskOptions,
+    ) -> Vec<(EventId, Value)> {
         let (mut done, mut budget) = (0, EventTemplateBudget::of_event());
         let mut tasks = Vec::new();
         while done < to_start.len() {

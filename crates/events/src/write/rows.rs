@@ -5,11 +5,16 @@ use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use store::{Error, Result};
+use tasks::TaskId;
 
 use crate::{Event, EventCause, EventId};
 
 /// Ascending ids, and the creation time allocated together with them.
-pub(crate) type AllocatedEventIds = (Vec<i64>, DateTime<Utc>);
+#[derive(store::FromRow)]
+pub(crate) struct AllocatedEventIds {
+    pub(super) ids: Vec<EventId>,
+    pub(super) at: DateTime<Utc>,
+}
 
 /// Allocates ids in the caller's transaction. They are used up even after a rollback.
 pub(crate) async fn allocate_ids(
@@ -47,7 +52,7 @@ pub(super) async fn insert_events(
     store::statement("insert_events", INSERT_EVENTS_SQL)
         .bind(version)
         .bind(first.time_created)
-        .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.id).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.name.as_str()).collect::<Vec<_>>())
         .bind(events.iter().map(|event| Json(&event.params)).collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.author.as_str()).collect::<Vec<_>>())
@@ -68,15 +73,27 @@ pub(super) async fn are_events_stored(
         "written_before",
         "SELECT count(*) FROM events WHERE event_id = ANY ($1) AND time_created = $2",
     )
-    .bind(events.iter().map(|event| event.id.0).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.id).collect::<Vec<_>>())
     .bind(first.time_created)
     .fetch_value(connection)
     .await?;
     Ok(stored_count == events.len() as i64)
 }
 
-/// Key, id of its event, content fingerprint.
-pub(super) type EventKeyRow = (String, i64, [u8; 32]);
+/// A taken event key. The order is that of the keys.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EventKeyRow {
+    pub(super) key: String,
+    pub(super) event: KeyedEvent,
+}
+
+/// The event of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct KeyedEvent {
+    pub(super) id: EventId,
+    /// Fingerprint of its content.
+    pub(super) content: [u8; 32],
+}
 
 /// Looks up which of these keys are taken.
 pub(super) async fn find_taken_keys(
@@ -86,15 +103,16 @@ pub(super) async fn find_taken_keys(
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<(String, i64, Vec<u8>)> = store::statement(
+    let rows: Vec<(String, EventId, Vec<u8>)> = store::statement(
         "taken_event_keys",
         "SELECT event_key, event_id, content FROM event_keys WHERE event_key = ANY ($1)",
     )
     .bind(keys)
     .fetch_all(connection)
     .await?;
-    let keys =
-        rows.into_iter().filter_map(|(key, id, content)| Some((key, id, content.try_into().ok()?)));
+    let keys = rows.into_iter().filter_map(|(key, id, content)| {
+        Some(EventKeyRow { key, event: KeyedEvent { id, content: content.try_into().ok()? } })
+    });
     Ok(keys.collect())
 }
 
@@ -113,9 +131,9 @@ pub(super) async fn take_event_keys(
         "INSERT INTO event_keys (event_key, event_id, content)
          SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[])",
     )
-    .bind(keys.iter().map(|(key, ..)| key.as_str()).collect::<Vec<_>>())
-    .bind(keys.iter().map(|(_, id, _)| *id).collect::<Vec<_>>())
-    .bind(keys.iter().map(|(.., content)| content.as_slice()).collect::<Vec<_>>())
+    .bind(keys.iter().map(|row| row.key.as_str()).collect::<Vec<_>>())
+    .bind(keys.iter().map(|row| row.event.id).collect::<Vec<_>>())
+    .bind(keys.iter().map(|row| row.event.content.as_slice()).collect::<Vec<_>>())
     .execute(connection)
     .await
     .map_err(|error| match error {
@@ -128,12 +146,12 @@ pub(super) async fn take_event_keys(
 /// A stored row of `events`.
 #[derive(store::FromRow)]
 pub(crate) struct StoredEventRow {
-    event_id: i64,
+    event_id: EventId,
     name: String,
     params: Value,
     author: String,
     time_created: DateTime<Utc>,
-    task_id: Option<i64>,
+    task_id: Option<TaskId>,
     depth: i16,
     /// Config version that the event was matched against.
     pub(crate) config_version: i64,
@@ -146,7 +164,7 @@ impl StoredEventRow {
             _ => Default::default(),
         };
         Event {
-            id: EventId(self.event_id),
+            id: self.event_id,
             name: self.name,
             params,
             author: self.author,
@@ -159,7 +177,7 @@ impl StoredEventRow {
 /// Events by id, ascending; missing ones are left out.
 pub(crate) async fn find_event_rows(
     connection: &mut PgConnection,
-    ids: &[i64],
+    ids: &[EventId],
 ) -> Result<Vec<StoredEventRow>> {
     store::statement(
         "find_events",

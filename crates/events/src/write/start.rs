@@ -170,7 +170,7 @@ async fn set_event_aside_in_tx(connection: &mut PgConnection, event: &Event) -> 
         "set_aside_event",
         "INSERT INTO set_aside_events (event_id) VALUES ($1) ON CONFLICT DO NOTHING",
     )
-    .bind(event.id.0)
+    .bind(event.id)
     .execute(connection)
     .await?;
     Ok(())
@@ -203,7 +203,7 @@ mod tests {
         let (mut all, mut started) = (Vec::new(), Vec::new());
         for (id, _) in ids {
             let asked = sqlx::query_scalar("SELECT EXISTS (SELECT FROM tasks WHERE event_id = $1)");
-            started.push(asked.bind(id.0).fetch_one(&events.pool).await.unwrap());
+            started.push(asked.bind(id).fetch_one(&events.pool).await.unwrap());
             all.push(id);
         }
         (all, started)

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use ledger::SequenceNumber;
 use ledger::export::{ExportMark, ExportRealignment, begin_epoch, resume_export};
 use serde_json::json;
 
 use super::nats_server::NatsServer;
-use super::put_back::{go_on, ledger_put_back, mark, marks, run_of};
+use super::put_back::{go_on, ledger_put_back, mark, marks, range, run_of};
 use super::world::{QUICK, World};
 
 #[test]
@@ -69,13 +70,13 @@ fn a_broker_put_back_to_an_older_copy_stops_the_exporter_until_it_may_send_again
         assert_eq!(world.figures(0).await["exported_seq"], json!(550), "a dry run decides nothing");
         let decided = resume_export(&verifier, false, |_, _| {}).await.unwrap();
         assert_eq!(planned, decided);
-        let (broker_end, resend_range) = (Some(mark(1, 300)), Some((301, 550)));
+        let (broker_end, resend_range) = (Some(mark(1, 300)), range(301, 550));
         assert_eq!(
             decided,
             ExportRealignment {
                 epoch: 1,
-                next_seq: 301,
-                last_seq: 551,
+                next_seq: SequenceNumber(301),
+                last_seq: SequenceNumber(551),
                 broker_end,
                 void_range: None,
                 resend_range
@@ -107,7 +108,10 @@ fn a_broker_that_lost_everything_is_not_even_given_a_stream_before_somebody_deci
         let found = async_nats::jetstream::new(client).get_stream("LEDGER").await;
         assert!(found.is_err(), "a backup could still be restored under this name");
         let decided = resume_export(&world.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-        assert_eq!((decided.epoch, decided.next_seq, decided.resend_range), (1, 1, Some((1, 100))));
+        assert_eq!(
+            (decided.epoch, decided.next_seq.get(), decided.resend_range),
+            (1, 1, range(1, 100))
+        );
         world.wait_for(0, "no alarm", |figures| figures["export_alarm"].is_null()).await;
         world.exported(0, 100).await;
         world.assert_exact(0, &engine, 100).await;
@@ -152,8 +156,8 @@ fn a_broker_put_back_to_before_an_epoch_began_gets_that_epoch_anew() {
         );
         let decided = resume_export(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
         assert_eq!(
-            (decided.epoch, decided.next_seq, decided.resend_range),
-            (2, 101, Some((101, 120)))
+            (decided.epoch, decided.next_seq.get(), decided.resend_range),
+            (2, 101, range(101, 120))
         );
         second.exported(0, 130).await;
         let expected: Vec<ExportMark> = run_of(1, 1..=150).chain(run_of(2, 101..=130)).collect();

@@ -195,7 +195,7 @@ impl TaskHandler for Obedient {
 
     async fn run(&self, attempt: &TaskAttempt, params: Params) -> Result<Value, TaskAttemptError> {
         let _dropped = Dropped(&self.0);
-        self.0.begun.send((attempt.task_id, attempt.number)).unwrap();
+        self.0.begun.send((attempt.task_id.get(), attempt.number)).unwrap();
         match params.does.as_str() {
             "nothing" => Ok(json!({"did": "nothing"})),
             "wait" => {

@@ -8,7 +8,7 @@ use queue::fifo::{FifoTxSender, NewFifoMessage, SentMessage, UnsentMessage};
 use serde_json::json;
 use store::testing::run_test;
 use store::{Error, PgConnection};
-use tasks::{NewTask, TaskControlOutcome, TaskEnqueueOutcome, TaskStore};
+use tasks::{NewTask, TaskControlOutcome, TaskEnqueueOutcome, TaskId, TaskStore};
 
 use crate::harness::World;
 
@@ -85,7 +85,11 @@ fn a_task_without_a_key_is_there_once() {
         .await
         .unwrap();
         assert_eq!(counts, (2, 2));
-        assert_eq!(world.task(first).await.get("task_key"), None, "it has none of its caller's");
+        assert_eq!(
+            world.task(first.get()).await.get("task_key"),
+            None,
+            "it has none of its caller's"
+        );
     });
 }
 
@@ -94,7 +98,7 @@ fn a_retry_that_was_followed_is_not_told_that_it_cannot_be() {
     run_test(async {
         let world = World::fresh().await;
         let task = world.begin("nothing").await;
-        assert_eq!(world.tasks.cancel(task).await.unwrap(), TaskControlOutcome::Applied);
+        assert_eq!(world.tasks.cancel(TaskId(task)).await.unwrap(), TaskControlOutcome::Applied);
         let (tasks, sender) = losing(&world);
         // As if a worker began the task before the retry.
         sqlx::query(
@@ -110,7 +114,7 @@ fn a_retry_that_was_followed_is_not_told_that_it_cannot_be() {
         .execute(&world.pool)
         .await
         .unwrap();
-        assert_eq!(tasks.retry(task).await.unwrap(), TaskControlOutcome::Applied);
+        assert_eq!(tasks.retry(TaskId(task)).await.unwrap(), TaskControlOutcome::Applied);
         assert!(!sender.loses.load(Ordering::SeqCst), "an answer was lost");
         let retries: i32 =
             sqlx::query_scalar("SELECT retries FROM tasks").fetch_one(&world.pool).await.unwrap();

@@ -13,6 +13,7 @@ use events::{EventCause, EventStore, NewEvent, PLATFORM_AUTHOR};
 use serde_json::{Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 use store::{Error, Lease, Result};
+use tasks::TaskId;
 use tokio::time::sleep;
 
 use crate::orders::{OrderId, PickupPointId, ProductId, StorageId};
@@ -49,7 +50,7 @@ struct EndedOrderRow {
     storage_id: StorageId,
     pickup_point_id: PickupPointId,
     attempts: i32,
-    task_id: Option<i64>,
+    task_id: Option<TaskId>,
     depth: Option<i16>,
 }
 

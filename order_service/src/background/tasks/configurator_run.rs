@@ -63,7 +63,7 @@ impl ConfiguratorRunner for Configurator {
             };
             // Idempotency key: the same for every attempt of the task.
             let request_id =
-                Uuid::from_u64_pair(TASK_REQUEST_NAMESPACE, attempt.task_id.cast_unsigned());
+                Uuid::from_u64_pair(TASK_REQUEST_NAMESPACE, attempt.task_id.get().cast_unsigned());
             let run_id = self.begin_run_once(run_input, request_id).await;
             let run_id = run_id.map_err(|error| {
                 refusal_task_error(error, TURN_BACKOFF.random_delay(attempt.number))

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use configurator::RunId;
 use configurator::http::{RunRequestBody, failed_run_json, to_api_error};
 use configurator::run::{self, RunStatus, RunView};
 use configurator::transcript::TranscriptEntry;
@@ -66,7 +67,7 @@ async fn run_to_end(
         // An active run would block the next run of the same template.
         let cancelled = configurator.cancel_run(run_id).await;
         if let Err(error) = cancelled.map_err(to_api_error) {
-            tracing::warn!(run_id, %error, "a run that nobody waits for could not be cancelled");
+            tracing::warn!(run_id = run_id.get(), %error, "a run that nobody waits for could not be cancelled");
         }
     }
     let run = run.map_err(to_api_error)?;
@@ -78,7 +79,10 @@ async fn run_to_end(
                 format!("run {run_id} has not ended within {seconds} s and was cancelled"),
             ),
             RunAbandonReason::CallerGone => {
-                tracing::info!(run_id, "a run was cancelled, as its caller has gone");
+                tracing::info!(
+                    run_id = run_id.get(),
+                    "a run was cancelled, as its caller has gone"
+                );
                 (
                     ErrorCode::Unavailable,
                     format!("run {run_id} was cancelled, as its caller has gone"),
@@ -91,7 +95,7 @@ async fn run_to_end(
         };
         let blocks = failed_run_json(&run)["blocks"].clone();
         return Err(ApiError::new(code, message)
-            .with_arg("run_id", run_id)
+            .with_arg("run_id", run_id.get())
             .with_member("blocks", blocks));
     }
     record_run_transcript(&shared, run_id).await;
@@ -107,13 +111,13 @@ fn run_response(run: &RunView) -> Response {
 
 /// Appends a run's messages and answers to the transcript; the lock keeps the lines of one run
 /// together.
-async fn record_run_transcript(shared: &TestProxyState, run_id: i64) {
+async fn record_run_transcript(shared: &TestProxyState, run_id: RunId) {
     let Some(file) = &shared.record else { return };
     let file = file.lock().await;
     let exchanges = match run::load_run_transcript(&shared.configurator.pool, run_id).await {
         Ok(exchanges) => exchanges,
         Err(error) => {
-            return tracing::error!(run_id, %error, code = "UNAVAILABLE", "a run was not recorded");
+            return tracing::error!(run_id = run_id.get(), %error, code = "UNAVAILABLE", "a run was not recorded");
         }
     };
     let lines: Vec<String> = exchanges
@@ -125,6 +129,6 @@ async fn record_run_transcript(shared: &TestProxyState, run_id: i64) {
         .collect();
     let opened = std::fs::OpenOptions::new().create(true).append(true).open(&*file);
     if let Err(error) = opened.and_then(|mut file| file.write_all(lines.concat().as_bytes())) {
-        tracing::error!(run_id, %error, code = "INTERNAL_ERROR", "a run was not recorded");
+        tracing::error!(run_id = run_id.get(), %error, code = "INTERNAL_ERROR", "a run was not recorded");
     }
 }

@@ -8,6 +8,7 @@ use super::super::collect::CollectedAnswer;
 use super::super::report::CheckFinding;
 use super::super::session::IntegrationCheckSession;
 use super::CheckCaseResult;
+use crate::ids::BlockId;
 use crate::protocol::parse_message_body;
 use crate::protocol::{ANSWER_JOB_NAME, BlockAction, JOB_NAME_ATTRIBUTE};
 
@@ -79,7 +80,7 @@ pub(super) async fn every_task_is_answered_once(
 }
 
 /// The first fault of an answer, if any.
-fn find_answer_fault(block_id: Option<i64>, answer: &CollectedAnswer) -> Option<String> {
+fn find_answer_fault(block_id: Option<BlockId>, answer: &CollectedAnswer) -> Option<String> {
     if block_id.is_none() {
         return Some("an answer has no block_id of a task (a whole number)".to_owned());
     }

@@ -7,6 +7,7 @@ use super::super::collect::CollectedAnswer;
 use super::super::report::CheckFinding;
 use super::super::session::{IntegrationCheckSession, SentCheckTask};
 use super::{CheckCaseResult, ask_any_task};
+use crate::ids::BlockId;
 use crate::protocol::BlockAction;
 
 /// State sizes to try, in bytes: some queues accept only the smaller one.
@@ -106,7 +107,11 @@ pub(super) async fn a_message_without_a_number_blocks_nobody(
     Ok(CheckFinding::ok("messages that say no block_id do not block their group"))
 }
 
-fn padded_update_body(session: &IntegrationCheckSession, block_id: i64, bytes: usize) -> String {
+fn padded_update_body(
+    session: &IntegrationCheckSession,
+    block_id: BlockId,
+    bytes: usize,
+) -> String {
     let (task, args) = session.any_task();
     let state = Map::from_iter([("padding".to_owned(), Json::from("x".repeat(bytes)))]);
     json!({"block_id": block_id, "task_type": task, "action": "update", "params": args, "state": state})

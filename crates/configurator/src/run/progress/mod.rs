@@ -16,7 +16,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::plan::{BlockDeletion, StoredBlock};
 use super::status::{BlockStatus, RunStatus};
-use super::write::{BlockChange, RunChanges};
+use super::write::{BlockChange, GivenUpBlock, RunChanges, StoredBlockKey, StoredState};
+use crate::ids::{BlockId, InstanceId, RunId};
 use crate::protocol::{BlockAnswer, BlockFailure};
 use crate::template::{BlockGraph, BlockGraphNode, Env, EvaluationContext, EvaluationError};
 
@@ -26,8 +27,8 @@ const MAX_STEPS_PER_TX: usize = 2000;
 
 /// The immutable part of a run.
 pub(super) struct RunContext {
-    pub(super) instance_id: i64,
-    pub(super) run_id: i64,
+    pub(super) instance_id: InstanceId,
+    pub(super) run_id: RunId,
     pub(super) template_name: String,
     pub(super) env: Env,
     pub(super) graph: BlockGraph,
@@ -47,21 +48,28 @@ pub(super) struct RunProgress {
     pub(super) statuses: Vec<BlockStatus>,
     /// For each step, the number of unfinished steps it waits for.
     pub(super) dependency_counts: Vec<u32>,
-    pub(super) block_ids: Vec<i64>,
+    pub(super) block_ids: Vec<BlockId>,
     pub(super) step_deadlines: Vec<Option<DateTime<Utc>>>,
     pub(super) states: Vec<Option<Arc<Map<String, Json>>>>,
     pub(super) stored_blocks: Vec<Option<Arc<StoredBlock>>>,
-    pub(super) sent_steps: HashMap<i64, usize>,
+    pub(super) sent_steps: HashMap<BlockId, usize>,
     /// Sent steps by deadline.
     pub(super) deadline_queue: BTreeSet<(DateTime<Utc>, usize)>,
     pub(super) ready_steps: VecDeque<usize>,
     pub(super) open_count: usize,
 }
 
+/// The latest message of a step, as stored.
+pub(super) struct SentStep {
+    pub(super) step: usize,
+    pub(super) block_id: BlockId,
+    pub(super) deadline: Option<DateTime<Utc>>,
+}
+
 impl RunContext {
     pub(super) fn new(
-        ids: (i64, i64),
-        instance: (String, Env),
+        (instance_id, run_id): (InstanceId, RunId),
+        (template_name, env): (String, Env),
         graph: BlockGraph,
         inputs: Map<String, Json>,
         (deletions, first): (Vec<BlockDeletion>, HashMap<usize, Vec<usize>>),
@@ -81,7 +89,6 @@ impl RunContext {
                 dependents[need].push(step);
             }
         }
-        let ((instance_id, run_id), (template_name, env)) = (ids, instance);
         Self {
             instance_id,
             run_id,
@@ -130,7 +137,7 @@ impl RunProgress {
     pub(super) fn new(
         context: &RunContext,
         status: Vec<BlockStatus>,
-        rows: Vec<(usize, i64, Option<DateTime<Utc>>)>,
+        rows: Vec<SentStep>,
         state: Vec<Option<Arc<Map<String, Json>>>>,
         stored: Vec<Option<Arc<StoredBlock>>>,
     ) -> (Self, RunChanges) {
@@ -141,7 +148,7 @@ impl RunProgress {
         }
         let mut progress = Self {
             dependency_counts: waiting,
-            block_ids: vec![0; steps],
+            block_ids: vec![BlockId(0); steps],
             step_deadlines: vec![None; steps],
             states: state,
             stored_blocks: stored,
@@ -151,7 +158,7 @@ impl RunProgress {
             open_count: steps,
             statuses: vec![BlockStatus::Pending; steps],
         };
-        for (step, block_id, deadline) in rows {
+        for SentStep { step, block_id, deadline } in rows {
             progress.block_ids[step] = block_id;
             progress.step_deadlines[step] = deadline;
             if status[step] == BlockStatus::Sent {
@@ -176,7 +183,7 @@ impl RunProgress {
     }
 
     /// The step that waits for an answer to this `block_id`.
-    pub(super) fn step_of_block(&self, block_id: i64) -> Option<usize> {
+    pub(super) fn step_of_block(&self, block_id: BlockId) -> Option<usize> {
         self.sent_steps.get(&block_id).copied()
     }
 
@@ -201,7 +208,8 @@ impl RunProgress {
             Ok(state) => {
                 let state = Arc::new(state);
                 self.states[step] = Some(state.clone());
-                changes.stored_states.push((answer.block_id, json_text(&state)));
+                let (block_id, text) = (answer.block_id, json_text(&state));
+                changes.stored_states.push(StoredState { block_id, state: text });
                 self.end_step(context, step, BlockStatus::Succeeded, None, changes);
             }
             Err(failure) => {
@@ -210,9 +218,13 @@ impl RunProgress {
         }
     }
 
-    fn stored_key(&self, context: &RunContext, step: usize) -> (String, String, i64) {
+    fn stored_key(&self, context: &RunContext, step: usize) -> StoredBlockKey {
         let deletion = &context.deletions[step - context.graph.nodes.len()];
-        (deletion.name.clone(), deletion.integration.clone(), self.block_ids[step])
+        StoredBlockKey {
+            name: deletion.name.clone(),
+            integration: deletion.integration.clone(),
+            block_id: self.block_ids[step],
+        }
     }
 
     /// Fails the steps whose deadline has passed.
@@ -228,7 +240,7 @@ impl RunProgress {
             let block_id = self.block_ids[step];
             let seconds = context.step_timeout(step).as_secs_f64();
             let args = json!({"block_timeout_seconds": seconds});
-            changes.given_up.push((step, block_id));
+            changes.given_up.push(GivenUpBlock { step, block_id });
             self.end_step(
                 context,
                 step,
@@ -244,7 +256,7 @@ impl RunProgress {
         &mut self,
         context: &RunContext,
         now: DateTime<Utc>,
-        block_ids: Vec<i64>,
+        block_ids: Vec<BlockId>,
         changes: &mut RunChanges,
     ) {
         let mut block_ids = block_ids.into_iter();
@@ -258,7 +270,7 @@ impl RunProgress {
                 self.ready_steps.push_front(step);
                 return;
             };
-            self.send_step(context, step, (now, block_id), changes);
+            self.send_step(context, step, now, block_id, changes);
         }
     }
 

@@ -5,8 +5,9 @@ use serde_json::json;
 
 use super::super::plan::block_dependencies;
 use super::super::status::BlockStatus;
-use super::super::write::{BlockChange, BlockSend, RunChanges};
+use super::super::write::{BlockChange, BlockSend, RunChanges, SentBlock};
 use super::{RunContext, RunProgress, evaluation_failure, json_text};
+use crate::ids::BlockId;
 use crate::protocol::{self, BlockAction, BlockFailure, BlockTask};
 use crate::template::{Block, BlockGraphNode, EvaluationContext};
 
@@ -27,7 +28,8 @@ impl RunProgress {
         &mut self,
         context: &RunContext,
         step: usize,
-        (now, block_id): (DateTime<Utc>, i64),
+        now: DateTime<Utc>,
+        block_id: BlockId,
         changes: &mut RunChanges,
     ) {
         let send = match self.prepare_send(context, step) {
@@ -61,7 +63,7 @@ impl RunProgress {
         changes.blocks.push(BlockChange {
             step,
             status: BlockStatus::Sent,
-            sent: Some((action, block_id, deadline)),
+            sent: Some(SentBlock { action, block_id, deadline }),
             state: None,
             failure: None,
         });

@@ -100,7 +100,7 @@ impl EventFilterCondition {
                 query.push("time_created").push(symbol).push_bind(*time);
                 if self.operator != EventFilterOperator::Less {
                     // Ids are ordered by time: this bound prunes older partitions.
-                    query.push(" AND event_id >= ").push_bind(EventId::not_before(*time).0);
+                    query.push(" AND event_id >= ").push_bind(EventId::not_before(*time));
                 }
             }
             (EventFilterSubject::Id, EventFilterOperand::Ids(ids)) => {

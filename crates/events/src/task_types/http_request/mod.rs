@@ -17,7 +17,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
+use tasks::{TaskAttempt, TaskAttemptError, TaskHandler, TaskId};
 use tokio::time::timeout;
 use url::Url;
 
@@ -65,7 +65,11 @@ impl TaskHandler for HttpRequest {
 }
 
 impl HttpRequest {
-    async fn send(&self, task_id: i64, params: WebhookParams) -> Result<Value, TaskAttemptError> {
+    async fn send(
+        &self,
+        task_id: TaskId,
+        params: WebhookParams,
+    ) -> Result<Value, TaskAttemptError> {
         let WebhookParams { url: mut uri, method, headers: own, body, content_type, .. } = params;
         let first = WebhookTarget::from_uri(&uri).map_err(TaskAttemptError::Permanent)?;
         for _ in 0..=MAX_REDIRECTS {
@@ -102,10 +106,11 @@ impl HttpRequest {
     fn sign(
         &self,
         headers: &mut HeaderMap,
-        task_id: i64,
+        task_id: TaskId,
         body: &[u8],
     ) -> Result<(), TaskAttemptError> {
-        headers.insert(HeaderName::from_static("idempotency-key"), HeaderValue::from(task_id));
+        headers
+            .insert(HeaderName::from_static("idempotency-key"), HeaderValue::from(task_id.get()));
         let Some(secret) = &self.secret else { return Ok(()) };
         let signature =
             body_signature(secret, body).and_then(|text| HeaderValue::from_str(&text).ok());

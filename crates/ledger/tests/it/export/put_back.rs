@@ -3,13 +3,18 @@
 
 use std::sync::Arc;
 
+use ledger::SequenceNumber;
 use ledger::export::{ExportEngine, ExportMark, ExportRealignment, begin_epoch, resume_export};
 use serde_json::json;
 
 use super::world::{QUICK, World, stream};
 
 pub fn mark(epoch: i64, seq: i64) -> ExportMark {
-    ExportMark { epoch, seq }
+    ExportMark { epoch, seq: SequenceNumber(seq) }
+}
+
+pub fn range(first: i64, last: i64) -> Option<(SequenceNumber, SequenceNumber)> {
+    Some((SequenceNumber(first), SequenceNumber(last)))
 }
 
 pub async fn marks(engine: &Arc<dyn ExportEngine>) -> Vec<ExportMark> {
@@ -63,7 +68,7 @@ pub async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     assert!(alarm.contains("differ at number 201 of epoch 1") && alarm.contains("c/0"), "{alarm}");
     assert_eq!(marks(&engine).await, run_of(1, 1..=300).collect::<Vec<_>>(), "nothing is sent");
     let proof = second.verify(0, &engine).await;
-    assert_eq!((proof.difference_count, proof.differences[0].seq), (100, 201), "{proof:?}");
+    assert_eq!((proof.difference_count, proof.differences[0].seq.get()), (100, 201), "{proof:?}");
     let refused = resume_export(&second.verifier(0, &engine), false, |_, _| {})
         .await
         .unwrap_err()
@@ -71,13 +76,13 @@ pub async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     assert!(refused.contains("not behind"), "{refused}");
     // The operator decides to begin a new epoch.
     let decided = begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-    let (broker_end, void_range) = (Some(mark(1, 300)), Some((201, 300)));
+    let (broker_end, void_range) = (Some(mark(1, 300)), range(201, 300));
     assert_eq!(
         decided,
         ExportRealignment {
             epoch: 2,
-            next_seq: 201,
-            last_seq: 350,
+            next_seq: SequenceNumber(201),
+            last_seq: SequenceNumber(350),
             broker_end,
             void_range,
             resend_range: None
@@ -88,7 +93,7 @@ pub async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     assert_eq!(marks(&engine).await, expected);
     let proof = second.verify(0, &engine).await;
     assert!(proof.is_consistent(), "{proof:?}");
-    assert_eq!((proof.entries, proof.void, proof.exported_seq), (450, 100, 350));
+    assert_eq!((proof.entries, proof.void, proof.exported_seq.get()), (450, 100, 350));
     let refused =
         begin_epoch(&second.verifier(0, &engine), false, |_, _| {}).await.unwrap_err().to_string();
     assert!(refused.contains("nothing to decide"), "{refused}");
@@ -102,13 +107,16 @@ pub async fn ledger_put_back(engine: Arc<dyn ExportEngine>) {
     third.write(0, (0..10).map(|n| format!("d/{n}"))).await;
     third.wait_for(0, "numbered", |figures| figures["last_seq"] == json!(210)).await;
     let decided = begin_epoch(&third.verifier(0, &engine), false, |_, _| {}).await.unwrap();
-    assert_eq!((decided.epoch, decided.next_seq, decided.void_range), (3, 201, Some((201, 350))));
+    assert_eq!(
+        (decided.epoch, decided.next_seq.get(), decided.void_range),
+        (3, 201, range(201, 350))
+    );
     third.exported(0, 210).await;
     let expected: Vec<ExportMark> = expected.into_iter().chain(run_of(3, 201..=210)).collect();
     assert_eq!(marks(&engine).await, expected);
     let proof = third.verify(0, &engine).await;
     assert!(proof.is_consistent(), "{proof:?}");
-    assert_eq!((proof.entries, proof.void, proof.exported_seq), (460, 250, 210));
+    assert_eq!((proof.entries, proof.void, proof.exported_seq.get()), (460, 250, 210));
     exporter.end().await;
     sequencer.end().await;
 }

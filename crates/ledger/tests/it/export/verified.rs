@@ -58,7 +58,7 @@ fn dropped_events_are_counted_and_are_no_difference() {
             types,
             notifier: wake,
         };
-        assert_eq!(run_aggregation_pass(aggregator).await.unwrap(), 24);
+        assert_eq!(run_aggregation_pass(aggregator).await.unwrap().get(), 24);
         let terms = PartitionOptions { months_ahead: 0, retention: Retention::Months(12) };
         assert_eq!(
             maintain_partitions(shard, &ledger.types.current(), terms).await.unwrap().dropped.len(),

@@ -1,7 +1,7 @@
 //! SQL of the accepting writer.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, PgPool};
+use sqlx::PgPool;
 use store::{Lease, Result};
 use uuid::Uuid;
 

@@ -7,7 +7,7 @@ use queue::{
     Backoff, Job, JobSettlement, NewJob, bury_new_jobs_in_tx, enqueue_jobs_in_tx, settle_jobs_in_tx,
 };
 use sqlx::PgConnection;
-use store::{Lease, Result};
+use store::{Lease, LeaseId, Result};
 
 use crate::orders::OrderId;
 use crate::orders::db::{
@@ -20,7 +20,7 @@ pub(super) struct OrderJobChanges<'a> {
     settlements: Vec<(Job, JobSettlement)>,
     /// New jobs by the id of their lane: that of acceptance, so that this process claims them, or
     /// its adopter does.
-    new_jobs: BTreeMap<i64, (&'a Lease, Vec<NewJob>)>,
+    new_jobs: BTreeMap<LeaseId, (&'a Lease, Vec<NewJob>)>,
     /// New dead letters with their reasons.
     dead_jobs: Vec<(NewJob, String)>,
 }

@@ -139,10 +139,7 @@ pub(super) async fn write_attempts(
 
 /// Locks the orders of all outcomes in id order, like `store_callbacks`, if several of the functions
 /// lock some of them: each has an order for its own only.
-async fn lock_orders(
-    connection: &mut PgConnection,
-    attempts: &[EndedAttempt],
-) -> Result<()> {
+async fn lock_orders(connection: &mut PgConnection, attempts: &[EndedAttempt]) -> Result<()> {
     let functions: HashSet<&str> =
         attempts.iter().map(|ended| writing_function(&ended.outcome)).collect();
     if functions.len() < 2 {
