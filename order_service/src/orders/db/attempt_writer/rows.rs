@@ -153,7 +153,7 @@ async fn lock_orders(
     }
     let ids: Vec<i32> = attempts.iter().map(|(attempt, _)| attempt.order_id).collect();
     store::statement(
-        "lock_orders",
+        "lock_attempted_orders",
         "SELECT FROM orders WHERE order_id = ANY ($1) ORDER BY order_id FOR NO KEY UPDATE",
     )
     .bind(ids)
