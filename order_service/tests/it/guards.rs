@@ -193,10 +193,7 @@ async fn until_one_waits_for_a_lock(pool: &PgPool) {
     }
 }
 
-async fn locked<'p>(
-    pool: &'p PgPool,
-    order: &'static str,
-) -> sqlx::Transaction<'p, sqlx::Postgres> {
+async fn locked(pool: &PgPool, order: &'static str) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let mut lock = pool.begin().await.unwrap();
     sqlx::query(order).execute(&mut *lock).await.unwrap();
     lock
@@ -210,14 +207,14 @@ fn outcomes_of_several_kinds_lock_their_orders_by_id() {
         let process = Process::hanging(&pool).await;
         let mut attempts = attempts(&process, &[(1, 1), (2, 1), (3, 1)]).await;
         attempts.sort_unstable_by_key(|attempt| std::cmp::Reverse(attempt.order_id));
-        let failed = || OrderAttemptOutcome::Failed { reason: "later".to_owned() };
+        let failed = OrderAttemptOutcome::Failed { reason: "later".to_owned() };
         let first = locked(&pool, "SELECT FROM orders WHERE order_id = 1 FOR UPDATE").await;
         let third = locked(&pool, "SELECT FROM orders WHERE order_id = 3 FOR UPDATE").await;
         let mut attempts = attempts.into_iter();
-        process.ender.write(attempts.next().unwrap(), failed()).await;
+        process.ender.write(attempts.next().unwrap(), failed.clone()).await;
         until_one_waits_for_a_lock(&pool).await;
         // These two are the next batch.
-        process.ender.write(attempts.next().unwrap(), failed()).await;
+        process.ender.write(attempts.next().unwrap(), failed).await;
         process.ender.write(attempts.next().unwrap(), fails()).await;
         third.commit().await.unwrap();
         process.until(3, |order| order.last_error.is_some()).await;

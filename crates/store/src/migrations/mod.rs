@@ -113,7 +113,6 @@ impl MigrationSet {
         mut transaction: Transaction<'_, Postgres>,
         applied: &HashMap<i64, Vec<u8>>,
     ) -> Result<(), MigrateError> {
-        transaction.ensure_migrations_table(MIGRATIONS_TABLE).await?;
         for migration in self.migrator.iter() {
             if !applied.contains_key(&migration.version) {
                 transaction.apply(MIGRATIONS_TABLE, migration).await?;
@@ -213,7 +212,8 @@ impl MigrationSet {
     }
 }
 
-/// Begins a transaction that holds the schema's migration lock; waits for another program's.
+/// Begins a transaction that holds the schema's migration lock and sees what the previous holder
+/// committed; creates the table of migrations.
 async fn begin_exclusively(
     connection: &mut PgConnection,
 ) -> Result<Transaction<'_, Postgres>, MigrateError> {
@@ -223,6 +223,9 @@ async fn begin_exclusively(
     )
     .execute(&mut *transaction)
     .await?;
+    // Locks the schema, and so processes the invalidations of the tables that another program has
+    // created. A wait for an advisory lock does not: `to_regclass` would not find them.
+    transaction.ensure_migrations_table(MIGRATIONS_TABLE).await?;
     Ok(transaction)
 }
 

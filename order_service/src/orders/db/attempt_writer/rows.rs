@@ -147,7 +147,7 @@ async fn lock_orders(connection: &mut PgConnection, attempts: &[EndedAttempt]) -
     }
     let ids: Vec<OrderId> = attempts.iter().map(|ended| ended.attempt.order_id).collect();
     store::statement(
-        "lock_orders",
+        "lock_attempted_orders",
         "SELECT FROM orders WHERE order_id = ANY ($1) ORDER BY order_id FOR NO KEY UPDATE",
     )
     .bind(ids)
