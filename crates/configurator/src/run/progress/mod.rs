@@ -16,8 +16,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::plan::{BlockDeletion, StoredBlock};
 use super::status::{BlockStatus, RunStatus};
-use super::write::{BlockChange, BlockSend, RunChanges};
-use crate::protocol::{self, BlockAction, BlockAnswer, BlockFailure, BlockTask};
+use super::write::{BlockChange, RunChanges};
+use crate::protocol::{BlockAnswer, BlockFailure};
 use crate::template::{BlockGraph, BlockGraphNode, Env, EvaluationContext, EvaluationError};
 
 /// Maximum ready steps handled per transaction, including those that send no
