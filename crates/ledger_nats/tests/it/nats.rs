@@ -10,11 +10,13 @@ use serde_json::json;
 
 use super::nats_server::{NatsServer, WINDOW};
 use super::world::{PAUSED, QUICK, World, stream};
+use crate::harness::Served;
 
 #[test]
 fn the_stream_of_every_shard_is_exact_though_two_processes_export_into_it() {
     store::testing::run_test(async {
-        let (world, server) = (World::of_four().await, NatsServer::start());
+        let world = World { served: Served::fresh().await };
+        let server = NatsServer::start();
         let engines = [server.engine(), server.engine()];
         let sequencers: Vec<_> = (0..4).map(|place| world.sequencer(place)).collect();
         let exporters: Vec<_> =

@@ -16,7 +16,7 @@ use store::{DutyWork, LeaseOptions, run_duties};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Served, event, four_shards, shards};
+use crate::harness::{Served, event, four_shards};
 
 /// A lease that expires soon after its holder dies.
 pub const QUICK: LeaseOptions =
@@ -58,11 +58,6 @@ impl World {
     /// A world with one shard, `s0`.
     pub async fn fresh() -> Self {
         Self::on(vec![store::testing::create_shard_database().await]).await
-    }
-
-    /// A world with four shards.
-    pub async fn of_four() -> Self {
-        Self { served: Served::on(shards().await) }
     }
 
     pub async fn on(pools: Vec<PgPool>) -> Self {
