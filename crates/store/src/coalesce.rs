@@ -6,14 +6,23 @@
 //!   items a batch holds at most [`BatchOptions::max_shared_items`]. A cancelled caller does
 //!   not cancel its item.
 
+use std::collections::HashSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::fair::{FairQueue, FairTurn};
 use crate::panics;
+
+/// A batch of at least this many items has express batches beside it; a smaller one is soon over.
+const MIN_EXPRESS_BESIDE_ITEMS: usize = 64;
+/// A caller with at most this many waiting items does not wait for another caller's large batch.
+const MAX_EXPRESS_LINE_ITEMS: usize = 8;
+/// Maximum number of items of an express batch.
+const MAX_EXPRESS_ITEMS: usize = 64;
 
 /// Size and frequency of batches.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +57,7 @@ impl<T: Send + 'static> Coalescer<T> {
     pub fn spawn<F, Fut>(name: &'static str, capacity: usize, max_batch: usize, flush: F) -> Self
     where
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send,
+        Fut: Future<Output = ()> + Send + 'static,
     {
         let batches = BatchOptions {
             max_items: max_batch,
@@ -67,32 +76,52 @@ impl<T: Send + 'static> Coalescer<T> {
     ) -> Self
     where
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send,
+        Fut: Future<Output = ()> + Send + 'static,
     {
-        let (sender, mut incoming) = mpsc::channel(capacity);
-        let open = watch::Sender::new(0);
-        let pending = open.clone();
-        tokio::spawn(async move {
-            let mut waiting = FairQueue::default();
-            while receive_items(&mut waiting, &mut incoming, capacity).await {
-                let max_items = if waiting.has_several_lines() {
-                    batches.max_shared_items
-                } else {
-                    batches.max_items
-                };
-                let batch = waiting.pop_many(max_items);
-                let (items, began) = (batch.len(), Instant::now());
-                metrics::histogram!("store_batch_items", "name" => name).record(items as f64);
-                if panics::catch_panic(flush(batch)).await.is_err() {
-                    tracing::error!(name, code = "LOGIC_ERROR", "a batch write panicked");
-                }
-                pending.send_modify(|open| *open -= items);
-                if items > 1 && began.elapsed() < batches.min_interval {
-                    tokio::time::sleep_until(began + batches.min_interval).await;
-                }
-            }
-        });
-        Self { queue: sender, pending_items: open }
+        Self::spawn_loop(name, capacity, batches, flush, None)
+    }
+
+    /// Like [`Coalescer::spawn_fair`]. While a large batch is being flushed, callers with few items
+    /// do not wait for it: `flush_express` gets theirs, at most one batch at a time, on a connection
+    /// of its own. Items of different callers may therefore be written in another order than they
+    /// came.
+    pub fn spawn_with_express<F, Fut>(
+        name: &'static str,
+        capacity: usize,
+        batches: BatchOptions,
+        flush: F,
+        flush_express: F,
+    ) -> Self
+    where
+        F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Self::spawn_loop(name, capacity, batches, flush, Some(flush_express))
+    }
+
+    fn spawn_loop<F, Fut>(
+        name: &'static str,
+        capacity: usize,
+        batches: BatchOptions,
+        flush: F,
+        flush_express: Option<F>,
+    ) -> Self
+    where
+        F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let (sender, incoming) = mpsc::channel(capacity);
+        let pending_items = watch::Sender::new(0);
+        let items =
+            WaitingItems { queue: FairQueue::default(), incoming, max_items: capacity, name };
+        let batch_loop = BatchLoop {
+            items,
+            batches,
+            pending_items: pending_items.clone(),
+            express: Arc::new(Semaphore::new(1)),
+        };
+        tokio::spawn(batch_loop.run(flush, flush_express.map(Arc::new)));
+        Self { queue: sender, pending_items }
     }
 
     /// Submits one item; waits while `capacity` items are waiting. Returns `false` if
@@ -132,23 +161,142 @@ impl<T: Send + 'static> Coalescer<T> {
     }
 }
 
-/// Moves received items to the fair queue until it holds `max_items`; waits for the first if it is
-/// empty. Returns `false` when the channel is closed and the queue empty.
-async fn receive_items<T>(
-    waiting: &mut FairQueue<T>,
-    incoming: &mut mpsc::Receiver<(FairTurn, T)>,
-    max_items: usize,
-) -> bool {
-    let mut received = Vec::new();
-    if waiting.is_empty() {
-        incoming.recv_many(&mut received, max_items).await;
-    } else {
-        while waiting.len() + received.len() < max_items
-            && let Ok(item) = incoming.try_recv()
-        {
-            received.push(item);
+/// The task of a [`Coalescer`].
+struct BatchLoop<T> {
+    items: WaitingItems<T>,
+    batches: BatchOptions,
+    pending_items: watch::Sender<usize>,
+    /// Held by the express batch that is being flushed.
+    express: Arc<Semaphore>,
+}
+
+impl<T: Send + 'static> BatchLoop<T> {
+    async fn run<F, Fut>(mut self, flush: F, flush_express: Option<Arc<F>>)
+    where
+        F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        while self.items.receive().await {
+            let (batch, turns) = self.items.pop_batch(self.batches);
+            let (item_count, began) = (batch.len(), Instant::now());
+            let flushing = flush_contained(self.items.name, flush(batch));
+            match &flush_express {
+                Some(flush_express) if item_count >= MIN_EXPRESS_BESIDE_ITEMS => {
+                    self.flush_beside(flushing, &turns, flush_express).await;
+                }
+                _ => flushing.await,
+            }
+            self.pending_items.send_modify(|open| *open -= item_count);
+            if item_count > 1 && began.elapsed() < self.batches.min_interval {
+                tokio::time::sleep_until(began + self.batches.min_interval).await;
+            }
         }
     }
-    received.into_iter().for_each(|(turn, item)| waiting.push(turn, item));
-    !waiting.is_empty()
+
+    /// Waits for a large batch; meanwhile starts express batches of the callers with few items that
+    /// have none in it.
+    async fn flush_beside<F, Fut>(
+        &mut self,
+        flushing: impl Future<Output = ()>,
+        turns: &HashSet<FairTurn>,
+        flush_express: &Arc<F>,
+    ) where
+        F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let mut flushing = std::pin::pin!(flushing);
+        let express = self.express.clone();
+        loop {
+            let (permit, batch) = tokio::select! {
+                biased;
+                () = &mut flushing => return,
+                batch = self.items.receive_express(&express, turns) => batch,
+            };
+            let (name, item_count) = (self.items.name, batch.len());
+            metrics::histogram!("store_batch_items", "name" => name).record(item_count as f64);
+            let flushing = flush_contained(name, flush_express(batch));
+            let pending_items = self.pending_items.clone();
+            tokio::spawn(async move {
+                flushing.await;
+                drop(permit);
+                pending_items.send_modify(|open| *open -= item_count);
+            });
+        }
+    }
+}
+
+/// Runs a flush. A panic loses the answers of its batch and nothing else.
+async fn flush_contained(name: &'static str, flushing: impl Future<Output = ()>) {
+    if panics::catch_panic(flushing).await.is_err() {
+        tracing::error!(name, code = "LOGIC_ERROR", "a batch write panicked");
+    }
+}
+
+/// The items of a [`Coalescer`] that are not in a batch yet.
+struct WaitingItems<T> {
+    queue: FairQueue<T>,
+    incoming: mpsc::Receiver<(FairTurn, T)>,
+    /// Maximum length of `queue`.
+    max_items: usize,
+    name: &'static str,
+}
+
+impl<T> WaitingItems<T> {
+    /// Moves received items to the fair queue until it is full; waits for the first if it is empty.
+    /// Returns `false` when the channel is closed and the queue empty.
+    async fn receive(&mut self) -> bool {
+        let mut received = Vec::new();
+        if self.queue.is_empty() {
+            self.incoming.recv_many(&mut received, self.max_items).await;
+        } else {
+            while self.queue.len() + received.len() < self.max_items
+                && let Ok(item) = self.incoming.try_recv()
+            {
+                received.push(item);
+            }
+        }
+        received.into_iter().for_each(|(turn, item)| self.queue.push(turn, item));
+        !self.queue.is_empty()
+    }
+
+    /// A batch and the callers' lines that it was taken from.
+    fn pop_batch(&mut self, batches: BatchOptions) -> (Vec<T>, HashSet<FairTurn>) {
+        let max_items = if self.queue.has_several_lines() {
+            batches.max_shared_items
+        } else {
+            batches.max_items
+        };
+        let (batch, turns) = self.queue.pop_many_with_turns(max_items);
+        metrics::histogram!("store_batch_items", "name" => self.name).record(batch.len() as f64);
+        (batch, turns)
+    }
+
+    /// Waits until no express batch is being flushed and a caller with few items waits that has none
+    /// in the batch of `turns`. Cancel safe. Pending forever once the queue is full or all senders
+    /// are dropped.
+    async fn receive_express(
+        &mut self,
+        express: &Arc<Semaphore>,
+        turns: &HashSet<FairTurn>,
+    ) -> (OwnedSemaphorePermit, Vec<T>) {
+        // Never closed.
+        let Ok(permit) = express.clone().acquire_owned().await else {
+            return std::future::pending().await;
+        };
+        loop {
+            let batch =
+                self.queue.pop_short_lines(MAX_EXPRESS_LINE_ITEMS, MAX_EXPRESS_ITEMS, |turn| {
+                    !turns.contains(&turn)
+                });
+            if !batch.is_empty() {
+                return (permit, batch);
+            }
+            let mut received = Vec::new();
+            let free_places = self.max_items.saturating_sub(self.queue.len());
+            if free_places == 0 || self.incoming.recv_many(&mut received, free_places).await == 0 {
+                return std::future::pending().await;
+            }
+            received.into_iter().for_each(|(turn, item)| self.queue.push(turn, item));
+        }
+    }
 }

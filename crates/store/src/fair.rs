@@ -2,7 +2,7 @@
 //! thousand items gets all idle capacity but causes no head-of-line blocking for a
 //! caller with one item.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -84,9 +84,44 @@ impl<T> FairQueue<T> {
         Some((turn, item))
     }
 
+    /// Removes whole lines with at most `max_line_items` waiting items, at most `max_items` items,
+    /// in turn order; lines for which `is_allowed` does not hold stay. Visits each line once.
+    pub fn pop_short_lines(
+        &mut self,
+        max_line_items: usize,
+        max_items: usize,
+        is_allowed: impl Fn(FairTurn) -> bool,
+    ) -> Vec<T> {
+        let mut items = Vec::new();
+        for _ in 0..self.turns.len() {
+            let Some(turn) = self.turns.pop_front() else { break };
+            let waiting = self.lines.get(&turn).map_or(0, VecDeque::len);
+            let fits = waiting <= max_line_items && items.len() + waiting <= max_items;
+            if fits && is_allowed(turn) {
+                items.extend(self.lines.remove(&turn).unwrap_or_default());
+            } else {
+                self.turns.push_back(turn);
+            }
+        }
+        self.len -= items.len();
+        items
+    }
+
     /// Removes at most `max_items` items in turn order.
     pub fn pop_many(&mut self, max_items: usize) -> Vec<T> {
         std::iter::from_fn(|| self.pop()).take(max_items).collect()
+    }
+
+    /// [`FairQueue::pop_many`], and the lines that the items were taken from.
+    pub fn pop_many_with_turns(&mut self, max_items: usize) -> (Vec<T>, HashSet<FairTurn>) {
+        let (mut items, mut turns) = (Vec::new(), HashSet::new());
+        while items.len() < max_items
+            && let Some((turn, item)) = self.pop_where(|_| true)
+        {
+            items.push(item);
+            turns.insert(turn);
+        }
+        (items, turns)
     }
 }
 
@@ -171,6 +206,22 @@ mod tests {
         assert_eq!(fair.pop_many(6), [0, 10, 20, 1, 21, 2]);
         assert!(!fair.has_several_lines());
         assert_eq!(fair.pop_many(10), [3, 4]);
+        assert!(fair.is_empty() && fair.lines.is_empty());
+    }
+
+    #[test]
+    fn short_lines_are_taken_whole_and_long_ones_stay() {
+        let lines: Vec<FairTurn> = (0..4).map(|_| FairTurn::next()).collect();
+        let mut fair = FairQueue::default();
+        for (line, items) in [(0, 3), (1, 1), (2, 2), (3, 2)] {
+            (0..items).for_each(|item| fair.push(lines[line], line * 10 + item));
+        }
+        assert_eq!(fair.pop_short_lines(2, 4, |turn| turn == lines[0]), [0; 0]);
+        assert_eq!(fair.pop_short_lines(2, 4, |_| true), [10, 20, 21]);
+        assert_eq!(fair.len(), 5);
+        assert_eq!(fair.pop_short_lines(2, 4, |_| true), [30, 31]);
+        assert_eq!(fair.pop_short_lines(2, 4, |_| true), [0; 0]);
+        assert_eq!(fair.pop_many(10), [0, 1, 2]);
         assert!(fair.is_empty() && fair.lines.is_empty());
     }
 

@@ -30,7 +30,7 @@ const FULL_GROUP_BYTES: usize = 2 << 20;
 /// unrecorded entries with the ledger.
 const RECORD_INTERVAL: Duration = Duration::from_millis(100);
 /// Time to collect events into a group under low load.
-const LINGER_INTERVAL: Duration = Duration::from_millis(20);
+const LINGER_INTERVAL: Duration = Duration::from_millis(50);
 /// Poll interval for numbers assigned by another process.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Minimum and maximum backoff after an error.
