@@ -78,37 +78,41 @@ impl<T: Send + 'static> Coalescer<T> {
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        Self::spawn_loop(name, capacity, batches, flush, None)
+        Self::spawn_loop(name, capacity, batches, flush, None::<F>)
     }
 
     /// Like [`Coalescer::spawn_fair`]. While a large batch is being flushed, callers with few items
     /// do not wait for it: `flush_express` gets theirs, at most one batch at a time, on a connection
     /// of its own. Items of different callers may therefore be written in another order than they
     /// came.
-    pub fn spawn_with_express<F, Fut>(
+    pub fn spawn_with_express<F, Fut, E, ExpressFut>(
         name: &'static str,
         capacity: usize,
         batches: BatchOptions,
         flush: F,
-        flush_express: F,
+        flush_express: E,
     ) -> Self
     where
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
+        E: Fn(Vec<T>) -> ExpressFut + Send + Sync + 'static,
+        ExpressFut: Future<Output = ()> + Send + 'static,
     {
         Self::spawn_loop(name, capacity, batches, flush, Some(flush_express))
     }
 
-    fn spawn_loop<F, Fut>(
+    fn spawn_loop<F, Fut, E, ExpressFut>(
         name: &'static str,
         capacity: usize,
         batches: BatchOptions,
         flush: F,
-        flush_express: Option<F>,
+        flush_express: Option<E>,
     ) -> Self
     where
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
+        E: Fn(Vec<T>) -> ExpressFut + Send + Sync + 'static,
+        ExpressFut: Future<Output = ()> + Send + 'static,
     {
         let (sender, incoming) = mpsc::channel(capacity);
         let pending_items = watch::Sender::new(0);
@@ -120,7 +124,7 @@ impl<T: Send + 'static> Coalescer<T> {
             pending_items: pending_items.clone(),
             express: Arc::new(Semaphore::new(1)),
         };
-        tokio::spawn(batch_loop.run(flush, flush_express.map(Arc::new)));
+        tokio::spawn(batch_loop.run(flush, flush_express));
         Self { queue: sender, pending_items }
     }
 
@@ -171,10 +175,12 @@ struct BatchLoop<T> {
 }
 
 impl<T: Send + 'static> BatchLoop<T> {
-    async fn run<F, Fut>(mut self, flush: F, flush_express: Option<Arc<F>>)
+    async fn run<F, Fut, E, ExpressFut>(mut self, flush: F, flush_express: Option<E>)
     where
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
+        E: Fn(Vec<T>) -> ExpressFut + Send + Sync + 'static,
+        ExpressFut: Future<Output = ()> + Send + 'static,
     {
         while self.items.receive().await {
             let (batch, turns) = self.items.pop_batch(self.batches);
@@ -195,14 +201,14 @@ impl<T: Send + 'static> BatchLoop<T> {
 
     /// Waits for a large batch; meanwhile starts express batches of the callers with few items that
     /// have none in it.
-    async fn flush_beside<F, Fut>(
+    async fn flush_beside<E, ExpressFut>(
         &mut self,
         flushing: impl Future<Output = ()>,
         turns: &HashSet<FairTurn>,
-        flush_express: &Arc<F>,
+        flush_express: &E,
     ) where
-        F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
+        E: Fn(Vec<T>) -> ExpressFut + Send + Sync + 'static,
+        ExpressFut: Future<Output = ()> + Send + 'static,
     {
         let mut flushing = std::pin::pin!(flushing);
         let express = self.express.clone();

@@ -1,7 +1,8 @@
 //! Event writer: each shard's part of a call is atomic; parts of concurrent calls share a group
 //! commit.
 //!
-//! - Shape: one coalescer and one dedicated connection per shard.
+//! - Shape: per shard one coalescer and two dedicated connections: while a large batch is being
+//!   written, the second one takes the parts of small callers.
 //! - Cost: one round trip per group commit; at most 10,000 events, except for a single larger part.
 //! - Lock order: accounts, attribute sets, event keys, each sorted; then the partition gate.
 //! - Promise: events are durable when a write returns. After `Unavailable` the commit outcome is
@@ -19,7 +20,7 @@ use super::{
     LedgerEvent, LedgerEventCache, LedgerEventColumns, LedgerEventRefusal, create_event_partitions,
 };
 use crate::sequence::SequenceNotifier;
-use crate::sharding::LedgerShards;
+use crate::sharding::{LedgerShards, Shard};
 
 /// Maximum events in one transaction; a single larger part still fits.
 const MAX_EVENTS_PER_COMMIT: usize = 10_000;
@@ -95,20 +96,15 @@ impl LedgerEventWriter {
         let caches: Arc<[Arc<LedgerEventCache>]> =
             shards.all().iter().map(|_| Arc::default()).collect();
         let mut coalescers = Vec::with_capacity(shards.all().len());
-        for ((shard, known), wake) in shards.all().iter().zip(caches.iter()).zip(wakes) {
-            let (own, known, wake) =
-                (OwnConnection::open_beside(&shard.pool), known.clone(), wake.clone());
-            coalescers.push(Coalescer::spawn_fair(
+        for ((shard, cache), notifier) in shards.all().iter().zip(caches.iter()).zip(wakes) {
+            let main = ShardEventWriter::open(shard, cache.clone(), cache, notifier);
+            let express = ShardEventWriter::open(shard, Arc::default(), cache, notifier);
+            coalescers.push(Coalescer::spawn_with_express(
                 "write_events",
                 MAX_WAITING_PARTS,
                 EVENT_BATCH_LIMITS,
-                move |parts| {
-                    let (own, known, wake) = (own.clone(), known.clone(), wake.clone());
-                    async move {
-                        write_parts(&own, &known, parts).await;
-                        wake.notify_written();
-                    }
-                },
+                move |parts| main.clone().write_batch(parts),
+                move |parts| express.clone().write_batch(parts),
             ));
         }
         Self { shards, coalescers: coalescers.into(), caches }
@@ -219,12 +215,48 @@ impl LedgerEventWriter {
     }
 }
 
+/// Writes batches of parts on one connection.
+#[derive(Clone)]
+struct ShardEventWriter {
+    connection: OwnConnection,
+    /// What is known to exist, as seen on this connection.
+    cache: Arc<LedgerEventCache>,
+    /// The cache that callers look up partitions in.
+    partition_cache: Arc<LedgerEventCache>,
+    notifier: SequenceNotifier,
+}
+
+impl ShardEventWriter {
+    fn open(
+        shard: &Shard,
+        cache: Arc<LedgerEventCache>,
+        partition_cache: &Arc<LedgerEventCache>,
+        notifier: &SequenceNotifier,
+    ) -> Self {
+        Self {
+            connection: OwnConnection::open_beside(&shard.pool),
+            cache,
+            partition_cache: partition_cache.clone(),
+            notifier: notifier.clone(),
+        }
+    }
+
+    async fn write_batch(self, parts: Vec<LedgerEventWriteRequest>) {
+        if !write_parts(&self.connection, &self.cache, parts).await {
+            // A partition may have been dropped.
+            self.partition_cache.clear();
+        }
+        self.notifier.notify_written();
+    }
+}
+
+/// Answers each part; false if a write failed.
 async fn write_parts(
     own: &OwnConnection,
     cache: &Arc<LedgerEventCache>,
     parts: Vec<LedgerEventWriteRequest>,
-) {
-    let mut waiting = parts;
+) -> bool {
+    let (mut waiting, mut is_written) = (parts, true);
     while !waiting.is_empty() {
         let (now, later) = split_off_one_transaction(waiting);
         let events: Arc<[Arc<[LedgerEvent]>]> =
@@ -243,15 +275,18 @@ async fn write_parts(
                 // each part alone, so that the others succeed.
                 for part in now {
                     let alone = write_event_batch(own, cache, [part.events.clone()].into()).await;
+                    is_written &= alone.is_ok();
                     let _ = part.reply.send(alone);
                 }
             }
             Err(error) => {
+                is_written = false;
                 now.into_iter().for_each(|part| drop(part.reply.send(Err(error.clone()))))
             }
         }
         waiting = later;
     }
+    is_written
 }
 
 /// Splits off the first parts that share no key and fit in

@@ -80,7 +80,8 @@ impl OrderService for OrderApi {
     ) -> Result<Response<()>, Status> {
         let callback = validate::validate_callback(request.get_ref())?;
         // The coalescer's task writes: a cancelled caller does not lose the callback.
-        let answer = self.0.callbacks.store(callback).await;
+        let turn = self.0.exchange.turn_of(callback.order_id).unwrap_or_else(FairTurn::next);
+        let answer = self.0.callbacks.store_in_turn(turn, callback).await;
         convert::callback_api_result(callback, answer)?;
         Ok(Response::new(()))
     }
@@ -100,10 +101,9 @@ impl OrderService for OrderApi {
         let turn = FairTurn::next();
         let answers = callbacks.iter().map(|callback_request| async move {
             let callback = validate::validate_callback(callback_request)?;
-            convert::callback_api_result(
-                callback,
-                self.0.callbacks.store_in_turn(turn, callback).await,
-            )
+            let turn = self.0.exchange.turn_of(callback.order_id).unwrap_or(turn);
+            let answer = self.0.callbacks.store_in_turn(turn, callback).await;
+            convert::callback_api_result(callback, answer)
         });
         let answers = join_all(answers).await;
         let errors = callbacks.iter().zip(answers).filter_map(|(callback_request, answer)| {

@@ -16,6 +16,8 @@ use crate::orders::OrderId;
 
 /// Maximum number of questions in one batch call.
 const MAX_QUESTIONS_PER_CALL: usize = 500;
+/// A request with at most this many waiting questions is a small one.
+const MAX_SMALL_REQUEST_QUESTIONS: usize = 8;
 /// Maximum number of batch calls in flight; further questions wait.
 const MAX_BATCH_CALLS: usize = 64;
 
@@ -46,7 +48,7 @@ impl QuestionBatcher {
                 if !gather_questions(&mut pending_questions, &mut question_receiver).await {
                     return;
                 }
-                let batch = pending_questions.pop_many(MAX_QUESTIONS_PER_CALL);
+                let batch = pop_call(&mut pending_questions);
                 let (client, batches) = (client.clone(), batch_call.clone());
                 tokio::spawn(async move {
                     ask_batch(client, &batches, batch).await;
@@ -63,6 +65,17 @@ impl QuestionBatcher {
         self.0.send((turn, DataManagerQuestion { order_id, reply })).await.ok()?;
         reply_receiver.await.unwrap_or(None)
     }
+}
+
+/// The questions of the next call. Those of small requests are not asked together with a large one's:
+/// the data manager answers a call when it has stored all of it.
+fn pop_call(pending_questions: &mut FairQueue<DataManagerQuestion>) -> Vec<DataManagerQuestion> {
+    let small = pending_questions.pop_short_lines(
+        MAX_SMALL_REQUEST_QUESTIONS,
+        MAX_QUESTIONS_PER_CALL,
+        |_| true,
+    );
+    if small.is_empty() { pending_questions.pop_many(MAX_QUESTIONS_PER_CALL) } else { small }
 }
 
 /// Moves received questions into the fair queue; waits while it is empty. False when

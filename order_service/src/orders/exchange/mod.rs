@@ -48,7 +48,7 @@ impl DataManagerExchange {
         order_id: OrderId,
         turn: FairTurn,
     ) -> Result<StoredOrderData, StageError> {
-        let mut callback_future = self.waiters.register_order(order_id, self.clock.now());
+        let mut callback_future = self.waiters.register_order(order_id, self.clock.now(), turn);
         // A late callback to an earlier question may arrive while this one waits for a permit.
         let permit =
             match select(&mut callback_future, Box::pin(self.client.acquire_permit(turn))).await {
@@ -90,6 +90,12 @@ impl DataManagerExchange {
     /// Time since which an order of this process has been waiting for its data.
     pub fn asked_at(&self, order_id: OrderId) -> Option<DateTime<Utc>> {
         self.waiters.waiting_since(order_id)
+    }
+
+    /// Turn of the request whose order waits for its data in this process. Its callback gets the same
+    /// turn, whatever other callbacks came in the same call.
+    pub fn turn_of(&self, order_id: OrderId) -> Option<FairTurn> {
+        self.waiters.turn_of(order_id)
     }
 
     /// The circuit breaker of the connection.

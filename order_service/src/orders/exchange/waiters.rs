@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use chrono::{DateTime, Utc};
+use store::FairTurn;
 use tokio::sync::oneshot;
 
 use crate::orders::OrderId;
@@ -18,6 +19,8 @@ type WaiterShard = Mutex<HashMap<OrderId, CallbackWaiter>>;
 
 struct CallbackWaiter {
     since: DateTime<Utc>,
+    /// Turn of the order's request in the fair queues.
+    turn: FairTurn,
     data: oneshot::Sender<StoredOrderData>,
 }
 
@@ -32,9 +35,15 @@ impl Default for CallbackWaiters {
 
 impl CallbackWaiters {
     /// Registers a waiting order; dropping the future removes the entry.
-    pub(super) fn register_order(&self, order_id: OrderId, since: DateTime<Utc>) -> CallbackFuture {
+    pub(super) fn register_order(
+        &self,
+        order_id: OrderId,
+        since: DateTime<Utc>,
+        turn: FairTurn,
+    ) -> CallbackFuture {
         let (data, receiver) = oneshot::channel();
-        lock_waiter_shard(&self.0, order_id).insert(order_id, CallbackWaiter { since, data });
+        let waiter = CallbackWaiter { since, turn, data };
+        lock_waiter_shard(&self.0, order_id).insert(order_id, waiter);
         CallbackFuture { order_id, shards: self.0.clone(), receiver: Some(receiver) }
     }
 
@@ -46,6 +55,10 @@ impl CallbackWaiters {
 
     pub(super) fn waiting_since(&self, order_id: OrderId) -> Option<DateTime<Utc>> {
         lock_waiter_shard(&self.0, order_id).get(&order_id).map(|waiter| waiter.since)
+    }
+
+    pub(super) fn turn_of(&self, order_id: OrderId) -> Option<FairTurn> {
+        lock_waiter_shard(&self.0, order_id).get(&order_id).map(|waiter| waiter.turn)
     }
 
     /// Removes the entry. Returns the data if it was delivered in the meantime.

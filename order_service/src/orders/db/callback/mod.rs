@@ -1,6 +1,7 @@
 //! Callback writer: group commit of callbacks; the first callback of an order wins.
 //!
-//! - Shape: one statement per batch, rows locked by order id.
+//! - Shape: one statement per batch, rows locked by order id. A second connection takes callbacks of
+//!   small requests while a large batch is being written.
 //! - Promise: answered after the commit; a cancelled client does not cancel the write. Delivery to
 //!   a waiting order is at least once within this process; forwarding to other replicas is best
 //!   effort (the next attempt reads the data).
@@ -74,13 +75,18 @@ impl CallbackWriter {
             let pool = forward_pool.clone();
             async move { forward_callbacks(&pool, batch).await }
         });
-        let pool = open_single_connection_pool(&pool);
-        let callbacks =
-            Coalescer::spawn_fair("store_callbacks", 65_536, paced_batches(8192), move |batch| {
-                let (pool, deliver, forward) = (pool.clone(), deliver.clone(), forward.clone());
-                async move { store_callback_batch(&pool, &deliver, &forward, batch).await }
-            });
-        Self { coalescer: callbacks }
+        let writer =
+            CallbackBatchWriter { pool: open_single_connection_pool(&pool), deliver, forward };
+        let express =
+            CallbackBatchWriter { pool: open_single_connection_pool(&pool), ..writer.clone() };
+        let coalescer = Coalescer::spawn_with_express(
+            "store_callbacks",
+            65_536,
+            paced_batches(8192),
+            move |batch| writer.clone().write_batch(batch),
+            move |batch| express.clone().write_batch(batch),
+        );
+        Self { coalescer }
     }
 
     /// Stores one callback; returns after the commit.
@@ -88,7 +94,7 @@ impl CallbackWriter {
         self.store_in_turn(FairTurn::next(), callback).await
     }
 
-    /// Stores one callback of a batch call, which has one turn in the fair queue.
+    /// Stores one callback in the turn of its order's request, or of the call that brought it.
     pub async fn store_in_turn(
         &self,
         turn: FairTurn,
@@ -97,6 +103,20 @@ impl CallbackWriter {
         let outcome =
             self.coalescer.submit_for(turn, |reply| PendingCallback { callback, reply }).await;
         outcome.unwrap_or(Err(Error::Abandoned))
+    }
+}
+
+/// Writes batches of callbacks on one connection.
+#[derive(Clone)]
+struct CallbackBatchWriter {
+    pool: PgPool,
+    deliver: DeliverCallback,
+    forward: Coalescer<StoredCallback>,
+}
+
+impl CallbackBatchWriter {
+    async fn write_batch(self, batch: Vec<PendingCallback>) {
+        store_callback_batch(&self.pool, &self.deliver, &self.forward, batch).await;
     }
 }
 
