@@ -82,8 +82,8 @@ impl<T: Send + 'static> Coalescer<T> {
     }
 
     /// Like [`Coalescer::spawn_fair`]. While a large batch is being flushed, callers with few items
-    /// do not wait for it: `flush_express` gets theirs, at most one batch at a time, on a connection
-    /// of its own. Items of different callers may therefore be written in another order than they
+    /// do not wait for it: `flush_express` gets theirs, at most one batch at a time, on another
+    /// connection. Items of different callers may therefore be written in another order than they
     /// came.
     pub fn spawn_with_express<F, Fut, E, ExpressFut>(
         name: &'static str,

@@ -1,8 +1,8 @@
 //! Event writer: each shard's part of a call is atomic; parts of concurrent calls share a group
 //! commit.
 //!
-//! - Shape: per shard one coalescer and two dedicated connections: while a large batch is being
-//!   written, the second one takes the parts of small callers.
+//! - Shape: per shard one coalescer and one dedicated connection. While a large batch is being
+//!   written, the parts of small callers are written on the shard's pool.
 //! - Cost: one round trip per group commit; at most 10,000 events, except for a single larger part.
 //! - Lock order: accounts, attribute sets, event keys, each sorted; then the partition gate.
 //! - Promise: events are durable when a write returns. After `Unavailable` the commit outcome is
@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::PgPool;
 use store::{BatchOptions, Coalescer, Error, FairTurn, OwnConnection, Result, run_statement};
 use tokio::sync::oneshot;
 
@@ -97,14 +98,14 @@ impl LedgerEventWriter {
             shards.all().iter().map(|_| Arc::default()).collect();
         let mut coalescers = Vec::with_capacity(shards.all().len());
         for ((shard, cache), notifier) in shards.all().iter().zip(caches.iter()).zip(wakes) {
-            let main = ShardEventWriter::open(shard, cache.clone(), cache, notifier);
-            let express = ShardEventWriter::open(shard, Arc::default(), cache, notifier);
+            let dedicated = ShardEventWriter::dedicated(shard, cache, notifier);
+            let express = ShardEventWriter::express(shard, cache, notifier);
             coalescers.push(Coalescer::spawn_with_express(
                 "write_events",
                 MAX_WAITING_PARTS,
                 EVENT_BATCH_LIMITS,
-                move |parts| main.clone().write_batch(parts),
-                move |parts| express.clone().write_batch(parts),
+                move |parts| dedicated.clone().write_parts(parts),
+                move |parts| express.clone().write_parts(parts),
             ));
         }
         Self { shards, coalescers: coalescers.into(), caches }
@@ -215,78 +216,117 @@ impl LedgerEventWriter {
     }
 }
 
-/// Writes batches of parts on one connection.
+/// Writes batches of parts of one shard.
 #[derive(Clone)]
 struct ShardEventWriter {
-    connection: OwnConnection,
-    /// What is known to exist, as seen on this connection.
-    cache: Arc<LedgerEventCache>,
+    pool: PgPool,
+    /// The connection of `pool`, if it is a dedicated one, with what is known to exist. A fact learnt
+    /// on one of several connections could be wrong on another after the shard was restored.
+    known: Option<(OwnConnection, Arc<LedgerEventCache>)>,
     /// The cache that callers look up partitions in.
     partition_cache: Arc<LedgerEventCache>,
     notifier: SequenceNotifier,
 }
 
 impl ShardEventWriter {
-    fn open(
+    /// Writes on a dedicated connection and fills `cache`.
+    fn dedicated(
         shard: &Shard,
-        cache: Arc<LedgerEventCache>,
-        partition_cache: &Arc<LedgerEventCache>,
+        cache: &Arc<LedgerEventCache>,
         notifier: &SequenceNotifier,
     ) -> Self {
+        let connection = OwnConnection::open_beside(&shard.pool);
         Self {
-            connection: OwnConnection::open_beside(&shard.pool),
-            cache,
-            partition_cache: partition_cache.clone(),
+            pool: connection.pool().clone(),
+            known: Some((connection, cache.clone())),
+            partition_cache: cache.clone(),
             notifier: notifier.clone(),
         }
     }
 
-    async fn write_batch(self, parts: Vec<LedgerEventWriteRequest>) {
-        if !write_parts(&self.connection, &self.cache, parts).await {
-            // A partition may have been dropped.
-            self.partition_cache.clear();
+    /// Writes few events, seldom: on the shard's pool, without a cache.
+    fn express(shard: &Shard, cache: &Arc<LedgerEventCache>, notifier: &SequenceNotifier) -> Self {
+        Self {
+            pool: shard.pool.clone(),
+            known: None,
+            partition_cache: cache.clone(),
+            notifier: notifier.clone(),
+        }
+    }
+
+    async fn write_parts(self, parts: Vec<LedgerEventWriteRequest>) {
+        let mut waiting = parts;
+        while !waiting.is_empty() {
+            let (now, later) = split_off_one_transaction(waiting);
+            self.write_transaction(now).await;
+            waiting = later;
         }
         self.notifier.notify_written();
     }
-}
 
-/// Answers each part; false if a write failed.
-async fn write_parts(
-    own: &OwnConnection,
-    cache: &Arc<LedgerEventCache>,
-    parts: Vec<LedgerEventWriteRequest>,
-) -> bool {
-    let (mut waiting, mut is_written) = (parts, true);
-    while !waiting.is_empty() {
-        let (now, later) = split_off_one_transaction(waiting);
-        let events: Arc<[Arc<[LedgerEvent]>]> =
-            now.iter().map(|part| part.events.clone()).collect();
-        match write_event_batch(own, cache, events).await {
+    /// Writes parts that fit in one transaction, and answers them.
+    async fn write_transaction(&self, parts: Vec<LedgerEventWriteRequest>) {
+        let events = parts.iter().map(|part| part.events.clone()).collect();
+        match self.write_event_batch(events).await {
             Ok(statuses) => {
                 let mut statuses = statuses.into_iter();
-                for part in now {
+                for part in parts {
                     let own = statuses.by_ref().take(part.events.len()).collect();
                     // The caller may have been cancelled.
                     let _ = part.reply.send(Ok(own));
                 }
             }
-            Err(error) if now.len() > 1 && !error.is_transient() => {
+            Err(error) if parts.len() > 1 && !error.is_transient() => {
                 // One part causes a permanent error: write
                 // each part alone, so that the others succeed.
-                for part in now {
-                    let alone = write_event_batch(own, cache, [part.events.clone()].into()).await;
-                    is_written &= alone.is_ok();
+                for part in parts {
+                    let alone = self.write_event_batch([part.events.clone()].into()).await;
                     let _ = part.reply.send(alone);
                 }
             }
             Err(error) => {
-                is_written = false;
-                now.into_iter().for_each(|part| drop(part.reply.send(Err(error.clone()))))
+                parts.into_iter().for_each(|part| drop(part.reply.send(Err(error.clone()))))
             }
         }
-        waiting = later;
     }
-    is_written
+
+    async fn write_event_batch(
+        &self,
+        parts: Arc<[Arc<[LedgerEvent]>]>,
+    ) -> Result<Vec<LedgerEventStatus>> {
+        let refusals = self.attempt_write(&parts).await?;
+        store::fail_point("events_written");
+        let events = parts.iter().map(|part| part.len()).sum();
+        metrics::counter!("ledger_events_written_total")
+            .increment((events - refusals.len().min(events)) as u64);
+        Ok(statuses_from_refusals(events, refusals))
+    }
+
+    /// One round trip. The cache is consulted with the connection in
+    /// hand, because it is valid for that connection's generation only.
+    async fn attempt_write(
+        &self,
+        parts: &Arc<[Arc<[LedgerEvent]>]>,
+    ) -> Result<Vec<(usize, LedgerEventRefusal)>> {
+        let (known, parts) = (self.known.clone(), parts.clone());
+        run_statement(&self.pool, "write_events", move |in_hand| {
+            let cache = match &known {
+                Some((connection, cache)) => {
+                    cache.clear_if_reconnected(&connection.generation());
+                    cache.clone()
+                }
+                None => Arc::default(),
+            };
+            let rows = LedgerEventColumns::from_parts(parts.clone(), &cache);
+            Box::pin(async move {
+                let refusals = rows.write(in_hand).await?;
+                cache.add_names(&rows);
+                Ok(refusals)
+            })
+        })
+        .await
+        .inspect_err(|_| self.partition_cache.clear())
+    }
 }
 
 /// Splits off the first parts that share no key and fit in
@@ -307,44 +347,9 @@ fn split_off_one_transaction(
     })
 }
 
-async fn write_event_batch(
-    own: &OwnConnection,
-    cache: &Arc<LedgerEventCache>,
-    parts: Arc<[Arc<[LedgerEvent]>]>,
-) -> Result<Vec<LedgerEventStatus>> {
-    let refusals = attempt_write(own, cache, &parts).await?;
-    store::fail_point("events_written");
-    let events = parts.iter().map(|part| part.len()).sum();
-    metrics::counter!("ledger_events_written_total")
-        .increment((events - refusals.len().min(events)) as u64);
-    Ok(statuses_from_refusals(events, refusals))
-}
-
 /// Whether the error is a missing partition (SQLSTATE 23514).
 pub(crate) fn is_partition_missing(error: &Error) -> bool {
     error.sqlstate().as_deref() == Some("23514")
-}
-
-/// One round trip. The cache is consulted with the connection in
-/// hand, because it is valid for that connection's generation only.
-async fn attempt_write(
-    own: &OwnConnection,
-    cache: &Arc<LedgerEventCache>,
-    parts: &Arc<[Arc<[LedgerEvent]>]>,
-) -> Result<Vec<(usize, LedgerEventRefusal)>> {
-    let (connection, shared_cache, parts) = (own.clone(), cache.clone(), parts.clone());
-    run_statement(own.pool(), "write_events", move |in_hand| {
-        let cache = shared_cache.clone();
-        cache.clear_if_reconnected(&connection.generation());
-        let rows = LedgerEventColumns::from_parts(parts.clone(), &cache);
-        Box::pin(async move {
-            let refusals = rows.write(in_hand).await?;
-            cache.add_names(&rows);
-            Ok(refusals)
-        })
-    })
-    .await
-    .inspect_err(|_| cache.clear())
 }
 
 /// Statuses of all events, given the events that were not created.

@@ -1,7 +1,7 @@
 //! Callback writer: group commit of callbacks; the first callback of an order wins.
 //!
-//! - Shape: one statement per batch, rows locked by order id. A second connection takes callbacks of
-//!   small requests while a large batch is being written.
+//! - Shape: one statement per batch, rows locked by order id. While a large batch is being
+//!   written on the dedicated connection, callbacks of small requests are written on the pool.
 //! - Promise: answered after the commit; a cancelled client does not cancel the write. Delivery to
 //!   a waiting order is at least once within this process; forwarding to other replicas is best
 //!   effort (the next attempt reads the data).
@@ -77,8 +77,7 @@ impl CallbackWriter {
         });
         let writer =
             CallbackBatchWriter { pool: open_single_connection_pool(&pool), deliver, forward };
-        let express =
-            CallbackBatchWriter { pool: open_single_connection_pool(&pool), ..writer.clone() };
+        let express = CallbackBatchWriter { pool, ..writer.clone() };
         let coalescer = Coalescer::spawn_with_express(
             "store_callbacks",
             65_536,
