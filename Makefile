@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 # With `make -j` two cargo builds would only wait for, and slow down, one another.
 .NOTPARALLEL:
-.PHONY: help run test test-long unit unit-long e2e e2e-long chaos fault-matrix mutants build bench bench-quick bench-long lint fmt clean
+.PHONY: help run test test-long unit unit-long e2e e2e-long proto chaos fault-matrix mutants build bench bench-quick bench-long lint fmt clean
 
 # The folders' Makefiles run elsewhere: a relative path must mean the same to them.
 ifneq ($(CARGO_TARGET_DIR),)
@@ -39,6 +39,9 @@ e2e: ## build both programs as `make run` does and run the end-to-end tests of `
 
 e2e-long:
 	@scripts/local-test-script.sh --long
+
+proto: ## write the code of the contracts (proto/generated) anew, after a change of a .proto file
+	UPDATE_GENERATED=1 cargo test --release -p proto
 
 chaos: ## faults at random under load for CHAOS_MINUTES (10), then the invariants; CHAOS_SEED; kept in bench/results
 	@scripts/chaos.sh

@@ -1,4 +1,6 @@
-//! Binary of the order service.
+//! Binary of the order service: the command line.
+
+mod cli;
 
 use std::process::ExitCode;
 
@@ -9,5 +11,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     serving::disable_huge_pages();
-    order_service::cli::main()
+    cli::main()
 }

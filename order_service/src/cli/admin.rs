@@ -9,9 +9,9 @@ use store::{MigrationSet, PendingChange};
 use super::definition::{LEDGER_DATABASE_SETTING_NAMES, all_examples, first_example, setting_args};
 use super::output::OutputArgs;
 use super::{CommandFailure, missing_subcommand, output};
-use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
-use crate::serve::ledger as shards;
-use crate::settings::DatabaseSettings;
+use order_service::serve::database::{self, ControlDatabase, DatabaseAccess};
+use order_service::serve::ledger as shards;
+use order_service::settings::DatabaseSettings;
 
 const MIGRATE_EXAMPLES: &str = "order_service migrate --database-url postgres://…";
 const PRINT_EXAMPLES: &str = "order_service config print";

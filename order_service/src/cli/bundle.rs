@@ -8,8 +8,8 @@ use settings::ResolvedSettings;
 use super::definition::{all_examples, first_example, setting_args};
 use super::output::OutputArgs;
 use super::{CommandFailure, missing_subcommand, output};
-use crate::reconcilers::bundle::find_bundle_problems;
-use crate::settings::read_bundle_setting;
+use order_service::reconcilers::bundle::find_bundle_problems;
+use order_service::settings::read_bundle_setting;
 
 const VALIDATE_EXAMPLES: &str = "order_service bundle validate --bundle configs";
 

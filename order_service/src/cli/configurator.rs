@@ -13,9 +13,9 @@ use super::definition::{DATABASE_SETTING_NAMES, all_examples, first_example, set
 use super::output::OutputArgs;
 use super::queue_args::EnvArg;
 use super::{CommandFailure, missing_subcommand, output};
-use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
-use crate::serve::{configurator as room, queues};
-use crate::settings::{DatabaseSettings, QueueEngine, QueueSettings};
+use order_service::serve::database::{self, ControlDatabase, DatabaseAccess};
+use order_service::serve::{configurator as room, queues};
+use order_service::settings::{DatabaseSettings, QueueEngine, QueueSettings};
 
 const FORECAST_EXAMPLES: &str = "order_service configurator forecast --template shop.yaml --template-name shop --env test --general-inputs '{\"id\": 5}'";
 /// The usage that clap generates is wider than a terminal.

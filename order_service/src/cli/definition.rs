@@ -19,7 +19,7 @@ use super::reconcile::ReconcileArgs;
 use super::shard_of::ShardOfArgs;
 use super::status::StatusArgs;
 use super::testproxy::TestproxyArgs;
-use crate::settings::PROGRAM_SETTINGS;
+use order_service::settings::PROGRAM_SETTINGS;
 
 /// Settings in the help of `serve`; the others are for special cases.
 const SERVE_SETTING_NAMES: [&str; 9] = [

@@ -15,9 +15,9 @@ use settings::ResolvedSettings;
 use super::definition::{all_examples, first_example, setting_args};
 use super::output::OutputArgs;
 use super::{CommandFailure, missing_subcommand, output};
-use crate::serve::database::{self, DatabaseAccess};
-use crate::serve::{export, ledger as shards};
-use crate::settings::{DatabaseSettings, ExportSettings};
+use order_service::serve::database::{self, DatabaseAccess};
+use order_service::serve::{export, ledger as shards};
+use order_service::settings::{DatabaseSettings, ExportSettings};
 
 /// Settings of the export engine and the exported shards.
 const EXPORT_SETTING_NAMES: [&str; 6] =

@@ -17,8 +17,8 @@ use super::definition::{QUEUE_SETTING_NAMES, all_examples, first_example, settin
 use super::output::OutputArgs;
 use super::queue_args::{EnvArg, check_queue_name};
 use super::{CommandFailure, missing_subcommand, output};
-use crate::serve::database::DatabaseAccess;
-use crate::settings::QueueSettings;
+use order_service::serve::database::DatabaseAccess;
+use order_service::settings::QueueSettings;
 
 const CHECK_EXAMPLES: &str = "order_service integration check --queue balance --env test\n         \
      order_service integration check --queue balance --task set_service --args '{\"service_id\": 5}'\n\n\

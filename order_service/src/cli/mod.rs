@@ -35,7 +35,7 @@ use serving::listen::check_exposure;
 use settings::{ResolvedSettings, SettingError};
 use store::embedded::{KEEPER_COMMAND, run_keeper};
 
-use crate::settings::{PROGRAM_SETTINGS, ServiceSettings, with_default_data_dir};
+use order_service::settings::{PROGRAM_SETTINGS, ServiceSettings, with_default_data_dir};
 
 /// Why a command failed, as one line.
 enum CommandFailure {
@@ -188,7 +188,7 @@ async fn run_serve_command(resolved: &ResolvedSettings) -> Result<(), CommandFai
     resolved.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let stop = serving::shutdown::cancel_on_signal()
         .map_err(|error| CommandFailure::Failed(format!("signals: {error}")))?;
-    log_serve_failure(crate::serve::run_service(settings, stop).await)
+    log_serve_failure(order_service::serve::run_service(settings, stop).await)
 }
 
 /// Logs a failure of `serve`, which is also printed.

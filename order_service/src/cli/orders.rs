@@ -14,9 +14,9 @@ use super::output::OutputArgs;
 use super::reconciled_orders::{self, ReconcileOrdersArgs};
 use super::retries::{self, RetryOrdersArgs};
 use super::{CommandFailure, grpc_client, missing_subcommand, output};
-use crate::orders::db::{OrderState, OrphanCallback, list_orphan_callbacks};
-use crate::serve::database::{self, DatabaseAccess};
-use crate::settings::DatabaseSettings;
+use order_service::orders::db::{OrderState, OrphanCallback, list_orphan_callbacks};
+use order_service::serve::database::{self, DatabaseAccess};
+use order_service::settings::DatabaseSettings;
 
 const GET_EXAMPLES: &str = "order_service orders get 17";
 const LIST_EXAMPLES: &str = "order_service orders list --state order_failed";

@@ -14,7 +14,7 @@ use terminal::{TableBorders, escape_control_chars, shorten_text};
 
 use super::CommandFailure;
 use super::definition::named_value_parser;
-use crate::orders::db::OrderState;
+use order_service::orders::db::OrderState;
 
 /// Width in columns of one-screen output without a terminal.
 const DEFAULT_SCREEN_WIDTH: usize = 80;

@@ -11,9 +11,9 @@ use super::definition::{QUEUE_SETTING_NAMES, all_examples, first_example, settin
 use super::output::OutputArgs;
 use super::queue_args::{EnvArg, check_queue_name};
 use super::{CommandFailure, missing_subcommand, output};
-use crate::platform_integration::PLATFORM_QUEUE;
-use crate::serve::database::DatabaseAccess;
-use crate::settings::QueueSettings;
+use order_service::platform_integration::PLATFORM_QUEUE;
+use order_service::serve::database::DatabaseAccess;
+use order_service::settings::QueueSettings;
 
 const ENSURE_EXAMPLES: &str = "order_service queues ensure --env test balance";
 const BURY_EXAMPLES: &str = "order_service queues bury --env test --block-id 4711 balance";

@@ -8,12 +8,12 @@ use settings::ResolvedSettings;
 use super::definition::{all_examples, first_example};
 use super::output::OutputArgs;
 use super::{CommandFailure, output};
-use crate::orders::postings::{
+use order_service::orders::postings::{
     DifferingOrder, PostingComparison, PostingDifference, compare_order_postings, repair_order,
 };
-use crate::serve::database::{self, DatabaseAccess};
-use crate::serve::ledger as shards;
-use crate::settings::DatabaseSettings;
+use order_service::serve::database::{self, DatabaseAccess};
+use order_service::serve::ledger as shards;
+use order_service::settings::DatabaseSettings;
 
 /// Maximum orders listed by id; the others are only counted.
 const MAX_LISTED_ORDERS: usize = 1000;

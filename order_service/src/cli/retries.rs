@@ -17,7 +17,7 @@ use super::grpc_client::GrpcServerArgs;
 use super::order_file::{self, OrderFileColumns};
 use super::output::OutputArgs;
 use super::{CommandFailure, grpc_client, output};
-use crate::orders::db::OrderState;
+use order_service::orders::db::OrderState;
 
 /// Maximum order ids in one request.
 const MAX_IDS_PER_REQUEST: usize = 10_000;

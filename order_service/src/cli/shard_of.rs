@@ -12,9 +12,9 @@ use super::definition::{
 };
 use super::output::OutputArgs;
 use super::{CommandFailure, key_values, output};
-use crate::serve::database::{self, DatabaseAccess};
-use crate::serve::ledger as shards;
-use crate::settings::DatabaseSettings;
+use order_service::serve::database::{self, DatabaseAccess};
+use order_service::serve::ledger as shards;
+use order_service::settings::DatabaseSettings;
 
 const EXAMPLES: &str = "order_service shard-of --type storage_outflow storage_id=7";
 

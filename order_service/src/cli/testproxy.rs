@@ -9,8 +9,8 @@ use settings::ResolvedSettings;
 
 use super::definition::{QUEUE_SETTING_NAMES, all_examples, first_example, setting_args};
 use super::{CommandFailure, log_serve_failure};
-use crate::serve::testproxy::{TestProxyOptions, TranscriptMode, run_test_proxy};
-use crate::settings::ServiceSettings;
+use order_service::serve::testproxy::{TestProxyOptions, TranscriptMode, run_test_proxy};
+use order_service::settings::ServiceSettings;
 
 const EXAMPLES: &str = "order_service testproxy --port 8099\n         \
                         CONFIGSHOP_TEST_PROXY_URL=http://localhost:8099 pytest";

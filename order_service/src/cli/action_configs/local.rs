@@ -8,8 +8,8 @@ use settings::ResolvedSettings;
 
 use super::{ActionConfigOptions, EventHistory};
 use crate::cli::CommandFailure;
-use crate::serve::database::{self, DatabaseAccess};
-use crate::settings::DatabaseSettings;
+use order_service::serve::database::{self, DatabaseAccess};
+use order_service::settings::DatabaseSettings;
 
 pub(super) async fn sync_database(
     resolved: &ResolvedSettings,

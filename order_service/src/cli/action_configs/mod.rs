@@ -22,8 +22,8 @@ use super::definition::{all_examples, first_example, setting_args};
 use super::output::OutputArgs;
 use super::ownership::OwnershipArgs;
 use super::{CommandFailure, output};
-use crate::reconcilers::bundle::find_bundle_problems;
-use crate::settings::read_bundle_setting;
+use order_service::reconcilers::bundle::find_bundle_problems;
+use order_service::settings::read_bundle_setting;
 
 const EXAMPLES: &str = "order_service action-configs --bundle configs --dry-run --history 1000\n         \
                         EVENTS_TOKEN=… order_service action-configs --bundle configs --url http://localhost:8095";

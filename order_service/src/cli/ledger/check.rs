@@ -7,9 +7,9 @@ use settings::ResolvedSettings;
 
 use super::definition::{LEDGER_DATABASE_SETTING_NAMES, all_examples, first_example, setting_args};
 use super::{CommandFailure, OutputArgs, output};
-use crate::serve::database::{self, DatabaseAccess};
-use crate::serve::ledger as shards;
-use crate::settings::DatabaseSettings;
+use order_service::serve::database::{self, DatabaseAccess};
+use order_service::serve::ledger as shards;
+use order_service::settings::DatabaseSettings;
 
 const EXAMPLES: &str = "order_service ledger check\n         \
                         order_service ledger check --output json";

@@ -16,11 +16,11 @@ use reconcile::{
 use settings::ResolvedSettings;
 
 use super::{CommandFailure, output};
-use crate::reconcilers::bundle::reconcile_runtime;
-use crate::serve::database::DatabaseAccess;
-use crate::settings::{DatabaseSettings, QueueEngine, QueueSettings, read_bundle_setting};
 pub(super) use command::ReconcileArgs;
 use command::{PlanFileMode, ReconcileCommand};
+use order_service::reconcilers::bundle::reconcile_runtime;
+use order_service::serve::database::DatabaseAccess;
+use order_service::settings::{DatabaseSettings, QueueEngine, QueueSettings, read_bundle_setting};
 use remote::ReconcileHttpClient;
 use targets::OpenReconcileTargets;
 

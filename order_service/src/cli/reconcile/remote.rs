@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use super::super::{CommandFailure, output};
 use super::ReconcileRunResult;
 use super::connection;
-use crate::reconcilers::bundle::http::ReconcileRequestBody;
+use order_service::reconcilers::bundle::http::ReconcileRequestBody;
 
 /// Environment variable of the bearer token.
 const TOKEN_VARIABLE: &str = "RECONCILE_TOKEN";

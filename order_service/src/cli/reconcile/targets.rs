@@ -5,14 +5,16 @@ use std::sync::Arc;
 use ledger::sharding::ShardMap;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::reconcilers::bundle::{ShardOpener, ShardSet};
-use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
-use crate::serve::ledger::{load_configured_shard_map, load_shard_map, open_existing_shard};
-use crate::settings::{DatabaseSettings, QueueEngine};
+use order_service::reconcilers::bundle::{ShardOpener, ShardSet};
+use order_service::serve::database::{self, ControlDatabase, DatabaseAccess};
+use order_service::serve::ledger::{
+    load_configured_shard_map, load_shard_map, open_existing_shard,
+};
+use order_service::settings::{DatabaseSettings, QueueEngine};
 
 /// Open targets and their database.
 pub(super) struct OpenReconcileTargets {
-    pub(super) targets: crate::reconcilers::bundle::ReconcileTargets,
+    pub(super) targets: order_service::reconcilers::bundle::ReconcileTargets,
     database: Arc<ControlDatabase>,
 }
 
@@ -38,9 +40,11 @@ impl OpenReconcileTargets {
             })
         });
         let shards = ShardSet::new(names, open);
-        let targets =
-            crate::reconcilers::bundle::ReconcileTargets::new(database.pool.clone(), shards)
-                .with_queues(queues);
+        let targets = order_service::reconcilers::bundle::ReconcileTargets::new(
+            database.pool.clone(),
+            shards,
+        )
+        .with_queues(queues);
         Ok(Self { targets, database })
     }
 
@@ -52,14 +56,17 @@ impl OpenReconcileTargets {
 /// Targets without connections, for deciding offline.
 pub(super) fn unreachable_targets(
     settings: &DatabaseSettings,
-) -> anyhow::Result<crate::reconcilers::bundle::ReconcileTargets> {
+) -> anyhow::Result<order_service::reconcilers::bundle::ReconcileTargets> {
     let lazy_pool = PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new());
     let open: ShardOpener =
         Box::new(|name| Box::pin(async move { Err(format!("shard {name} is not open")) }));
     // Shards without a map are known only to the control database.
     let names =
         load_configured_shard_map(settings)?.map(|map| shard_names(&map)).unwrap_or_default();
-    Ok(crate::reconcilers::bundle::ReconcileTargets::new(lazy_pool, ShardSet::new(names, open)))
+    Ok(order_service::reconcilers::bundle::ReconcileTargets::new(
+        lazy_pool,
+        ShardSet::new(names, open),
+    ))
 }
 
 fn shard_names(map: &ShardMap) -> Vec<String> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::output;
 use super::{PlatformStatus, ShardStatusEntry};
-use crate::serve::processes::ProcessRow;
+use order_service::serve::processes::ProcessRow;
 
 /// Counts of events, ages in seconds by the database's clock, times in RFC 3339.
 pub(super) fn status_json(status: &PlatformStatus) -> Value {

@@ -17,10 +17,10 @@ use tasks::{TaskFailureRow as TaskFailure, recent_task_failures};
 use super::definition::{LEDGER_DATABASE_SETTING_NAMES, all_examples, first_example, setting_args};
 use super::output::OutputArgs;
 use super::{CommandFailure, output};
-use crate::serve::database::{self, ControlDatabase, DatabaseAccess};
-use crate::serve::ledger as shards;
-use crate::serve::processes::{self, ProcessRow};
-use crate::settings::DatabaseSettings;
+use order_service::serve::database::{self, ControlDatabase, DatabaseAccess};
+use order_service::serve::ledger as shards;
+use order_service::serve::processes::{self, ProcessRow};
+use order_service::settings::DatabaseSettings;
 
 /// Maximum error rows read from each source.
 const MAX_COMPLAINTS: i64 = 20;

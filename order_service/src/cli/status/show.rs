@@ -6,8 +6,8 @@ use terminal::shorten_text;
 
 use super::{PlatformStatus, ShardStatusEntry};
 use crate::cli::output;
-use crate::serve::processes::ProcessRow;
-use crate::settings::ProcessRole;
+use order_service::serve::processes::ProcessRow;
+use order_service::settings::ProcessRole;
 
 /// Maximum rows of a table; the rest is counted.
 const MAX_TABLE_ROWS: usize = 8;
