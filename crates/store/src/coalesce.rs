@@ -6,7 +6,6 @@
 //!   items a batch holds at most [`BatchOptions::max_shared_items`]. A cancelled caller does
 //!   not cancel its item.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +18,6 @@ use crate::panics;
 
 /// A batch of at least this many items has express batches beside it; a smaller one is soon over.
 const MIN_EXPRESS_BESIDE_ITEMS: usize = 64;
-/// A caller with at most this many waiting items does not wait for another caller's large batch.
-const MAX_EXPRESS_LINE_ITEMS: usize = 8;
 /// Maximum number of items of an express batch.
 const MAX_EXPRESS_ITEMS: usize = 64;
 
@@ -40,13 +37,19 @@ pub struct BatchOptions {
 /// Sends items to one task that writes them in batches. Clones share the task.
 pub struct Coalescer<T> {
     queue: mpsc::Sender<(FairTurn, T)>,
+    /// Separate, so that only items of small callers wake the task while it waits for a large batch.
+    small_queue: mpsc::Sender<(FairTurn, T)>,
     /// Number of items submitted and not yet written.
     pending_items: watch::Sender<usize>,
 }
 
 impl<T> Clone for Coalescer<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), pending_items: self.pending_items.clone() }
+        Self {
+            queue: self.queue.clone(),
+            small_queue: self.small_queue.clone(),
+            pending_items: self.pending_items.clone(),
+        }
     }
 }
 
@@ -81,8 +84,8 @@ impl<T: Send + 'static> Coalescer<T> {
         Self::spawn_loop(name, capacity, batches, flush, None::<F>)
     }
 
-    /// Like [`Coalescer::spawn_fair`]. While a large batch is being flushed, callers with few items
-    /// do not wait for it: `flush_express` gets theirs, at most one batch at a time, on another
+    /// Like [`Coalescer::spawn_fair`]. While a large batch is being flushed, small callers
+    /// ([`FairTurn::next_of`]) do not wait for it: `flush_express` gets theirs, at most one batch at a time, on another
     /// connection. Items of different callers may therefore be written in another order than they
     /// came.
     pub fn spawn_with_express<F, Fut, E, ExpressFut>(
@@ -115,9 +118,15 @@ impl<T: Send + 'static> Coalescer<T> {
         ExpressFut: Future<Output = ()> + Send + 'static,
     {
         let (sender, incoming) = mpsc::channel(capacity);
+        let (small_sender, small_incoming) = mpsc::channel(capacity);
         let pending_items = watch::Sender::new(0);
-        let items =
-            WaitingItems { queue: FairQueue::default(), incoming, max_items: capacity, name };
+        let items = WaitingItems {
+            queue: FairQueue::default(),
+            incoming,
+            small_incoming,
+            max_items: capacity,
+            name,
+        };
         let batch_loop = BatchLoop {
             items,
             batches,
@@ -125,7 +134,7 @@ impl<T: Send + 'static> Coalescer<T> {
             express: Arc::new(Semaphore::new(1)),
         };
         tokio::spawn(batch_loop.run(flush, flush_express));
-        Self { queue: sender, pending_items }
+        Self { queue: sender, small_queue: small_sender, pending_items }
     }
 
     /// Submits one item; waits while `capacity` items are waiting. Returns `false` if
@@ -136,7 +145,8 @@ impl<T: Send + 'static> Coalescer<T> {
 
     /// [`Coalescer::push`] with a caller's turn.
     pub async fn push_for(&self, turn: FairTurn, item: T) -> bool {
-        let Ok(permit) = self.queue.reserve().await else { return false };
+        let queue = if turn.is_small() { &self.small_queue } else { &self.queue };
+        let Ok(permit) = queue.reserve().await else { return false };
         self.pending_items.send_modify(|open| *open += 1);
         permit.send((turn, item));
         true
@@ -183,12 +193,12 @@ impl<T: Send + 'static> BatchLoop<T> {
         ExpressFut: Future<Output = ()> + Send + 'static,
     {
         while self.items.receive().await {
-            let (batch, turns) = self.items.pop_batch(self.batches);
+            let batch = self.items.pop_batch(self.batches);
             let (item_count, began) = (batch.len(), Instant::now());
             let flushing = flush_contained(self.items.name, flush(batch));
             match &flush_express {
                 Some(flush_express) if item_count >= MIN_EXPRESS_BESIDE_ITEMS => {
-                    self.flush_beside(flushing, &turns, flush_express).await;
+                    self.flush_beside(flushing, flush_express).await;
                 }
                 _ => flushing.await,
             }
@@ -199,12 +209,10 @@ impl<T: Send + 'static> BatchLoop<T> {
         }
     }
 
-    /// Waits for a large batch; meanwhile starts express batches of the callers with few items that
-    /// have none in it.
+    /// Waits for a large batch; meanwhile starts express batches of the small callers.
     async fn flush_beside<E, ExpressFut>(
         &mut self,
         flushing: impl Future<Output = ()>,
-        turns: &HashSet<FairTurn>,
         flush_express: &E,
     ) where
         E: Fn(Vec<T>) -> ExpressFut + Send + Sync + 'static,
@@ -216,7 +224,7 @@ impl<T: Send + 'static> BatchLoop<T> {
             let (permit, batch) = tokio::select! {
                 biased;
                 () = &mut flushing => return,
-                batch = self.items.receive_express(&express, turns) => batch,
+                batch = self.items.receive_express(&express) => batch,
             };
             let (name, item_count) = (self.items.name, batch.len());
             metrics::histogram!("store_batch_items", "name" => name).record(item_count as f64);
@@ -242,6 +250,7 @@ async fn flush_contained(name: &'static str, flushing: impl Future<Output = ()>)
 struct WaitingItems<T> {
     queue: FairQueue<T>,
     incoming: mpsc::Receiver<(FairTurn, T)>,
+    small_incoming: mpsc::Receiver<(FairTurn, T)>,
     /// Maximum length of `queue`.
     max_items: usize,
     name: &'static str,
@@ -249,57 +258,56 @@ struct WaitingItems<T> {
 
 impl<T> WaitingItems<T> {
     /// Moves received items to the fair queue until it is full; waits for the first if it is empty.
-    /// Returns `false` when the channel is closed and the queue empty.
+    /// Returns `false` when the channels are closed and the queue empty.
     async fn receive(&mut self) -> bool {
         let mut received = Vec::new();
         if self.queue.is_empty() {
-            self.incoming.recv_many(&mut received, self.max_items).await;
-        } else {
-            while self.queue.len() + received.len() < self.max_items
-                && let Ok(item) = self.incoming.try_recv()
-            {
-                received.push(item);
+            let (many, small) = (&mut self.incoming, &mut self.small_incoming);
+            // Both channels close together: a closed one has nothing to wait for.
+            let mut received_small = Vec::new();
+            tokio::select! {
+                _ = many.recv_many(&mut received, self.max_items) => {}
+                _ = small.recv_many(&mut received_small, self.max_items) => {}
             }
+            received.append(&mut received_small);
+        }
+        while self.queue.len() + received.len() < self.max_items {
+            let next = self.small_incoming.try_recv().or_else(|_| self.incoming.try_recv());
+            let Ok(item) = next else { break };
+            received.push(item);
         }
         received.into_iter().for_each(|(turn, item)| self.queue.push(turn, item));
         !self.queue.is_empty()
     }
 
-    /// A batch and the callers' lines that it was taken from.
-    fn pop_batch(&mut self, batches: BatchOptions) -> (Vec<T>, HashSet<FairTurn>) {
+    fn pop_batch(&mut self, batches: BatchOptions) -> Vec<T> {
         let max_items = if self.queue.has_several_lines() {
             batches.max_shared_items
         } else {
             batches.max_items
         };
-        let (batch, turns) = self.queue.pop_many_with_turns(max_items);
+        let batch = self.queue.pop_many(max_items);
         metrics::histogram!("store_batch_items", "name" => self.name).record(batch.len() as f64);
-        (batch, turns)
+        batch
     }
 
-    /// Waits until no express batch is being flushed and a caller with few items waits that has none
-    /// in the batch of `turns`. Cancel safe. Pending forever once the queue is full or all senders
-    /// are dropped.
+    /// Waits until no express batch is being flushed and a small caller waits. Cancel safe. Pending
+    /// forever once all senders are dropped.
     async fn receive_express(
         &mut self,
         express: &Arc<Semaphore>,
-        turns: &HashSet<FairTurn>,
     ) -> (OwnedSemaphorePermit, Vec<T>) {
         // Never closed.
         let Ok(permit) = express.clone().acquire_owned().await else {
             return std::future::pending().await;
         };
         loop {
-            let batch =
-                self.queue.pop_short_lines(MAX_EXPRESS_LINE_ITEMS, MAX_EXPRESS_ITEMS, |turn| {
-                    !turns.contains(&turn)
-                });
+            let batch = self.queue.pop_small_callers(MAX_EXPRESS_ITEMS);
             if !batch.is_empty() {
                 return (permit, batch);
             }
             let mut received = Vec::new();
-            let free_places = self.max_items.saturating_sub(self.queue.len());
-            if free_places == 0 || self.incoming.recv_many(&mut received, free_places).await == 0 {
+            if self.small_incoming.recv_many(&mut received, MAX_EXPRESS_ITEMS).await == 0 {
                 return std::future::pending().await;
             }
             received.into_iter().for_each(|(turn, item)| self.queue.push(turn, item));

@@ -2,24 +2,41 @@
 //! thousand items gets all idle capacity but causes no head-of-line blocking for a
 //! caller with one item.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+/// A caller with at most this many items is a small one.
+const MAX_SMALL_CALLER_ITEMS: usize = 8;
+
 /// Identity of a caller's line, such as one per request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FairTurn(u64);
+pub struct FairTurn {
+    number: u64,
+    is_small: bool,
+}
 
 impl FairTurn {
     /// Shared line for items without a caller.
-    pub const COMMON: FairTurn = FairTurn(0);
+    pub const COMMON: FairTurn = FairTurn { number: 0, is_small: false };
 
-    /// Creates a new line.
+    /// Creates a line for a caller with any number of items.
     pub fn next() -> Self {
+        Self::next_of(usize::MAX)
+    }
+
+    /// Creates a line for a caller with so many items.
+    pub fn next_of(item_count: usize) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
-        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+        let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { number, is_small: item_count <= MAX_SMALL_CALLER_ITEMS }
+    }
+
+    /// Whether its caller has few items.
+    pub(crate) fn is_small(self) -> bool {
+        self.is_small
     }
 }
 
@@ -84,44 +101,15 @@ impl<T> FairQueue<T> {
         Some((turn, item))
     }
 
-    /// Removes whole lines with at most `max_line_items` waiting items, at most `max_items` items,
-    /// in turn order; lines for which `is_allowed` does not hold stay. Visits each line once.
-    pub fn pop_short_lines(
-        &mut self,
-        max_line_items: usize,
-        max_items: usize,
-        is_allowed: impl Fn(FairTurn) -> bool,
-    ) -> Vec<T> {
-        let mut items = Vec::new();
-        for _ in 0..self.turns.len() {
-            let Some(turn) = self.turns.pop_front() else { break };
-            let waiting = self.lines.get(&turn).map_or(0, VecDeque::len);
-            let fits = waiting <= max_line_items && items.len() + waiting <= max_items;
-            if fits && is_allowed(turn) {
-                items.extend(self.lines.remove(&turn).unwrap_or_default());
-            } else {
-                self.turns.push_back(turn);
-            }
-        }
-        self.len -= items.len();
-        items
+    /// Removes at most `max_items` items of small callers, in turn order.
+    pub fn pop_small_callers(&mut self, max_items: usize) -> Vec<T> {
+        let small = std::iter::from_fn(|| self.pop_where(|turn| turn.is_small));
+        small.take(max_items).map(|(_, item)| item).collect()
     }
 
     /// Removes at most `max_items` items in turn order.
     pub fn pop_many(&mut self, max_items: usize) -> Vec<T> {
         std::iter::from_fn(|| self.pop()).take(max_items).collect()
-    }
-
-    /// [`FairQueue::pop_many`], and the lines that the items were taken from.
-    pub fn pop_many_with_turns(&mut self, max_items: usize) -> (Vec<T>, HashSet<FairTurn>) {
-        let (mut items, mut turns) = (Vec::new(), HashSet::new());
-        while items.len() < max_items
-            && let Some((turn, item)) = self.pop_where(|_| true)
-        {
-            items.push(item);
-            turns.insert(turn);
-        }
-        (items, turns)
     }
 }
 
@@ -210,19 +198,17 @@ mod tests {
     }
 
     #[test]
-    fn short_lines_are_taken_whole_and_long_ones_stay() {
-        let lines: Vec<FairTurn> = (0..4).map(|_| FairTurn::next()).collect();
+    fn items_of_small_callers_are_taken_and_others_stay() {
+        let (large, small, other) = (FairTurn::next(), FairTurn::next_of(2), FairTurn::next_of(1));
         let mut fair = FairQueue::default();
-        for (line, items) in [(0, 3), (1, 1), (2, 2), (3, 2)] {
-            (0..items).for_each(|item| fair.push(lines[line], line * 10 + item));
-        }
-        assert_eq!(fair.pop_short_lines(2, 4, |turn| turn == lines[0]), [0; 0]);
-        assert_eq!(fair.pop_short_lines(2, 4, |_| true), [10, 20, 21]);
-        assert_eq!(fair.len(), 5);
-        assert_eq!(fair.pop_short_lines(2, 4, |_| true), [30, 31]);
-        assert_eq!(fair.pop_short_lines(2, 4, |_| true), [0; 0]);
-        assert_eq!(fair.pop_many(10), [0, 1, 2]);
-        assert!(fair.is_empty() && fair.lines.is_empty());
+        fair.push(large, 1);
+        (10..12).for_each(|n| fair.push(small, n));
+        fair.push(other, 20);
+        assert_eq!(fair.pop_small_callers(2), [10, 20]);
+        assert_eq!(fair.pop_small_callers(2), [11]);
+        assert_eq!(fair.pop_small_callers(2), [0; 0]);
+        assert_eq!((fair.len(), fair.pop()), (1, Some(1)));
+        assert!(!FairTurn::next_of(MAX_SMALL_CALLER_ITEMS + 1).is_small);
     }
 
     #[test]

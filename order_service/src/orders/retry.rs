@@ -155,6 +155,6 @@ fn retried_attempt(order: Order, job: Job, permit: OwnedSemaphorePermit) -> Orde
         external_at,
         origin: OrderAttemptOrigin::Retried(Box::new(job)),
         turn: FairTurn::COMMON,
-        admission: Some(Arc::new(OrderAdmission::for_request(permit))),
+        admission: Some(Arc::new(OrderAdmission::with_turn(permit, FairTurn::COMMON))),
     }
 }

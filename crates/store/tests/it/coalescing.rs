@@ -118,7 +118,7 @@ fn a_caller_with_few_items_does_not_wait_for_a_large_batch_of_another() {
         // The first batch may hold few items; the second one is large.
         gate.add_permits(1);
         (&mut answers[0]).await.unwrap();
-        let single = coalescer.submit_for(FairTurn::next(), |reply| (1, reply)).await;
+        let single = coalescer.submit_for(FairTurn::next_of(1), |reply| (1, reply)).await;
         assert_eq!(single, Some(1001), "written beside the large batch");
         assert!(answers[199].try_recv().is_err(), "an item of the large caller is still waiting");
         gate.add_permits(3);

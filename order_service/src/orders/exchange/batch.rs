@@ -16,8 +16,6 @@ use crate::orders::OrderId;
 
 /// Maximum number of questions in one batch call.
 const MAX_QUESTIONS_PER_CALL: usize = 500;
-/// A request with at most this many waiting questions is a small one.
-const MAX_SMALL_REQUEST_QUESTIONS: usize = 8;
 /// Maximum number of batch calls in flight; further questions wait.
 const MAX_BATCH_CALLS: usize = 64;
 
@@ -70,11 +68,7 @@ impl QuestionBatcher {
 /// The questions of the next call. Those of small requests are not asked together with a large one's:
 /// the data manager answers a call when it has stored all of it.
 fn pop_call(pending_questions: &mut FairQueue<DataManagerQuestion>) -> Vec<DataManagerQuestion> {
-    let small = pending_questions.pop_short_lines(
-        MAX_SMALL_REQUEST_QUESTIONS,
-        MAX_QUESTIONS_PER_CALL,
-        |_| true,
-    );
+    let small = pending_questions.pop_small_callers(MAX_QUESTIONS_PER_CALL);
     if small.is_empty() { pending_questions.pop_many(MAX_QUESTIONS_PER_CALL) } else { small }
 }
 
