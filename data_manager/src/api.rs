@@ -2,18 +2,27 @@
 
 use std::sync::Arc;
 
+use access::{RouteAccess, Scope};
 use proto::data_manager::data_manager_server::DataManager;
 use proto::data_manager::{
     GetOrderDataCallbackRequest, GetOrdersDataCallbackRequest, GetOrdersDataCallbackResponse,
     GetOrdersDataResponse,
 };
 use serving::error::ApiError;
+use serving::scoped_rpcs::RpcAccess;
 use tonic::{Request, Response, Status};
 
 use crate::exchange::{QuestionHandler, store_error_status};
 
 /// Maximum orders in one question.
 const MAX_ORDERS_PER_QUESTION: usize = 10_000;
+
+/// What each rpc demands of its caller: the order service asks while it processes orders.
+pub const DATA_MANAGER_RPCS: [RpcAccess; 3] = [
+    ("/data_manager.DataManager/GetOrderDataCallback", RouteAccess::Scope(Scope::OrdersProcess)),
+    ("/data_manager.DataManager/GetOrdersDataCallback", RouteAccess::Scope(Scope::OrdersProcess)),
+    ("/data_manager.DataManager/GetOrdersData", RouteAccess::Scope(Scope::OrdersRead)),
+];
 
 pub(crate) struct DataManagerApi(pub(crate) Arc<QuestionHandler>);
 
@@ -48,5 +57,21 @@ impl DataManager for DataManagerApi {
         }
         let errors = self.0.answer_questions(order_ids).await?;
         Ok(Response::new(GetOrdersDataCallbackResponse { errors }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_rpc_has_its_access() {
+        let paths = serving::grpc::rpc_paths(proto::FILE_DESCRIPTOR_SET).into_iter();
+        let ours: BTreeSet<String> =
+            paths.filter(|path| path.starts_with("/data_manager.")).collect();
+        let table = DATA_MANAGER_RPCS.iter().map(|(path, _)| (*path).to_owned()).collect();
+        assert_eq!(ours, table);
     }
 }

@@ -10,8 +10,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use proto::order_service::order_service_client::OrderServiceClient;
 use proto::order_service::{CallbackError, SendOrdersDataCallbackRequest};
-use serving::peer::{GrpcPeer, OptionalCall};
-use tonic::transport::Channel;
+use serving::peer::{GrpcPeer, OptionalCall, PeerChannel, PeerToken};
 use tonic::{Code, Status};
 
 use crate::assignments::OrderDataCallback;
@@ -32,7 +31,7 @@ pub(crate) struct OrderServices {
 
 struct OrderServiceTarget {
     address: String,
-    client: OrderServiceClient<Channel>,
+    client: OrderServiceClient<PeerChannel>,
     /// Support of the batch call: `UNIMPLEMENTED` disables it until the connection breaks.
     batch_call: OptionalCall,
     /// Whether the last answer was a failure; only the first of a series is logged.
@@ -68,11 +67,12 @@ impl OrderServices {
     /// Clients for `addresses`, connected on first use. The error names the invalid address.
     pub(crate) fn new(
         addresses: &[String],
+        token: &PeerToken,
         counters: Arc<DeliveryCounters>,
     ) -> Result<Self, String> {
         let mut targets = Vec::new();
         for address in addresses {
-            let peer = GrpcPeer::at_address(address)?;
+            let peer = GrpcPeer::with_token(address, token.clone())?;
             targets.push(OrderServiceTarget {
                 address: address.clone(),
                 batch_call: peer.optional_call(),

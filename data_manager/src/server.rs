@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::AccessControl;
 use proto::data_manager::data_manager_server::DataManagerServer;
 use serving::http_guard::AllowedHosts;
 use serving::listen::{ListenError, PortListeners, check_exposure};
+use serving::peer::PeerToken;
+use serving::scoped_rpcs::ScopedRpcs;
 use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, MAX_MESSAGE_BYTES, RunningServer,
     ServerOptions as RouteServerOptions, raise_file_limit,
@@ -21,7 +24,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::api::DataManagerApi;
+use crate::api::{DATA_MANAGER_RPCS, DataManagerApi};
 use crate::assignments::{AssignmentStore, PgAssignments};
 use crate::background::{BackgroundDelivery, DeliveryContext};
 use crate::callbacks::OrderServices;
@@ -81,7 +84,11 @@ pub enum DataManagerStartError {
 impl DataManagerStartError {
     /// Whether the settings cause the error, rather than the environment.
     pub fn is_usage_error(&self) -> bool {
-        matches!(self, Self::Address(_) | Self::Listen(ListenError::Exposed(_)))
+        match self {
+            Self::Address(_) => true,
+            Self::Listen(error) => error.is_usage_error(),
+            _ => false,
+        }
     }
 }
 
@@ -110,9 +117,10 @@ pub struct RunningDataManager {
 impl RunningDataManager {
     /// Starts a data manager; it serves when this returns. Needs a tokio runtime, and ends with it.
     pub async fn start(settings: DataManagerSettings) -> Result<Self, DataManagerStartError> {
-        check_exposure(&settings.listen, settings.allow_unauthenticated)?;
+        check_exposure(&settings.listen, settings.exposure_permits())?;
         let counters = Arc::new(DeliveryCounters::default());
-        let services = OrderServices::new(&settings.order_addresses, Arc::clone(&counters));
+        let token = PeerToken::from_file(settings.peer_token.clone());
+        let services = OrderServices::new(&settings.order_addresses, &token, Arc::clone(&counters));
         let services = services.map_err(DataManagerStartError::Address)?;
         let book = open_assignment_store(&settings).await?;
         let listeners =
@@ -122,7 +130,9 @@ impl RunningDataManager {
             return Err(DataManagerStartError::NowhereToListen);
         }
         let hosts = AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned());
-        let DataManagerSettings { once, delivery_options, mode, misbehaviour, seed, .. } = settings;
+        let DataManagerSettings {
+            once, delivery_options, mode, misbehaviour, seed, access, ..
+        } = settings;
         if once && misbehaviour.duplicate_rate > 0.0 {
             tracing::warn!("--once sends nothing twice: --duplicate-callback-rate is ignored");
         }
@@ -140,7 +150,7 @@ impl RunningDataManager {
         let exchange =
             Arc::new(QuestionHandler { context: work, background, misbehaviour: fates, mode });
         let (server, health) =
-            serve_grpc(DataManagerApi(exchange), listeners, hosts, closing.clone()).await?;
+            serve_grpc(DataManagerApi(exchange), listeners, hosts, access, closing.clone()).await?;
         tracing::info!(?addresses, seed = seed.0, %mode, once, "data manager ready");
         Ok(Self { addresses, counters, health, closing, server, finishing, deliveries })
     }
@@ -219,6 +229,7 @@ async fn serve_grpc(
     api: DataManagerApi,
     listeners: PortListeners,
     hosts: AllowedHosts,
+    access: Option<AccessControl>,
     closing: CancellationToken,
 ) -> Result<(RunningServer, HealthReporter), DataManagerStartError> {
     // The list of all orders exceeds any usual message limit.
@@ -236,9 +247,15 @@ async fn serve_grpc(
         hosts,
         limits,
         budget: ByteBudget::default(),
+        access,
     };
     Ok((
-        serving::server::serve_routes(listeners, routes.into_axum_router(), options, closing),
+        serving::server::serve_routes(
+            listeners,
+            ScopedRpcs::new(routes, &DATA_MANAGER_RPCS),
+            options,
+            closing,
+        ),
         health,
     ))
 }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ::settings::{ProgramSettings, ResolvedSettings, Setting, SettingError, SettingGroup};
+use access::{AccessControl, TokenFile};
+use serving::listen::ExposurePermits;
 use store::{PgConnectOptions, parse_database_url};
 
 use crate::misbehaviour::{CallbackMode, MisbehaviourSettings};
@@ -34,6 +36,20 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
                 Setting::switch(
                     "allow-unauthenticated",
                     "allow other machines to connect without credentials",
+                ),
+                Setting::switch(
+                    "allow-plaintext",
+                    "allow other machines to connect without TLS (which this version does not have)",
+                ),
+                Setting::new(
+                    "clients",
+                    "FILE",
+                    "the clients that may call, with their tokens and scopes (YAML, readable by nobody else)",
+                ),
+                Setting::new(
+                    "peer-token-file",
+                    "FILE",
+                    "a file with the token for calls to order services, readable by nobody else",
                 ),
                 Setting::new(
                     "allowed-hosts",
@@ -126,6 +142,12 @@ pub struct DataManagerSettings {
     pub app_port: u16,
     /// Whether non-loopback addresses are allowed without credentials.
     pub allow_unauthenticated: bool,
+    /// Whether non-loopback addresses are allowed without TLS.
+    pub allow_plaintext: bool,
+    /// Who may call; `None` if no clients are configured.
+    pub access: Option<AccessControl>,
+    /// Token of calls to the order services.
+    pub peer_token: Option<TokenFile>,
     /// Accepted host names besides loopback.
     pub allowed_hosts: Vec<String>,
     /// Database of the assignments; `None` keeps them in memory.
@@ -183,6 +205,9 @@ impl DataManagerSettings {
             listen: vec![serving::listen::LOOPBACK_ADDRESSES[0]],
             app_port: 0,
             allow_unauthenticated: false,
+            allow_plaintext: false,
+            access: None,
+            peer_token: None,
             allowed_hosts: Vec::new(),
             database: None,
             startup_timeout: Duration::from_secs(60),
@@ -191,6 +216,14 @@ impl DataManagerSettings {
             misbehaviour: MisbehaviourSettings::default(),
             once: false,
             delivery_options: DeliveryOptions::default(),
+        }
+    }
+
+    /// What allows listening on addresses that other machines can reach.
+    pub fn exposure_permits(&self) -> ExposurePermits {
+        ExposurePermits {
+            authentication: self.access.is_some() || self.allow_unauthenticated,
+            plaintext: self.allow_plaintext,
         }
     }
 
@@ -203,6 +236,9 @@ impl DataManagerSettings {
             listen: parse_listen_addresses(resolved)?,
             app_port: resolved.get_in_range("app-port", 1..=u16::MAX)?,
             allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
+            allow_plaintext: resolved.is_switched_on("allow-plaintext")?,
+            access: read_clients(resolved)?,
+            peer_token: read_peer_token(resolved)?,
             allowed_hosts: resolved.get_list("allowed-hosts"),
             database: parse_database_options(resolved)?,
             startup_timeout: resolved.get_duration("startup-timeout")?,
@@ -218,6 +254,23 @@ impl DataManagerSettings {
             delivery_options: DeliveryOptions::default(),
         })
     }
+}
+
+/// Clients of `--clients`; the file is followed from now on. Needs a tokio runtime if it is given.
+fn read_clients(resolved: &ResolvedSettings) -> Result<Option<AccessControl>, SettingError> {
+    let Some(file) = resolved.get_optional::<String>("clients")? else { return Ok(None) };
+    let opened = AccessControl::follow_file(file.as_ref());
+    opened
+        .map(Some)
+        .map_err(|error| resolved.invalid_setting("clients", format!("{file}: {error}")))
+}
+
+fn read_peer_token(resolved: &ResolvedSettings) -> Result<Option<TokenFile>, SettingError> {
+    const SETTING_NAME: &str = "peer-token-file";
+    let Some(file) = resolved.get_optional::<String>(SETTING_NAME)? else { return Ok(None) };
+    TokenFile::open(file.as_ref())
+        .map(Some)
+        .map_err(|error| resolved.invalid_setting(SETTING_NAME, error.to_string()))
 }
 
 fn parse_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, SettingError> {

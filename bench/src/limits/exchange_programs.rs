@@ -15,12 +15,12 @@ use proto::order_service::order_service_server::{OrderService, OrderServiceServe
 use proto::order_service::process_orders_response::OrderResponse;
 use serving::http_guard::AllowedHosts;
 use serving::listen::{LOOPBACK_ADDRESSES, PortListeners};
-use serving::peer::GrpcPeer;
+use serving::peer::{GrpcPeer, PeerChannel};
+use serving::scoped_rpcs::ScopedRpcs;
 use serving::server::{ByteBudget, ConnectionLimits, ListenerProtocol, ServerOptions};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Concurrent exchanges per request: the fastest value found.
@@ -56,10 +56,11 @@ async fn serve_routes(listeners: PortListeners, routes: Routes) {
         hosts,
         limits,
         budget: ByteBudget::default(),
+        access: None,
     };
     serving::server::serve_routes(
         listeners,
-        routes.into_axum_router(),
+        ScopedRpcs::new(routes, &[]),
         options,
         CancellationToken::new(),
     )
@@ -67,12 +68,12 @@ async fn serve_routes(listeners: PortListeners, routes: Routes) {
     .await;
 }
 
-fn open_channel(port: u16) -> anyhow::Result<Channel> {
+fn open_channel(port: u16) -> anyhow::Result<PeerChannel> {
     Ok(GrpcPeer::at_address(&format!("127.0.0.1:{port}")).map_err(anyhow::Error::msg)?.channel)
 }
 
 struct ExchangeAnswerer {
-    client: OrderServiceClient<Channel>,
+    client: OrderServiceClient<PeerChannel>,
 }
 
 #[tonic::async_trait]
@@ -104,7 +105,7 @@ impl DataManager for ExchangeAnswerer {
 
 #[derive(Clone)]
 struct ExchangeAsker {
-    client: DataManagerClient<Channel>,
+    client: DataManagerClient<PeerChannel>,
     pending: Arc<PendingCallbacks>,
 }
 

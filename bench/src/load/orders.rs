@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use proto::order_service::ProcessOrdersRequest;
 use proto::order_service::order_service_client::OrderServiceClient;
 use proto::order_service::process_orders_request::OrderRequest;
-use serving::peer::GrpcPeer;
-use tonic::transport::Channel;
+use serving::peer::{GrpcPeer, PeerChannel};
 
 use super::{LoadClient, LoadClientFactory, LoadResponse};
 
@@ -19,7 +18,7 @@ use super::{LoadClient, LoadClientFactory, LoadResponse};
 const CONNECTIONS_PER_THREAD: usize = 4;
 
 /// gRPC client of an order service on a loopback port.
-pub fn connect_order_service(port: u16) -> anyhow::Result<OrderServiceClient<Channel>> {
+pub fn connect_order_service(port: u16) -> anyhow::Result<OrderServiceClient<PeerChannel>> {
     let peer = GrpcPeer::at_address(&format!("127.0.0.1:{port}")).map_err(anyhow::Error::msg)?;
     Ok(OrderServiceClient::new(peer.channel).max_decoding_message_size(64 << 20))
 }
@@ -46,7 +45,7 @@ pub fn new_order_request(order_id: i32) -> OrderRequest {
 }
 
 /// gRPC clients by thread and connection index.
-type SharedOrderClients = HashMap<(ThreadId, usize), OrderServiceClient<Channel>>;
+type SharedOrderClients = HashMap<(ThreadId, usize), OrderServiceClient<PeerChannel>>;
 
 /// Settings and state of the load.
 #[derive(Clone)]
@@ -64,7 +63,7 @@ impl OrderLoad {
     }
 
     /// The gRPC client for a load client, shared with others on its thread.
-    fn shared_client(&self, number: usize) -> anyhow::Result<OrderServiceClient<Channel>> {
+    fn shared_client(&self, number: usize) -> anyhow::Result<OrderServiceClient<PeerChannel>> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (std::thread::current().id(), number % CONNECTIONS_PER_THREAD);
         if let Some(client) = clients.get(&key) {
@@ -78,7 +77,7 @@ impl OrderLoad {
 
 /// One client of the load.
 pub struct OrderLoadClient {
-    client: OrderServiceClient<Channel>,
+    client: OrderServiceClient<PeerChannel>,
     load: OrderLoad,
 }
 

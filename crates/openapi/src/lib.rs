@@ -9,11 +9,11 @@ mod root;
 
 use std::sync::{Arc, OnceLock};
 
-use axum::Router;
+use access::RouteAccess;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use http::header;
+use serving::scoped_router::ScopedRouter;
 
 pub use document::OpenApiDocument;
 
@@ -30,11 +30,11 @@ struct RenderedDescription {
 
 /// The routes `GET /openapi.json` and `GET /docs`, for a document of these parts in this order, and
 /// `GET /`, which leads to them.
-pub fn docs_routes(parts: Vec<&'static str>) -> Router {
-    Router::new()
-        .route("/", get(root::get_root))
-        .route("/openapi.json", get(get_document))
-        .route("/docs", get(get_page))
+pub fn docs_routes(parts: Vec<&'static str>) -> ScopedRouter {
+    ScopedRouter::new()
+        .get("/", RouteAccess::AnyClient, root::get_root)
+        .get("/openapi.json", RouteAccess::AnyClient, get_document)
+        .get("/docs", RouteAccess::AnyClient, get_page)
         .method_not_allowed_fallback(serving::body::method_not_allowed)
         .with_state(Arc::new(ApiDescription { parts, rendered: OnceLock::new() }))
 }

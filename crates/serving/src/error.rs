@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -227,6 +227,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let code = self.code;
         let mut response = (code.http_status(), Json(self.into_rest_body())).into_response();
+        if code == ErrorCode::Unauthenticated {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
         if code == ErrorCode::Overloaded {
             response
                 .headers_mut()

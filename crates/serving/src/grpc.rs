@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use access::RouteAccess;
 use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -13,6 +14,16 @@ use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as Reflection;
 
 use crate::error::ApiError;
+use crate::scoped_rpcs::RpcAccess;
+
+/// Access of the rpcs that every gRPC server has: health is open, reflection is for clients.
+pub(crate) const COMMON_RPC_ACCESS: [RpcAccess; 5] = [
+    ("/grpc.health.v1.Health/Check", RouteAccess::Open),
+    ("/grpc.health.v1.Health/Watch", RouteAccess::Open),
+    ("/grpc.health.v1.Health/List", RouteAccess::Open),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", RouteAccess::AnyClient),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", RouteAccess::AnyClient),
+];
 
 /// HTTP/2 flow-control windows. With the default connection window of 64 KiB, a hundred concurrent
 /// calls stall. The stream window stays 64 KiB: backpressure on a client that streams small
@@ -46,6 +57,22 @@ pub(crate) fn client_stream_paths() -> Vec<String> {
                 streams.map(|method| {
                     format!("/{}.{}/{}", file.package(), service.name(), method.name())
                 }),
+            );
+        }
+    }
+    paths
+}
+
+/// Paths of all methods in a descriptor set, for the test that each has its access.
+pub fn rpc_paths(descriptor_set: &[u8]) -> Vec<String> {
+    // A descriptor set that cannot be decoded would fail the tests.
+    let files = FileDescriptorSet::decode(descriptor_set).map(|set| set.file).unwrap_or_default();
+    let mut paths = Vec::new();
+    for file in &files {
+        for service in &file.service {
+            let methods = service.method.iter().map(prost_types::MethodDescriptorProto::name);
+            paths.extend(
+                methods.map(|name| format!("/{}.{}/{name}", file.package(), service.name())),
             );
         }
     }
@@ -140,6 +167,20 @@ mod tests {
         ];
         for (text, millis) in units {
             assert_eq!(parse_header(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_common_rpc_has_its_access() {
+        let sets = [
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let paths: Vec<String> = sets.into_iter().flat_map(rpc_paths).collect();
+        assert!(paths.len() >= 4, "{paths:?}");
+        for path in paths {
+            assert!(COMMON_RPC_ACCESS.iter().any(|(known, _)| *known == path), "{path}");
         }
     }
 

@@ -86,21 +86,29 @@ fn first_header<'r>(headers: &'r HeaderMap, name: &HeaderName) -> (Option<&'r st
     (values.next().map(|value| value.to_str().unwrap_or("?")), values.next().is_some())
 }
 
-/// Accepts or rejects a request by its head, before reading the body; applied to all
-/// requests, including unknown routes.
-pub(crate) fn check_request(
+/// Accepts or rejects a request by its size, host and origin; applied to all requests, including
+/// unknown routes.
+pub(crate) fn check_origin(
     hosts: &AllowedHosts,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-    has_body: bool,
     local: IpAddr,
 ) -> Result<(), Box<Response>> {
     check_head_size(uri, headers)?;
     let host = hosts.check_host(uri, headers, local);
     host.and_then(|host| check_page_origin(host, method, uri, headers)).map_err(|reason| {
         Box::new(ApiError::new(ErrorCode::PermissionDenied, reason).into_response())
-    })?;
+    })
+}
+
+/// Accepts or rejects a request by its other headers, before its body is read.
+pub(crate) fn check_content(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    has_body: bool,
+) -> Result<(), Box<Response>> {
     if let Some(name) = unknown_precondition(method, uri, headers) {
         let reason = "is not known here: the write would be done without it";
         return Err(Box::new(ApiError::invalid_field(name, reason).into_response()));
@@ -207,7 +215,9 @@ mod tests {
             map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
         let (method, uri) = (method.parse().unwrap(), target.parse().unwrap());
-        check_request(&hosts, &method, &uri, &map, has_body, "192.0.2.7".parse().unwrap())
+        let local = "192.0.2.7".parse().unwrap();
+        check_origin(&hosts, &method, &uri, &map, local)
+            .and_then(|()| check_content(&method, &uri, &map, has_body))
             .err()
             .map_or(200, |refusal| refusal.status().as_u16())
     }

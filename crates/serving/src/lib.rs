@@ -3,6 +3,7 @@
 //! and the error codes.
 
 pub mod body;
+pub mod caller;
 pub mod compute;
 pub mod content_negotiation;
 pub mod error;
@@ -17,6 +18,8 @@ pub mod ops;
 pub mod path;
 pub mod peer;
 pub mod query;
+pub mod scoped_router;
+pub mod scoped_rpcs;
 pub mod server;
 pub mod shutdown;
 pub mod startup_page;

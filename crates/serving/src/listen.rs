@@ -29,10 +29,18 @@ pub enum ListenError {
     },
     /// The address is reachable from other machines, and authentication is off.
     #[error(
-        "listening on {0} without credentials would let anybody on the network place orders; \
-         if that is meant (a container, a trusted network), add --allow-unauthenticated"
+        "listening on {0} without credentials would let anybody on the network place orders: \
+         name the clients by --clients FILE; if that is meant (a container, a trusted network), add \
+         --allow-unauthenticated"
     )]
     Exposed(IpAddr),
+    /// The address is reachable from other machines, and there is no TLS.
+    #[error(
+        "listening on {0} without TLS would show tokens and data to anybody on the network; this \
+         version has no TLS of its own: if another program ends it, or the network is trusted, add \
+         --allow-plaintext"
+    )]
+    Plaintext(IpAddr),
 }
 
 /// How long binding is retried while the port is in use.
@@ -54,11 +62,28 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 pub const LOOPBACK_ADDRESSES: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-/// Rejects addresses that are not loopback, unless `is_allowed`.
-pub fn check_exposure(addresses: &[IpAddr], is_allowed: bool) -> Result<(), ListenError> {
+/// What allows listening on addresses that other machines can reach.
+#[derive(Debug, Clone, Copy)]
+pub struct ExposurePermits {
+    /// Clients are configured, or `--allow-unauthenticated` is given.
+    pub authentication: bool,
+    /// `--allow-plaintext` is given.
+    pub plaintext: bool,
+}
+
+/// Rejects addresses that are not loopback, unless credentials and TLS are settled.
+pub fn check_exposure(addresses: &[IpAddr], permits: ExposurePermits) -> Result<(), ListenError> {
     match addresses.iter().find(|address| !address.is_loopback()) {
-        Some(address) if !is_allowed => Err(ListenError::Exposed(*address)),
+        Some(address) if !permits.authentication => Err(ListenError::Exposed(*address)),
+        Some(address) if !permits.plaintext => Err(ListenError::Plaintext(*address)),
         _ => Ok(()),
+    }
+}
+
+impl ListenError {
+    /// Whether the settings cause the error, rather than the environment.
+    pub fn is_usage_error(&self) -> bool {
+        matches!(self, Self::Exposed(_) | Self::Plaintext(_))
     }
 }
 

@@ -3,15 +3,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
+use access::{RouteAccess, Scope};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use futures::future::BoxFuture;
 use http::{StatusCode, header};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::{ApiError, ErrorCode};
+use crate::scoped_router::ScopedRouter;
 
 /// Checks whether a dependency is reachable.
 pub type DependencyProbe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -83,11 +83,14 @@ pub fn install_metrics() -> Result<PrometheusHandle, String> {
 }
 
 /// Routes `/healthz`, `/readyz`, `/metrics`.
-pub fn ops_routes(readiness: ServerReadiness, metrics: PrometheusHandle) -> Router {
-    Router::new()
-        .route("/healthz", get(async || "alive\n"))
-        .route("/readyz", get(get_readiness).with_state(readiness))
-        .route("/metrics", get(get_metrics).with_state(metrics))
+pub fn ops_routes(readiness: ServerReadiness, metrics: PrometheusHandle) -> ScopedRouter {
+    let metrics =
+        ScopedRouter::new().get("/metrics", Scope::MetricsRead, get_metrics).with_state(metrics);
+    ScopedRouter::new()
+        .get("/healthz", RouteAccess::Open, async || "alive\n")
+        .get("/readyz", RouteAccess::Open, get_readiness)
+        .with_state(readiness)
+        .merge(metrics)
 }
 
 async fn get_metrics(State(recorder): State<PrometheusHandle>) -> impl IntoResponse {

@@ -6,27 +6,82 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use access::TokenFile;
 use futures::future::BoxFuture;
-use http::Uri;
+use http::{HeaderValue, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
-use tonic::Status;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 use tower::Service;
 
 use crate::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+
+/// Channel whose calls carry the peer's token.
+pub type PeerChannel = InterceptedService<Channel, PeerToken>;
+
+/// The token that calls to a peer carry.
+#[derive(Debug, Clone, Default)]
+pub enum PeerToken {
+    /// No token.
+    #[default]
+    None,
+    /// This `Authorization` header; its value is marked as sensitive.
+    Header(HeaderValue),
+    /// The token of a file, which is read again when it changes.
+    File(TokenFile),
+}
+
+impl PeerToken {
+    /// The token of a file, or none.
+    pub fn from_file(file: Option<TokenFile>) -> Self {
+        file.map_or(Self::None, Self::File)
+    }
+
+    /// The `Authorization` header.
+    pub fn header(&self) -> Option<HeaderValue> {
+        match self {
+            Self::None => None,
+            Self::Header(header) => Some(header.clone()),
+            Self::File(file) => Some(file.header()),
+        }
+    }
+}
+
+impl Interceptor for PeerToken {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let value = self.header().and_then(|header| {
+            let mut value = AsciiMetadataValue::try_from(header.as_bytes()).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        if let Some(value) = value {
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
 
 /// A peer service: its channel and the state of its connection.
 #[derive(Clone)]
 pub struct GrpcPeer {
     /// Channel for calls to the peer.
-    pub channel: Channel,
+    pub channel: PeerChannel,
     /// Number of connections established so far.
     connection_count: Arc<AtomicU64>,
 }
 
 impl GrpcPeer {
     /// The peer at `host:port` (or an `http://` address); does not connect yet.
+    /// Calls carry no token.
     pub fn at_address(address: &str) -> Result<Self, String> {
+        Self::with_token(address, PeerToken::None)
+    }
+
+    /// Like [`Self::at_address`]; all calls carry the token.
+    pub fn with_token(address: &str, token: PeerToken) -> Result<Self, String> {
         let endpoint = Endpoint::from(parse_peer_address(address)?);
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -45,6 +100,7 @@ impl GrpcPeer {
                 connector,
                 connection_count: connections.clone(),
             });
+        let channel = InterceptedService::new(channel, token);
         Ok(Self { channel, connection_count: connections })
     }
 

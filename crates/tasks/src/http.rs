@@ -1,10 +1,10 @@
 //! `POST /api/v1/tasks`, `GET /api/v1/tasks` and `GET /api/v1/tasks/{id}`.
 
+use access::Scope;
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post as posting};
-use axum::{Json, Router};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -14,6 +14,7 @@ use serving::error::{ApiError, ErrorCode, control_database_error};
 use serving::numbers::check_exact_numbers;
 use serving::path::DecodedPath;
 use serving::query::{DecodedQuery, NoQueryParameters, parse_limit, unknown_parameter_error};
+use serving::scoped_router::ScopedRouter;
 use yaml::list_names;
 
 use crate::task::{OWN_KEY_PREFIX, parse_json_text};
@@ -35,12 +36,13 @@ const TASK_LIST_PARAMETERS: [&str; 8] =
 pub const TASKS_OPENAPI_YAML: &str = include_str!("../openapi.yaml");
 
 /// Router of all task endpoints.
-pub fn task_routes(tasks: TaskStore) -> Router {
-    Router::new()
-        .route("/api/v1/tasks", get(list_tasks).post(post_task))
-        .route("/api/v1/tasks/{id}", get(get_task))
-        .route("/api/v1/tasks/{id}/retry", posting(retry_task))
-        .route("/api/v1/tasks/{id}/cancel", posting(cancel_task))
+pub fn task_routes(tasks: TaskStore) -> ScopedRouter {
+    ScopedRouter::new()
+        .get("/api/v1/tasks", Scope::EventsRead, list_tasks)
+        .post("/api/v1/tasks", Scope::EventsWrite, post_task)
+        .get("/api/v1/tasks/{id}", Scope::EventsRead, get_task)
+        .post("/api/v1/tasks/{id}/retry", Scope::EventsWrite, retry_task)
+        .post("/api/v1/tasks/{id}/cancel", Scope::EventsWrite, cancel_task)
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(tasks)
 }

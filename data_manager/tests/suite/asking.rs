@@ -6,7 +6,7 @@ use std::time::Duration;
 use data_manager::{DataManagerSettings, DeliveryCounts, RunningDataManager};
 use proto::data_manager::data_manager_client::DataManagerClient;
 use proto::data_manager::{GetOrderDataCallbackRequest, GetOrdersDataCallbackRequest, OrderError};
-use tonic::transport::Channel;
+use serving::peer::PeerChannel;
 use tonic::{Code, Status};
 
 use crate::order_service::OrderService;
@@ -14,7 +14,7 @@ use crate::order_service::OrderService;
 /// A running data manager and a client for it.
 pub struct Manager {
     pub manager: RunningDataManager,
-    pub client: DataManagerClient<Channel>,
+    pub client: DataManagerClient<PeerChannel>,
 }
 
 /// Settings with callbacks to these order services.
@@ -75,7 +75,7 @@ impl Manager {
     }
 }
 
-pub fn channel(port: u16) -> Channel {
+pub fn channel(port: u16) -> PeerChannel {
     serving::peer::GrpcPeer::at_address(&format!("127.0.0.1:{port}")).unwrap().channel
 }
 

@@ -8,6 +8,7 @@ use clap::{Arg, Command, CommandFactory as _, Parser, Subcommand};
 use super::action_configs::ActionConfigsArgs;
 use super::admin::{ConfigCommand, MigrateArgs};
 use super::bundle::BundleCommand;
+use super::clients::ClientsCommand;
 use super::configurator::ConfiguratorCommand;
 use super::export::ExportCommand;
 use super::integration::IntegrationCommand;
@@ -34,9 +35,9 @@ const SERVE_SETTING_NAMES: [&str; 9] = [
     "config",
 ];
 /// Settings in the help of commands that call the gRPC port.
-pub(super) const GRPC_CLIENT_SETTING_NAMES: [&str; 2] = ["app-port", "config"];
+pub(super) const GRPC_CLIENT_SETTING_NAMES: [&str; 3] = ["app-port", "token-file", "config"];
 /// Settings in the help of commands that call the HTTP port.
-pub(super) const HTTP_CLIENT_SETTING_NAMES: [&str; 2] = ["http-port", "config"];
+pub(super) const HTTP_CLIENT_SETTING_NAMES: [&str; 3] = ["http-port", "token-file", "config"];
 /// Settings in the help of commands that read the control database.
 pub(super) const DATABASE_SETTING_NAMES: [&str; 3] = ["database-url", "data-dir", "config"];
 /// Settings in the help of commands that also read the ledger's shards.
@@ -133,6 +134,14 @@ pub(super) enum ServiceCommand {
         command: Option<IntegrationCommand>,
     },
     Testproxy(TestproxyArgs),
+    #[command(
+        about = "Makes tokens, and checks the file of --clients",
+        arg_required_else_help = true
+    )]
+    Clients {
+        #[command(subcommand)]
+        command: Option<ClientsCommand>,
+    },
     #[command(about = "Looks at the configuration bundle", arg_required_else_help = true)]
     Bundle {
         #[command(subcommand)]

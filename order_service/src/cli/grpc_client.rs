@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 use proto::order_service::order_service_client::OrderServiceClient;
-use serving::peer::GrpcPeer;
+use serving::peer::{GrpcPeer, PeerChannel, PeerToken};
 use settings::ResolvedSettings;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use super::CommandFailure;
+use super::command_token::command_token;
 
 /// Default timeout of a request to the service.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ pub(super) struct GrpcServerArgs {
     server: Option<String>,
 }
 
-pub(super) type OrderGrpcClient = OrderServiceClient<Channel>;
+pub(super) type OrderGrpcClient = OrderServiceClient<PeerChannel>;
 
 /// Client for `--server`, or for localhost and `--app-port`; also returns its address.
 pub(super) fn connect_grpc_client(
@@ -37,7 +37,8 @@ pub(super) fn connect_grpc_client(
         Some(server) => server.clone(),
         None => format!("localhost:{}", resolved.get_required::<u16>("app-port")?),
     };
-    let peer = GrpcPeer::at_address(&server)
+    let token = command_token(resolved)?.map_or(PeerToken::None, PeerToken::Header);
+    let peer = GrpcPeer::with_token(&server, token)
         .map_err(|reason| CommandFailure::Usage(format!("--server: {reason}")))?;
     Ok((OrderGrpcClient::new(peer.channel).max_decoding_message_size(64 << 20), server))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -15,6 +15,7 @@ use settings::ResolvedSettings;
 use tokio::time::timeout;
 
 use super::CommandFailure;
+use super::command_token::command_token;
 
 /// Timeout for connecting to the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,7 +44,7 @@ pub(super) struct ServiceHttpClient {
     client: Client<HttpConnector, Full<Bytes>>,
     origin: String,
     answer_timeout: Duration,
-    token: Option<String>,
+    token: Option<HeaderValue>,
 }
 
 /// JSON body of an error answer.
@@ -64,13 +65,14 @@ impl ServiceHttpClient {
         args: &ServiceUrlArgs,
         resolved: &ResolvedSettings,
     ) -> Result<Self, CommandFailure> {
-        match &args.url {
-            Some(url) => Self::from_url(url),
+        let client = match &args.url {
+            Some(url) => Self::from_url(url)?,
             None => {
                 let port = resolved.get_required::<u16>("http-port")?;
-                Ok(Self::from_origin(format!("http://localhost:{port}"), ANSWER_TIMEOUT))
+                Self::from_origin(format!("http://localhost:{port}"), ANSWER_TIMEOUT)
             }
-        }
+        };
+        Ok(client.with_token(command_token(resolved)?))
     }
 
     /// Client for a given `--url`.
@@ -88,8 +90,8 @@ impl ServiceHttpClient {
         Self { client, origin, answer_timeout, token: None }
     }
 
-    /// Sets the bearer token.
-    pub(super) fn with_token(self, token: Option<String>) -> Self {
+    /// Sets the `Authorization` header.
+    pub(super) fn with_token(self, token: Option<HeaderValue>) -> Self {
         Self { token, ..self }
     }
 
@@ -116,7 +118,7 @@ impl ServiceHttpClient {
             .map_err(|error| self.answer_failure(error))?;
         let mut request = Request::builder().method(method).uri(uri);
         if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            request = request.header(header::AUTHORIZATION, token);
         }
         if json.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");

@@ -4,6 +4,8 @@
 mod action_configs;
 mod admin;
 mod bundle;
+mod clients;
+mod command_token;
 mod configurator;
 mod definition;
 mod export;
@@ -158,6 +160,7 @@ async fn dispatch_command(
         ServiceCommand::Testproxy(args) => {
             Box::pin(testproxy::run_testproxy_command(&args, resolved)).await
         }
+        ServiceCommand::Clients { command } => clients::run_clients_command(command),
         ServiceCommand::Bundle { command } => bundle::run_bundle_command(command, resolved),
         ServiceCommand::Reconcile(args) => reconcile::run_reconcile_command(&args, resolved).await,
         ServiceCommand::ActionConfigs(args) => {
@@ -180,7 +183,7 @@ fn missing_subcommand(command: &str) -> CommandFailure {
 
 async fn run_serve_command(resolved: &ResolvedSettings) -> Result<(), CommandFailure> {
     let settings = ServiceSettings::new(resolved)?;
-    check_exposure(&settings.listen, settings.allow_unauthenticated)
+    check_exposure(&settings.listen, settings.exposure_permits())
         .map_err(|error| CommandFailure::Usage(error.to_string()))?;
     let filter: String = resolved.get_required("log-filter")?;
     serving::logs::start_logging(&filter)

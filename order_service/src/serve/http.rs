@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use access::AccessControl;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
@@ -10,6 +11,7 @@ use serving::error::{ApiError, ErrorCode};
 use serving::http_guard::AllowedHosts;
 use serving::listen::PortListeners;
 use serving::ops::{self, ServerReadiness};
+use serving::scoped_router::ScopedRouter;
 use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, RunningServer, ServerOptions,
 };
@@ -31,8 +33,8 @@ pub(super) struct HttpApiServer {
 
 impl HttpApiServer {
     /// Serves `routes` from now on.
-    pub(super) fn install_routes(&self, routes: Router) {
-        let routes = routes.fallback(async || {
+    pub(super) fn install_routes(&self, routes: ScopedRouter) {
+        let routes = routes.into_router().fallback(async || {
             ApiError::new(ErrorCode::NotFound, "there is nothing at this address")
         });
         // Can only fail on a second call, which does not happen.
@@ -60,6 +62,7 @@ pub(super) async fn start_http_server(
     readiness: ServerReadiness,
     limits: ConnectionLimits,
     budget: ByteBudget,
+    access: Option<AccessControl>,
 ) -> anyhow::Result<(u16, HttpApiServer)> {
     let bound = if settings.is_http_port_explicit {
         PortListeners::bind(&settings.listen, settings.http_port, "--http-port").await
@@ -84,11 +87,12 @@ pub(super) async fn start_http_server(
     let metrics = ops::install_metrics().map_err(anyhow::Error::msg)?;
     let hosts = AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned());
     let late_routes = LateRoutes::default();
-    let routes = ops::ops_routes(readiness, metrics)
-        .fallback_service(axum::routing::any(serve_late_routes).with_state(late_routes.clone()))
-        .layer(axum::middleware::from_fn(add_server_timing));
+    let late = axum::routing::any(serve_late_routes).with_state(late_routes.clone());
+    let routes = ops::ops_routes(readiness, metrics).map_router(|router| {
+        router.fallback_service(late).layer(axum::middleware::from_fn(add_server_timing))
+    });
     let stop = CancellationToken::new();
-    let options = ServerOptions { protocol: ListenerProtocol::Http, hosts, limits, budget };
+    let options = ServerOptions { protocol: ListenerProtocol::Http, hosts, limits, budget, access };
     let server = serving::server::serve_routes(listeners, routes, options, stop.clone());
     Ok((port, HttpApiServer { routes: late_routes, server, stop }))
 }

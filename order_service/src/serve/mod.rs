@@ -21,11 +21,14 @@ pub mod testproxy;
 
 use std::time::Duration;
 
+use access::AccessControl;
 use anyhow::Context as _;
 use proto::order_service::order_service_server::OrderServiceServer;
 use serving::http_guard::AllowedHosts;
 use serving::listen::PortListeners;
 use serving::ops::ServerReadiness;
+use serving::scoped_router::ScopedRouter;
+use serving::scoped_rpcs::ScopedRpcs;
 use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, ServerOptions, raise_file_limit,
 };
@@ -34,7 +37,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::orders::api::OrderApi;
+use crate::orders::api::{ORDER_SERVICE_RPCS, OrderApi};
 use crate::reconcilers::bundle;
 
 use crate::settings::{ProcessRole, ServiceSettings};
@@ -52,6 +55,7 @@ const ASSUMED_SHARD_COUNT: u64 = 16;
 
 /// Serves until `stop` is cancelled.
 pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> anyhow::Result<()> {
+    let access = settings.access.clone();
     let grpc = settings.roles.contains(&ProcessRole::Grpc);
     if grpc {
         // Trial bind: the port opens once the service is ready, but a taken port fails immediately.
@@ -65,9 +69,14 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     };
     let readiness = ServerReadiness::not_ready("the database is not open yet");
     let (budget, limits) = (ByteBudget::default(), client_limits(&settings.database));
-    let (http_port, api) =
-        http::start_http_server(&settings, readiness.clone(), limits.clone(), budget.clone())
-            .await?;
+    let (http_port, api) = http::start_http_server(
+        &settings,
+        readiness.clone(),
+        limits.clone(),
+        budget.clone(),
+        access.clone(),
+    )
+    .await?;
     let database = tokio::select! {
         database = database::open_control_database(&settings.database, DatabaseAccess::CreateMissing) => database?,
         () = stop.cancelled() => return Ok(()),
@@ -111,7 +120,7 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
             targets,
             configurator,
         }),
-        false => axum::Router::new(),
+        false => ScopedRouter::new(),
     };
     api.install_routes(routes);
     let duties = duties::start_shard_duties(&running.ledger, &settings.roles, export_to, &stop);
@@ -123,7 +132,7 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     let parts =
         ShutdownParts { background, configurator_tasks, duties, heartbeat, heartbeat_stop, api };
     let served = if grpc {
-        let options = grpc_server_options(&settings, limits, budget);
+        let options = grpc_server_options(&settings, limits, budget, access);
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness, options).await
     } else {
         readiness.set(Ok(()));
@@ -193,12 +202,14 @@ fn grpc_server_options(
     settings: &ServiceSettings,
     limits: ConnectionLimits,
     budget: ByteBudget,
+    access: Option<AccessControl>,
 ) -> ServerOptions {
     ServerOptions {
         protocol: ListenerProtocol::Grpc,
         hosts: AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned()),
         limits: limits.with_max_message_bytes(MAX_GRPC_MESSAGE_BYTES),
         budget,
+        access,
     }
 }
 
@@ -224,7 +235,7 @@ async fn serve_grpc(
     let finished = CancellationToken::new();
     let server = serving::server::serve_routes(
         listeners,
-        routes.into_axum_router(),
+        ScopedRpcs::new(routes, &ORDER_SERVICE_RPCS),
         options,
         finished.clone(),
     );

@@ -7,7 +7,7 @@ use ledger::Ledger;
 use ledger::sharding::LedgerShards;
 use ledger::types::{LedgerTypeRegistry, TYPES_CHANNEL};
 use queue::{Backoff, JOB_WAKE_CHANNEL, JobQueue};
-use serving::peer::GrpcPeer;
+use serving::peer::{GrpcPeer, PeerToken};
 use sqlx::PgPool;
 use store::{LeaseManager, LeaseOptions, PgNotification, PgNotificationHub};
 use tokio::sync::{Semaphore, broadcast, mpsc};
@@ -264,7 +264,8 @@ fn start_exchange(
     settings: &ServiceSettings,
     clock: &Arc<DatabaseClock>,
 ) -> anyhow::Result<Arc<DataManagerExchange>> {
-    let peer = GrpcPeer::at_address(&settings.data_manager_address)
+    let token = PeerToken::from_file(settings.peer_token.clone());
+    let peer = GrpcPeer::with_token(&settings.data_manager_address, token)
         .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
     let options = ExchangeClientOptions {
         // Includes calls whose order has already continued.

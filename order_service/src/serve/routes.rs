@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use configurator::Configurator;
 use events::http::EventApiState;
 use ledger::Ledger;
+use serving::scoped_router::ScopedRouter;
 use tasks::TaskStore;
 
 use crate::reconcilers::bundle::{self, ReconcileTargets};
@@ -25,7 +25,7 @@ pub struct HttpApiServices {
 }
 
 /// All routes, with their OpenAPI document.
-pub fn build_api_routes(services: HttpApiServices) -> Router {
+pub fn build_api_routes(services: HttpApiServices) -> ScopedRouter {
     ledger::http::build_ledger_routes(services.ledger)
         .merge(tasks::http::task_routes(services.tasks))
         .merge(events::http::event_routes(services.events))

@@ -13,9 +13,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use access::{AccessControl, TokenFile};
 use ledger::partitions::Retention;
 use ledger::sharding::MAX_EQUAL_SHARDS;
 use reconcile::BundleSource;
+use serving::listen::ExposurePermits;
 use serving::peer::parse_peer_address;
 use settings::{ResolvedSettings, SettingError, SettingSource};
 use store::{PgConnectOptions, parse_database_url};
@@ -94,6 +96,12 @@ pub struct ServiceSettings {
     pub listen: Vec<IpAddr>,
     /// `--allow-unauthenticated`: allows non-loopback addresses without credentials.
     pub allow_unauthenticated: bool,
+    /// `--allow-plaintext`: allows non-loopback addresses without TLS.
+    pub allow_plaintext: bool,
+    /// `--clients`: who may call; `None` without the setting.
+    pub access: Option<AccessControl>,
+    /// `--peer-token-file`: token of calls to the data manager.
+    pub peer_token: Option<TokenFile>,
     /// `--allowed-hosts`: accepted host names besides loopback.
     pub allowed_hosts: Vec<String>,
     /// `--data-manager-address`: `HOST:PORT` of the data manager.
@@ -184,6 +192,14 @@ impl DatabaseSettings {
 }
 
 impl ServiceSettings {
+    /// What allows listening on addresses that other machines can reach.
+    pub fn exposure_permits(&self) -> ExposurePermits {
+        ExposurePermits {
+            authentication: self.access.is_some() || self.allow_unauthenticated,
+            plaintext: self.allow_plaintext,
+        }
+    }
+
     /// Checks and types resolved settings.
     pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         let database = DatabaseSettings::new(resolved)?;
@@ -197,6 +213,9 @@ impl ServiceSettings {
             is_http_port_explicit: is_setting_given(resolved, "http-port"),
             listen: read_listen_addresses(resolved)?,
             allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
+            allow_plaintext: resolved.is_switched_on("allow-plaintext")?,
+            access: read_clients(resolved)?,
+            peer_token: read_peer_token(resolved)?,
             allowed_hosts: resolved.get_list("allowed-hosts"),
             data_manager_address: read_data_manager_address(resolved)?,
             export: ExportSettings::new(resolved, &database.data_dir)?,
@@ -220,6 +239,23 @@ impl ServiceSettings {
             shutdown_timeout: resolved.get_duration("shutdown-timeout")?,
         })
     }
+}
+
+/// Clients of `--clients`; the file is followed from now on. Needs a tokio runtime if it is given.
+fn read_clients(resolved: &ResolvedSettings) -> Result<Option<AccessControl>, SettingError> {
+    let Some(file) = resolved.get_optional::<String>("clients")? else { return Ok(None) };
+    let opened = AccessControl::follow_file(file.as_ref());
+    opened
+        .map(Some)
+        .map_err(|error| resolved.invalid_setting("clients", format!("{file}: {error}")))
+}
+
+fn read_peer_token(resolved: &ResolvedSettings) -> Result<Option<TokenFile>, SettingError> {
+    const SETTING_NAME: &str = "peer-token-file";
+    let Some(file) = resolved.get_optional::<String>(SETTING_NAME)? else { return Ok(None) };
+    TokenFile::open(file.as_ref())
+        .map(Some)
+        .map_err(|error| resolved.invalid_setting(SETTING_NAME, error.to_string()))
 }
 
 /// Two listeners cannot share a port. A default HTTP port may fall back instead.

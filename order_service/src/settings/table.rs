@@ -33,6 +33,31 @@ const SERVING_SETTINGS: &[Setting] = &[
         "allow-unauthenticated",
         "Allow addresses that other machines can reach, without credentials",
     ),
+    Setting::switch(
+        "allow-plaintext",
+        "Allow addresses that other machines can reach, without TLS (which this version does not have)",
+    ),
+    Setting::new(
+        "clients",
+        "FILE",
+        "The clients that may call, with their tokens and scopes (YAML, readable by nobody else); followed while the service runs",
+    ),
+    Setting::new(
+        "token",
+        "TOKEN",
+        "The token of commands that call a running service; in ORDER_SERVICE_TOKEN others do not see it",
+    )
+    .as_secret(),
+    Setting::new(
+        "token-file",
+        "FILE",
+        "A file with the token of commands that call a running service, readable by nobody else",
+    ),
+    Setting::new(
+        "peer-token-file",
+        "FILE",
+        "A file with the token for calls to the data manager, readable by nobody else",
+    ),
     Setting::new(
         "allowed-hosts",
         "NAME,…",

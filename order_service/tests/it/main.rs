@@ -11,6 +11,7 @@
 )]
 
 mod accepting;
+mod access_matrix;
 mod bundle_commands;
 mod bundles;
 mod callbacks;

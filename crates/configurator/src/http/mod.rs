@@ -5,9 +5,9 @@ mod refused;
 mod runs;
 mod templates;
 
-use axum::Router;
-use axum::routing::{get, post};
+use access::Scope;
 use serving::body;
+use serving::scoped_router::ScopedRouter;
 
 use crate::Configurator;
 
@@ -18,20 +18,20 @@ pub use runs::{RunRequestBody, forecast_json};
 pub const CONFIGURATOR_OPENAPI: &str = include_str!("../../openapi.yaml");
 
 /// The routes of the configurator.
-pub fn configurator_routes(configurator: Configurator) -> Router {
-    Router::new()
-        .route("/configurator/v1/templates", get(templates::list_templates))
-        .route(
-            "/configurator/v1/templates/{name}",
-            get(templates::show_template).put(templates::put_template),
-        )
-        .route("/configurator/v1/runs", get(runs::list_runs).post(runs::begin_run))
-        .route("/configurator/v1/runs/{id}", get(runs::show_run))
-        .route("/configurator/v1/runs/{id}/resume", post(runs::resume_run))
-        .route("/configurator/v1/runs/{id}/cancel", post(runs::cancel_run))
-        .route("/configurator/v1/forecast", post(runs::forecast_run))
-        .route("/configurator/v1/export", get(runs::export_run))
-        .route("/v1/export", get(runs::export_run))
+pub fn configurator_routes(configurator: Configurator) -> ScopedRouter {
+    const RUN: Scope = Scope::ConfiguratorRun;
+    ScopedRouter::new()
+        .get("/configurator/v1/templates", RUN, templates::list_templates)
+        .get("/configurator/v1/templates/{name}", RUN, templates::show_template)
+        .put("/configurator/v1/templates/{name}", Scope::ConfigsWrite, templates::put_template)
+        .get("/configurator/v1/runs", RUN, runs::list_runs)
+        .post("/configurator/v1/runs", RUN, runs::begin_run)
+        .get("/configurator/v1/runs/{id}", RUN, runs::show_run)
+        .post("/configurator/v1/runs/{id}/resume", RUN, runs::resume_run)
+        .post("/configurator/v1/runs/{id}/cancel", RUN, runs::cancel_run)
+        .post("/configurator/v1/forecast", RUN, runs::forecast_run)
+        .get("/configurator/v1/export", RUN, runs::export_run)
+        .get("/v1/export", RUN, runs::export_run)
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(configurator)
 }

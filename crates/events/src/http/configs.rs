@@ -11,6 +11,7 @@ use chrono::SecondsFormat;
 use reconcile::{FieldProblem, ObjectOwner};
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
+use serving::caller::Caller;
 use serving::compute;
 use serving::error::{ApiError, ErrorCode, control_database_error};
 use serving::numbers::check_exact_numbers;
@@ -19,7 +20,7 @@ use serving::query::{DecodedQuery, unknown_parameter_error};
 use sqlx::PgConnection;
 use tasks::TaskType;
 
-use super::caller::OptionalCaller;
+use super::caller::resolve_author;
 use super::{EventApiState, shorten_name};
 use crate::configs::stored::{
     ActionConfigFilter, delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx,
@@ -98,7 +99,7 @@ pub(super) async fn get_config(
 
 pub(super) async fn create_config(
     State(state): State<EventApiState>,
-    caller: OptionalCaller,
+    caller: Caller,
     DecodedQuery(query): DecodedQuery<Vec<(String, String)>>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
@@ -113,7 +114,7 @@ pub(super) async fn create_config(
 
 pub(super) async fn put_config(
     State(state): State<EventApiState>,
-    caller: OptionalCaller,
+    caller: Caller,
     DecodedPath(name): DecodedPath<String>,
     DecodedQuery(query): DecodedQuery<Vec<(String, String)>>,
     JsonBody(body): JsonBody,
@@ -188,7 +189,7 @@ fn parse_write_options(query: Vec<(String, String)>) -> Result<ActionConfigWrite
 /// Parses and validates a config on the compute pool.
 async fn parse_config(
     state: &EventApiState,
-    caller: OptionalCaller,
+    caller: Caller,
     body: Bytes,
 ) -> Result<ActionConfig, ApiError> {
     if body.len() > MAX_BODY_BYTES {
@@ -203,7 +204,7 @@ async fn parse_config(
 fn parse_config_body(
     index: &ActionConfigIndex,
     types: &[TaskType],
-    caller: &OptionalCaller,
+    caller: &Caller,
     body: &[u8],
 ) -> Result<ActionConfig, ApiError> {
     let mut members: Map<String, Value> = body::parse_object(body)?;
@@ -221,7 +222,7 @@ fn parse_config_body(
     }
     let text = Value::Object(members).to_string();
     let mut config: ActionConfig = body::parse_object(text.as_bytes())?;
-    config.author = Some(caller.resolve_author(config.author.as_deref())?);
+    config.author = Some(resolve_author(caller, config.author.as_deref())?);
     match check_config(&config, types, index.other_pattern_bytes(&config.name)).problems.as_slice()
     {
         [] => Ok(config),

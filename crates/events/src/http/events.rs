@@ -7,12 +7,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use serving::body::{self, JsonBody};
+use serving::caller::Caller;
 use serving::compute;
 use serving::error::{ApiError, ErrorCode, control_database_error};
 use serving::numbers::check_exact_numbers;
 use serving::query::DecodedQuery;
 
-use super::caller::OptionalCaller;
+use super::caller::resolve_author;
 use super::{EventApiState, filter};
 use crate::configs::check_identifier;
 use crate::params::{MAX_PARAMS_BYTES, check_storable};
@@ -35,7 +36,7 @@ struct PostEventRequest {
 
 pub(super) async fn post_events(
     State(state): State<EventApiState>,
-    caller: OptionalCaller,
+    caller: Caller,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let single = !body.trim_ascii_start().starts_with(b"[");
@@ -59,11 +60,7 @@ pub(super) async fn post_events(
     }
 }
 
-fn parse_events(
-    body: &[u8],
-    single: bool,
-    caller: &OptionalCaller,
-) -> Result<Vec<NewEvent>, ApiError> {
+fn parse_events(body: &[u8], single: bool, caller: &Caller) -> Result<Vec<NewEvent>, ApiError> {
     let inputs = if single { vec![body::parse_object(body)?] } else { parse_batch(body)? };
     check_exact_numbers(body)?;
     let new = inputs.into_iter().enumerate();
@@ -117,7 +114,7 @@ fn batch_parse_error(text: &str) -> ApiError {
 
 fn validate_event(
     input: PostEventRequest,
-    caller: &OptionalCaller,
+    caller: &Caller,
     field: impl Fn(&str) -> String,
 ) -> Result<NewEvent, ApiError> {
     check_identifier(&input.name)
@@ -127,7 +124,7 @@ fn validate_event(
         check_identifier(key)
             .map_err(|reason| ApiError::invalid_field(field("event_key"), reason))?;
     }
-    let author = caller.resolve_author(input.author.as_deref())?;
+    let author = resolve_author(caller, input.author.as_deref())?;
     Ok(NewEvent {
         name: input.name,
         params: input.params,

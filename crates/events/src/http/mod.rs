@@ -8,13 +8,11 @@ mod filter;
 mod status;
 mod story;
 
-use axum::Router;
-use axum::routing::{get, post};
+use access::Scope;
 use serving::body;
+use serving::scoped_router::ScopedRouter;
 
 use crate::{EventStore, EventWriter};
-
-pub use caller::ApiCaller;
 
 /// State of the handlers; clones share it.
 #[derive(Clone)]
@@ -30,17 +28,19 @@ pub const EVENTS_OPENAPI_YAML: [&str; 2] =
     [include_str!("../../openapi/events.yaml"), include_str!("../../openapi/configs.yaml")];
 
 /// Router of all event endpoints.
-pub fn event_routes(state: EventApiState) -> Router {
-    Router::new()
-        .route("/api/v1/events", get(events::list_events).post(events::post_events))
-        .route("/api/v1/event_story", post(story::post_story))
-        .route("/api/v1/event_story/{id}", get(story::get_story))
-        .route("/api/v1/action_configs", get(configs::list_configs).post(configs::create_config))
-        .route(
-            "/api/v1/action_configs/{name}",
-            get(configs::get_config).put(configs::put_config).delete(configs::delete_config),
-        )
-        .route("/task/status", post(status::post_task_status))
+pub fn event_routes(state: EventApiState) -> ScopedRouter {
+    const READ: Scope = Scope::EventsRead;
+    ScopedRouter::new()
+        .get("/api/v1/events", READ, events::list_events)
+        .post("/api/v1/events", Scope::EventsWrite, events::post_events)
+        .post("/api/v1/event_story", READ, story::post_story)
+        .get("/api/v1/event_story/{id}", READ, story::get_story)
+        .get("/api/v1/action_configs", READ, configs::list_configs)
+        .post("/api/v1/action_configs", Scope::ConfigsWrite, configs::create_config)
+        .get("/api/v1/action_configs/{name}", READ, configs::get_config)
+        .put("/api/v1/action_configs/{name}", Scope::ConfigsWrite, configs::put_config)
+        .delete("/api/v1/action_configs/{name}", Scope::ConfigsWrite, configs::delete_config)
+        .post("/task/status", Scope::EventsWrite, status::post_task_status)
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(state)
 }

@@ -7,19 +7,20 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 use serving::body::{self, JsonBody};
+use serving::caller::Caller;
 use serving::compute;
 use serving::error::{ApiError, ErrorCode, control_database_error};
 use serving::numbers::check_exact_numbers;
 use serving::query::{DecodedQuery, unknown_parameter_error};
 
 use super::EventApiState;
-use super::caller::OptionalCaller;
+use super::caller::resolve_author;
 use super::events::check_params;
 use crate::{EventCause, EventParams, EventWriteOutcome, NewEvent};
 
 pub(super) async fn post_task_status(
     State(state): State<EventApiState>,
-    caller: OptionalCaller,
+    caller: Caller,
     DecodedQuery(query): DecodedQuery<Vec<(String, String)>>,
     request: Request,
 ) -> Response {
@@ -48,7 +49,7 @@ fn parse_status_params(body: &[u8]) -> Result<EventParams, ApiError> {
 
 async fn write_status_event(
     state: &EventApiState,
-    caller: &OptionalCaller,
+    caller: &Caller,
     query: Vec<(String, String)>,
     mut params: EventParams,
 ) -> Result<Response, ApiError> {
@@ -69,7 +70,7 @@ async fn write_status_event(
         }
     }
     check_params(&params, "params")?;
-    let (name, author) = (settings.status_event.clone(), caller.resolve_author(None)?);
+    let (name, author) = (settings.status_event.clone(), resolve_author(caller, None)?);
     let event = NewEvent { name, params, author, key: None, cause: EventCause::default() };
     match state.writer.write(vec![event]).await.map_err(control_database_error)? {
         EventWriteOutcome::Events(ids) => {

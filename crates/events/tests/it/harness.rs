@@ -75,8 +75,9 @@ impl World {
         let tasks = TaskStore::new(pool.clone(), types, Arc::new(engine));
         let desk =
             EventApiState { events: events.clone(), writer: EventWriter::start(events.clone()) };
-        let routes =
-            events::http::event_routes(desk).merge(tasks::http::task_routes(tasks.clone()));
+        let routes = events::http::event_routes(desk)
+            .merge(tasks::http::task_routes(tasks.clone()))
+            .into_router();
         Self { pool, events, tasks, notifications, routes }
     }
 

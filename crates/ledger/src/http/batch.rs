@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use access::Scope;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -13,7 +14,7 @@ use serde_json::value::RawValue;
 use serving::error::{ApiError, ErrorCode};
 use uuid::Uuid;
 
-use super::events::{build_event_results, check_events, refusal_error};
+use super::events::{build_event_results, check_event_types, check_events, refusal_error};
 use super::reads::shard_error;
 use super::states::invalid_state_error;
 use crate::Ledger;
@@ -26,6 +27,7 @@ use crate::locks::lock_prefix;
 use crate::states::{self, StateWrite};
 use crate::types::LedgerTypeCatalogue;
 use serving::body::{self, JsonBody};
+use serving::caller::Caller;
 use serving::query::NoQueryParameters;
 
 /// Maximum number of states in a call.
@@ -77,18 +79,23 @@ impl StateInput<'_> {
 
 pub(super) async fn post_batch(
     State(ledger): State<Arc<Ledger>>,
+    caller: Caller,
     NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Response {
     let parsed = body::parse_object::<LedgerBatchRequest<'_>>(&body)
-        .and_then(|request| check_batch(&ledger, request));
+        .and_then(|request| check_batch(&ledger, &caller, request));
     match parsed {
         Ok(batch) => execute_batch(&ledger, batch, true).await,
         Err(error) => error.into_response(),
     }
 }
 
-fn check_batch(ledger: &Ledger, request: LedgerBatchRequest<'_>) -> Result<LedgerBatch, ApiError> {
+fn check_batch(
+    ledger: &Ledger,
+    caller: &Caller,
+    request: LedgerBatchRequest<'_>,
+) -> Result<LedgerBatch, ApiError> {
     if request.states.len() > MAX_STATES_PER_BATCH {
         return Err(ApiError::invalid_field(
             "states",
@@ -100,7 +107,12 @@ fn check_batch(ledger: &Ledger, request: LedgerBatchRequest<'_>) -> Result<Ledge
     let types = ledger.types.current();
     let states = request.states.into_iter().enumerate();
     let states = states.map(|(n, state)| state.into_state_write(&types, &format!("states[{n}]")));
-    Ok(LedgerBatch { lock_id: lock, events, states: states.collect::<Result<_, _>>()? })
+    let states: Vec<StateWrite> = states.collect::<Result<_, _>>()?;
+    check_event_types(caller, &events)?;
+    for state in &states {
+        caller.check_account_type(Scope::LedgerWrite, &state.target.type_name)?;
+    }
+    Ok(LedgerBatch { lock_id: lock, events, states })
 }
 
 /// Parses a lock id as returned with a grant.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use access::Scope;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -14,6 +15,7 @@ use crate::Ledger;
 use crate::batch::LedgerBatch;
 use crate::events::{LedgerEvent, LedgerEventInput, LedgerEventOutcome, LedgerEventStatus};
 use serving::body::{self, JsonBody};
+use serving::caller::Caller;
 use serving::query::NoQueryParameters;
 
 /// Maximum number of events in a call.
@@ -66,14 +68,27 @@ pub(super) fn check_events(
     Ok(events)
 }
 
+/// Checks the right to write the account types of these events.
+pub(super) fn check_event_types(caller: &Caller, events: &[LedgerEvent]) -> Result<(), ApiError> {
+    if caller.has_scope(Scope::LedgerWrite) {
+        return Ok(());
+    }
+    events
+        .iter()
+        .try_for_each(|event| caller.check_account_type(Scope::LedgerWrite, &event.type_name))
+}
+
 pub(super) async fn post_events(
     State(ledger): State<Arc<Ledger>>,
+    caller: Caller,
     NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Response {
     let checked = body::parse_object::<LedgerEventsRequest<'_>>(&body).and_then(|request| {
         let lock = request.lock_id.as_deref().map(parse_lock_id).transpose()?;
-        Ok((lock, check_events(&ledger, request.events)?))
+        let events = check_events(&ledger, request.events)?;
+        check_event_types(&caller, &events)?;
+        Ok((lock, events))
     });
     let (lock, events) = match checked {
         Ok(checked) => checked,

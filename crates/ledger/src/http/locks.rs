@@ -5,16 +5,18 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::{RouteAccess, Scope};
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use serving::caller::Caller;
 use serving::error::{ApiError, ErrorCode};
 use serving::path::DecodedPath;
 use serving::query::NoQueryParameters;
+use serving::scoped_router::ScopedRouter;
 use uuid::Uuid;
 
 use super::event::type_unavailable_error;
@@ -35,10 +37,13 @@ const TTL_MS_RANGE: RangeInclusive<u64> = 1..=86_400_000;
 /// Allowed `wait_seconds`, in milliseconds.
 const WAIT_MS_RANGE: RangeInclusive<u64> = 0..=300_000;
 
-pub(super) fn build_lock_routes() -> Router<Arc<Ledger>> {
-    Router::new()
-        .route("/v1/locks", post(acquire_lock))
-        .route("/v1/locks/{id}", get(get_lock).patch(extend_lock).delete(release_lock))
+pub(super) fn build_lock_routes() -> ScopedRouter<Arc<Ledger>> {
+    const WRITE_TYPES: RouteAccess = RouteAccess::TypeInBody(Scope::LedgerWrite);
+    ScopedRouter::new()
+        .post("/v1/locks", WRITE_TYPES, acquire_lock)
+        .get("/v1/locks/{id}", RouteAccess::TypeInBody(Scope::LedgerRead), get_lock)
+        .patch("/v1/locks/{id}", WRITE_TYPES, extend_lock)
+        .delete("/v1/locks/{id}", WRITE_TYPES, release_lock)
 }
 
 #[derive(Deserialize)]
@@ -130,18 +135,38 @@ fn parse_seconds(
 
 async fn acquire_lock(
     State(ledger): State<Arc<Ledger>>,
+    caller: Caller,
     NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let request = body::parse_object::<LockAcquireRequest<'_>>(&body)?
+    let mut request = body::parse_object::<LockAcquireRequest<'_>>(&body)?
         .into_lock_request(&ledger.types.current())?;
+    caller.check_account_type(Scope::LedgerWrite, &request.target.type_name)?;
+    request.owner = caller.resolve_identity("owner", request.owner.as_deref())?;
     drop(body);
     let grant = ledger.locks.acquire(request).await.map_err(refusal_error)?;
     Ok((StatusCode::CREATED, Json(render_grant(&grant))))
 }
 
+/// Checks a narrowed scope for the type of a lock; an unknown lock is left to the caller.
+async fn check_lock_type(
+    ledger: &Ledger,
+    caller: &Caller,
+    scope: Scope,
+    lock_id: Uuid,
+) -> Result<(), ApiError> {
+    if caller.has_scope(scope) {
+        return Ok(());
+    }
+    match ledger.locks.get_lock(lock_id).await.map_err(shard_error)? {
+        Some(held) => caller.check_account_type(scope, &held.type_name),
+        None => Ok(()),
+    }
+}
+
 async fn extend_lock(
     State(ledger): State<Arc<Ledger>>,
+    caller: Caller,
     DecodedPath(id): DecodedPath<String>,
     NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
@@ -151,26 +176,33 @@ async fn extend_lock(
         body::parse_object::<LockExtendRequest<'_>>(&body)?.ttl_seconds,
         TTL_MS_RANGE,
     )?;
-    let grant = ledger.locks.extend(parse_known_lock_id(&id)?, ttl).await.map_err(refusal_error)?;
+    let id = parse_known_lock_id(&id)?;
+    check_lock_type(&ledger, &caller, Scope::LedgerWrite, id).await?;
+    let grant = ledger.locks.extend(id, ttl).await.map_err(refusal_error)?;
     Ok(Json(render_grant(&grant)))
 }
 
 async fn release_lock(
     State(ledger): State<Arc<Ledger>>,
+    caller: Caller,
     DecodedPath(id): DecodedPath<String>,
     NoQueryParameters: NoQueryParameters,
 ) -> Result<StatusCode, ApiError> {
-    ledger.locks.release(parse_known_lock_id(&id)?).await.map_err(refusal_error)?;
+    let id = parse_known_lock_id(&id)?;
+    check_lock_type(&ledger, &caller, Scope::LedgerWrite, id).await?;
+    ledger.locks.release(id).await.map_err(refusal_error)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn get_lock(
     State(ledger): State<Arc<Ledger>>,
+    caller: Caller,
     DecodedPath(id): DecodedPath<String>,
     NoQueryParameters: NoQueryParameters,
 ) -> Result<Json<Value>, ApiError> {
     let held = ledger.locks.get_lock(parse_known_lock_id(&id)?).await.map_err(shard_error)?;
     let held = held.ok_or_else(|| refusal_error(LockRefusal::Unknown))?;
+    caller.check_account_type(Scope::LedgerRead, &held.type_name)?;
     if !held.alive {
         return Err(refusal_error(LockRefusal::Ended)
             .with_arg("expires_at", moment::format_moment(held.expires_at)));

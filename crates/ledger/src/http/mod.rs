@@ -11,9 +11,9 @@ mod states;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post};
+use access::{RouteAccess, Scope};
 use serving::body;
+use serving::scoped_router::ScopedRouter;
 
 use crate::Ledger;
 
@@ -29,16 +29,18 @@ pub const OPENAPI_DOCUMENTS: [&str; 7] = [
 ];
 
 /// Router of the ledger's endpoints.
-pub fn build_ledger_routes(ledger: Arc<Ledger>) -> Router {
-    Router::new()
-        .route("/v1/events", post(events::post_events))
-        .route("/v1/batch", post(batch::post_batch))
-        .route("/v1/balances/{type}", get(reads::get_balances))
-        .route("/v1/turnovers/{type}", get(reads::get_turnovers))
-        .route("/v1/events/{type}", get(reads::list_account_events))
-        .route("/v1/feed/{shard}", get(feed::get_feed))
-        .route("/v1/types", get(shards::get_types))
-        .route("/v1/shards", get(shards::get_shards))
+pub fn build_ledger_routes(ledger: Arc<Ledger>) -> ScopedRouter {
+    const READ_TYPE: RouteAccess = RouteAccess::TypeInPath(Scope::LedgerRead);
+    const WRITE_TYPES: RouteAccess = RouteAccess::TypeInBody(Scope::LedgerWrite);
+    ScopedRouter::new()
+        .post("/v1/events", WRITE_TYPES, events::post_events)
+        .post("/v1/batch", WRITE_TYPES, batch::post_batch)
+        .get("/v1/balances/{type}", READ_TYPE, reads::get_balances)
+        .get("/v1/turnovers/{type}", READ_TYPE, reads::get_turnovers)
+        .get("/v1/events/{type}", READ_TYPE, reads::list_account_events)
+        .get("/v1/feed/{shard}", Scope::LedgerRead, feed::get_feed)
+        .get("/v1/types", Scope::LedgerRead, shards::get_types)
+        .get("/v1/shards", Scope::LedgerRead, shards::get_shards)
         .merge(locks::build_lock_routes())
         .merge(states::build_state_routes())
         .method_not_allowed_fallback(body::method_not_allowed)

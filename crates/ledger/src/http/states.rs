@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use access::{RouteAccess, Scope};
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use http::{HeaderMap, HeaderName, header};
 use serde::Serialize;
 use serde_json::json;
@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use serving::error::{ApiError, ErrorCode};
 use serving::path::DecodedPath;
 use serving::query::DecodedQuery;
+use serving::scoped_router::ScopedRouter;
 
 use super::reads::shard_error;
 use crate::Ledger;
@@ -24,8 +25,10 @@ use serving::body::JsonBody;
 
 type StateQueryParameters = DecodedQuery<Vec<(String, String)>>;
 
-pub(super) fn build_state_routes() -> Router<Arc<Ledger>> {
-    Router::new().route("/v1/states/{type}", get(get_state).put(put_state))
+pub(super) fn build_state_routes() -> ScopedRouter<Arc<Ledger>> {
+    ScopedRouter::new()
+        .get("/v1/states/{type}", RouteAccess::TypeInPath(Scope::LedgerRead), get_state)
+        .put("/v1/states/{type}", RouteAccess::TypeInPath(Scope::LedgerWrite), put_state)
 }
 
 #[derive(Serialize)]

@@ -27,7 +27,7 @@ fn paths_and_methods_are_the_routers() {
         let document = Document::of(&served).await;
         let metrics = ops::install_metrics().unwrap();
         let router = routes(&served.ledger)
-            .merge(ops::ops_routes(ServerReadiness::not_ready("test"), metrics));
+            .merge(ops::ops_routes(ServerReadiness::not_ready("test"), metrics).into_router());
         // The router exposes its paths only in its `Debug` form; if that changes, the sets differ
         // and the test fails.
         let shown = format!("{router:?}");

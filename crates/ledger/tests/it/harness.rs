@@ -66,7 +66,7 @@ pub async fn shards() -> LedgerShards {
 /// Routes of the ledger and of its OpenAPI document.
 pub fn routes(ledger: &Arc<Ledger>) -> Router {
     let described = openapi::docs_routes(ledger::http::OPENAPI_DOCUMENTS.to_vec());
-    ledger::http::build_ledger_routes(ledger.clone()).merge(described)
+    ledger::http::build_ledger_routes(ledger.clone()).merge(described).into_router()
 }
 
 impl Served {

@@ -1,6 +1,5 @@
 //! The task of one connection, from the first byte to the last.
 
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::handler::{ConnectionHandler, ListenerProtocol};
 use super::limits::ConnectionLimits;
 use super::registry::ConnectionSlot;
 use super::watched_stream::WatchedStream;
-use super::{ListenerContext, ShutdownTokens};
+use super::{ConnectionAddresses, ListenerContext, ShutdownTokens};
 use crate::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::http_guard::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
 
@@ -77,7 +76,7 @@ pub(super) fn connection_builder(
 /// this task, within the header timeout, and counted by the slot.
 pub(super) async fn serve_connection<S>(
     stream: S,
-    local: IpAddr,
+    addresses: ConnectionAddresses,
     slot: ConnectionSlot,
     listener: Arc<ListenerContext>,
     builder: Arc<Builder<StreamExecutor>>,
@@ -92,7 +91,7 @@ pub(super) async fn serve_connection<S>(
         listener: Arc::clone(&listener),
         routes,
         activity: Arc::clone(&activity),
-        local_address: local,
+        addresses,
     };
     let mut connection = pin!(builder.serve_connection(io, handler));
     let mut check = pin!(tokio::time::sleep(first_check_delay(&listener.limits)));

@@ -2,7 +2,6 @@
 //! and wraps the response.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +15,13 @@ use hyper::body::Incoming;
 use store::panics::catch_panic;
 use tower::Service as _;
 
-use super::ListenerContext;
 use super::activity::ConnectionActivity;
+use super::authorization::{AuthorizedCaller, Withdrawal, authorize_request, denial_response};
 use super::framing::GrpcFraming;
 use super::in_flight::InFlightRequest;
 use super::request_body::RequestBody;
 use super::response_body::ResponseBody;
+use super::{ConnectionAddresses, ListenerContext};
 use crate::error::{ApiError, ErrorCode};
 use crate::{grpc, grpc_guard, http_guard};
 
@@ -39,8 +39,7 @@ pub(super) struct ConnectionHandler {
     pub(super) listener: Arc<ListenerContext>,
     pub(super) routes: Router,
     pub(super) activity: Arc<ConnectionActivity>,
-    /// The local address that the client connected to.
-    pub(super) local_address: IpAddr,
+    pub(super) addresses: ConnectionAddresses,
 }
 
 type ResponseFuture =
@@ -58,27 +57,34 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionHandler {
             listener.budget.clone(),
             is_probe(&listener, &request),
         );
-        let is_grpc = listener.protocol == ListenerProtocol::Grpc;
+        let protocol = listener.protocol;
+        let is_grpc = protocol == ListenerProtocol::Grpc;
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
-        let answering = match check_request(&listener, &in_flight, &request, self.local_address) {
+        let answering = match check_request(&listener, &in_flight, &request, self.addresses) {
             Err(refusal) => Err(refusal),
-            Ok(()) => {
+            Ok(caller) => {
                 let timeout = is_grpc.then(|| grpc::parse_timeout(request.headers())).flatten();
-                let request = wrap_request_body(&listener, &in_flight, request);
-                Ok((self.routes.clone().call(request), timeout))
+                let mut request = wrap_request_body(&listener, &in_flight, request);
+                caller.insert_into(&mut request);
+                Ok((self.routes.clone().call(request), timeout, caller.withdrawal()))
             }
         };
         Box::pin(async move {
+            let mut withdrawal = None;
             let response = match answering {
                 Err(refusal) => *refusal,
-                Ok((answering, timeout)) => {
-                    match catch_panic(with_call_timeout(timeout, answering)).await {
+                Ok((answering, timeout, caller_withdrawal)) => {
+                    withdrawal = caller_withdrawal;
+                    let answering = with_call_timeout(timeout, answering);
+                    match catch_panic(unless_withdrawn(&mut withdrawal, protocol, answering)).await
+                    {
                         Ok(Ok(response)) => response,
                         Err(_) => panic_response(is_grpc),
                     }
                 }
             };
-            Ok(finish_response(response, in_flight, is_grpc, is_safe))
+            let response = finish_response(response, in_flight, is_grpc, is_safe);
+            Ok(response.map(|body| body.with_withdrawal(withdrawal)))
         })
     }
 }
@@ -98,25 +104,24 @@ fn check_request(
     listener: &ListenerContext,
     in_flight: &InFlightRequest,
     request: &Request<Incoming>,
-    local_address: IpAddr,
-) -> Result<(), Box<Response<AxumBody>>> {
+    addresses: ConnectionAddresses,
+) -> Result<AuthorizedCaller, Box<Response<AxumBody>>> {
     let (uri, headers) = (request.uri(), request.headers());
     match listener.protocol {
         ListenerProtocol::Http => {
-            let has_body = !request.body().is_end_stream();
-            http_guard::check_request(
-                &listener.hosts,
-                request.method(),
-                uri,
-                headers,
-                has_body,
-                local_address,
-            )?;
-            in_flight.admit().map_err(|error| Box::new(error.into_response()))
+            let (method, has_body) = (request.method(), !request.body().is_end_stream());
+            http_guard::check_origin(&listener.hosts, method, uri, headers, addresses.local)?;
+            let caller = authorize_request(listener, request, addresses.remote)?;
+            http_guard::check_content(method, uri, headers, has_body)?;
+            in_flight.admit().map_err(|error| Box::new(error.into_response()))?;
+            Ok(caller)
         }
         ListenerProtocol::Grpc => {
-            grpc_guard::check_call(&listener.hosts, request.method(), uri, headers, local_address)?;
-            in_flight.admit().map_err(|error| Box::new(grpc_guard::refusal_response(error)))
+            let local = addresses.local;
+            grpc_guard::check_call(&listener.hosts, request.method(), uri, headers, local)?;
+            let caller = authorize_request(listener, request, addresses.remote)?;
+            in_flight.admit().map_err(|error| Box::new(grpc_guard::refusal_response(error)))?;
+            Ok(caller)
         }
     }
 }
@@ -134,6 +139,24 @@ fn wrap_request_body(
     let timeout = limits.body_timeout;
     request
         .map(|body| AxumBody::new(RequestBody::new(body, Arc::clone(in_flight), framing, timeout)))
+}
+
+/// The routes' response, or a denial as soon as the client has lost its right to the call.
+async fn unless_withdrawn(
+    withdrawal: &mut Option<Withdrawal>,
+    protocol: ListenerProtocol,
+    response: impl Future<Output = Result<Response<AxumBody>, Infallible>>,
+) -> Result<Response<AxumBody>, Infallible> {
+    let Some(withdrawn) = withdrawal else { return response.await };
+    tokio::select! {
+        biased;
+        response = response => response,
+        denial = withdrawn => {
+            *withdrawal = None;
+            denial.record(None, None);
+            Ok(*denial_response(&denial, protocol))
+        }
+    }
 }
 
 /// Response after a panic in a handler; the panic is logged.

@@ -6,6 +6,7 @@
 //!   written to the socket (`budget`, `in_flight`, `request_body`, `response_body`).
 
 mod activity;
+mod authorization;
 mod budget;
 mod connection;
 mod files;
@@ -23,6 +24,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::AccessControl;
 use axum::Router;
 use socket2::{SockRef, TcpKeepalive};
 use store::panics::contain_panic;
@@ -38,6 +40,7 @@ pub use limits::{ConnectionLimits, MAX_MESSAGE_BYTES};
 use crate::grpc;
 use crate::http_guard::AllowedHosts;
 use crate::listen::PortListeners;
+use crate::scoped_rpcs::{RouteDemands, ServedRoutes};
 use registry::ConnectionRegistry;
 
 /// Wait after a failed accept for lack of file descriptors or memory.
@@ -60,6 +63,8 @@ pub struct ServerOptions {
     pub limits: ConnectionLimits,
     /// Byte budget, shared by all ports of a process.
     pub budget: ByteBudget,
+    /// Who may call; `None` if no clients are configured.
+    pub access: Option<AccessControl>,
 }
 
 /// State shared by all connections of a port.
@@ -71,6 +76,17 @@ struct ListenerContext {
     budget: ByteBudget,
     /// Paths of client-streaming methods.
     client_streams: Vec<String>,
+    access: Option<AccessControl>,
+    demands: RouteDemands,
+}
+
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy)]
+struct ConnectionAddresses {
+    /// The address that the client connected to.
+    local: IpAddr,
+    /// The client's address.
+    remote: IpAddr,
 }
 
 /// Tokens that end connections: `stop` gracefully, `close` immediately.
@@ -104,19 +120,28 @@ impl RunningServer {
 /// flight finish, and idle connections close after a short grace period.
 pub fn serve_routes(
     listeners: PortListeners,
-    routes: Router,
+    routes: impl Into<ServedRoutes>,
     options: ServerOptions,
     stop: CancellationToken,
 ) -> RunningServer {
-    let ServerOptions { protocol, hosts, limits, budget } = options;
+    let ServerOptions { protocol, hosts, limits, budget, access } = options;
+    let ServedRoutes { router, demands } = routes.into();
     let name = if protocol == ListenerProtocol::Grpc { "grpc" } else { "http" };
     let registry = ConnectionRegistry::new(name, &limits);
     let client_streams =
         if protocol == ListenerProtocol::Grpc { grpc::client_stream_paths() } else { Vec::new() };
-    let listener = Arc::new(ListenerContext { protocol, hosts, limits, budget, client_streams });
+    let listener = Arc::new(ListenerContext {
+        protocol,
+        hosts,
+        limits,
+        budget,
+        client_streams,
+        access,
+        demands,
+    });
     let (connections, shutdown) = (TaskTracker::new(), ShutdownTokens::new(stop));
     // With its state set, the router builds its routing table once, not per request.
-    let routes: Router = routes.with_state(());
+    let routes: Router = router.with_state(());
     for socket in listeners.into_inner() {
         let port = PortAcceptor {
             socket,
@@ -162,9 +187,10 @@ impl PortAcceptor {
             };
             let Some(place) = self.registry.acquire_slot(address.ip()) else { continue };
             let Ok(local) = configure_socket(&stream) else { continue };
+            let addresses = ConnectionAddresses { local, remote: address.ip() };
             self.connections.spawn(contain_panic(connection::serve_connection(
                 stream,
-                local,
+                addresses,
                 place,
                 Arc::clone(&self.listener),
                 Arc::clone(&builder),

@@ -9,7 +9,9 @@ use axum::body::Body as AxumBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::authorization::Withdrawal;
 use super::in_flight::InFlightRequest;
+use crate::caller::denied_error;
 use crate::error::{ApiError, ErrorCode};
 use crate::grpc;
 
@@ -29,11 +31,45 @@ pub(super) struct ResponseBody {
     /// Bytes reserved for that frame.
     held_bytes: usize,
     is_given_up: bool,
+    /// Ends the body when the client has lost its right to it.
+    withdrawal: Option<Withdrawal>,
 }
 
 impl ResponseBody {
     pub(super) fn new(body: AxumBody, request: Arc<InFlightRequest>, is_grpc: bool) -> Self {
-        Self { body, request, is_grpc, unsent: Bytes::new(), held_bytes: 0, is_given_up: false }
+        Self {
+            body,
+            request,
+            is_grpc,
+            unsent: Bytes::new(),
+            held_bytes: 0,
+            is_given_up: false,
+            withdrawal: None,
+        }
+    }
+
+    /// Ends the body when the client has lost its right to it.
+    pub(super) fn with_withdrawal(mut self, withdrawal: Option<Withdrawal>) -> Self {
+        self.withdrawal = withdrawal;
+        self
+    }
+
+    /// The end of a body whose client has just lost its right to it.
+    fn poll_withdrawal(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Frame<Bytes>, axum::Error>> {
+        let Some(withdrawal) = &mut self.withdrawal else { return Poll::Pending };
+        let denial = ready!(withdrawal.as_mut().poll(context));
+        self.withdrawal = None;
+        self.is_given_up = true;
+        denial.record(None, None);
+        let error = denied_error(&denial);
+        Poll::Ready(if self.is_grpc {
+            Ok(Frame::trailers(grpc::error_trailers(error)))
+        } else {
+            Err(axum::Error::new(error))
+        })
     }
 
     fn next_part(&mut self) -> Frame<Bytes> {
@@ -82,6 +118,9 @@ impl Body for ResponseBody {
             }
             let held_bytes = std::mem::take(&mut self.held_bytes);
             self.request.release_bytes(held_bytes);
+            if let Poll::Ready(end) = self.poll_withdrawal(context) {
+                return Poll::Ready(Some(end));
+            }
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use axum::Router;
+use access::{AccessControl, RouteAccess};
 use axum::body::Body;
-use axum::routing::{get, post};
 use bytes::Bytes;
 use serving::http_guard::AllowedHosts;
 use serving::listen::{LOOPBACK_ADDRESSES, PortListeners};
+use serving::scoped_router::ScopedRouter;
+use serving::scoped_rpcs::ServedRoutes;
 use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, RunningServer, ServerOptions, serve_routes,
 };
@@ -38,10 +39,20 @@ impl Server {
     }
 
     pub async fn of(
-        routes: Router,
+        routes: impl Into<ServedRoutes>,
         protocol: ListenerProtocol,
         limits: ConnectionLimits,
         budget: ByteBudget,
+    ) -> Self {
+        Self::guarded(routes, protocol, limits, budget, None).await
+    }
+
+    pub async fn guarded(
+        routes: impl Into<ServedRoutes>,
+        protocol: ListenerProtocol,
+        limits: ConnectionLimits,
+        budget: ByteBudget,
+        access: Option<AccessControl>,
     ) -> Self {
         let listeners = PortListeners::bind(&LOOPBACK_ADDRESSES[..1], 0, "--port").await.unwrap();
         let (port, stop) = (listeners.port(), CancellationToken::new());
@@ -50,6 +61,7 @@ impl Server {
             hosts: AllowedHosts::with_loopback([]),
             limits,
             budget: budget.clone(),
+            access,
         };
         let serving = serve_routes(listeners, routes, terms, stop.clone());
         Self { port, budget, serving, stop }
@@ -76,19 +88,19 @@ impl Server {
     }
 }
 
-fn routes() -> Router {
+fn routes() -> ScopedRouter {
     let large = async || Body::from(Bytes::from(vec![b'x'; LARGE]));
     let slow = async || {
         tokio::time::sleep(Duration::from_millis(600)).await;
         "slow\n"
     };
     let echo = async |serving::body::JsonBody(body)| body;
-    Router::new()
-        .route("/healthz", get(async || "alive\n"))
-        .route("/quick", get(async || "quick\n"))
-        .route("/slow", get(slow))
-        .route("/large", get(large))
-        .route("/echo", post(echo))
+    ScopedRouter::new()
+        .get("/healthz", RouteAccess::Open, async || "alive\n")
+        .get("/quick", RouteAccess::AnyClient, async || "quick\n")
+        .get("/slow", RouteAccess::AnyClient, slow)
+        .get("/large", RouteAccess::AnyClient, large)
+        .post("/echo", RouteAccess::AnyClient, echo)
 }
 
 /// A raw TCP connection.

@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod access_control;
 mod bodies;
 mod connections;
 mod harness;

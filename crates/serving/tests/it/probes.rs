@@ -1,6 +1,7 @@
 //! Hazard: an overloaded server does not answer probes and is restarted.
 
 use serving::peer::GrpcPeer;
+use serving::scoped_rpcs::ScopedRpcs;
 use serving::server::{ByteBudget, ConnectionLimits, ListenerProtocol};
 use tonic::Code;
 use tonic::service::Routes;
@@ -33,7 +34,7 @@ async fn a_full_server_answers_http_probes_and_nothing_else() {
 async fn a_full_server_answers_health_calls_and_nothing_else() {
     let (routes, health) = serving::grpc::with_reflection_and_health(Routes::default()).unwrap();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let routes = routes.into_axum_router();
+    let routes = ScopedRpcs::new(routes, &[]);
     let server = Server::of(
         routes,
         ListenerProtocol::Grpc,

@@ -74,7 +74,7 @@ impl World {
     ) -> Self {
         let types = [TaskType::of_handler::<Obedient>(), TaskType::of_handler::<Parent>()];
         let tasks = TaskStore::new(pool.clone(), types.into(), sender);
-        let routes = tasks::http::task_routes(tasks.clone());
+        let routes = tasks::http::task_routes(tasks.clone()).into_router();
         Self { pool, tasks, queues, notifications, routes }
     }
 

@@ -18,12 +18,16 @@ use reconcile::{Bundle, BundleSource, ObjectOwner};
 use serde_json::{Value, json};
 use settings::ResolvedSettings;
 
+use super::command_token::command_token_or_variable;
 use super::definition::{all_examples, first_example, setting_args};
 use super::output::OutputArgs;
 use super::ownership::OwnershipArgs;
 use super::{CommandFailure, output};
 use order_service::reconcilers::bundle::find_bundle_problems;
 use order_service::settings::read_bundle_setting;
+
+/// Environment variable of the token; it comes before the settings.
+const TOKEN_VARIABLE: &str = "EVENTS_TOKEN";
 
 const EXAMPLES: &str = "order_service action-configs --bundle configs --dry-run --history 1000\n         \
                         EVENTS_TOKEN=… order_service action-configs --bundle configs --url http://localhost:8095";
@@ -32,7 +36,7 @@ const EXAMPLES: &str = "order_service action-configs --bundle configs --dry-run 
 #[derive(Debug, Args)]
 #[command(
     about = "Brings a service's action configs to what a bundle says",
-    args = setting_args(&["bundle", "database-url", "data-dir", "config"]),
+    args = setting_args(&["bundle", "database-url", "data-dir", "token-file", "config"]),
     after_help = first_example(EXAMPLES),
     after_long_help = all_examples(EXAMPLES)
 )]
@@ -104,7 +108,10 @@ pub(super) async fn run_action_configs_command(
         history: args.history,
     };
     let (steps, past) = match &args.url {
-        Some(url) => remote::sync_service(url, &desired_configs, &options).await?,
+        Some(url) => {
+            let token = command_token_or_variable(resolved, TOKEN_VARIABLE)?;
+            remote::sync_service(url, token, &desired_configs, &options).await?
+        }
         None => local::sync_database(resolved, &desired_configs, &options).await?,
     };
     let history = past.map(|past| EventHistoryComparison::from_history(&past, desired_configs));

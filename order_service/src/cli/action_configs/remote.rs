@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use events::configs::{ActionConfig, ActionConfigSteps, StoredActionConfig, plan_configs};
 use events::history::StartedConfigs;
 use events::{Event, EventCause, EventId, EventParams};
-use http::Method;
+use http::{HeaderValue, Method};
 use reconcile::ObjectOwner;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -48,10 +48,11 @@ struct RemoteTask {
 
 pub(super) async fn sync_service(
     url: &str,
+    token: Option<HeaderValue>,
     desired_configs: &[ActionConfig],
     options: &ActionConfigOptions,
 ) -> Result<(ActionConfigSteps, Option<EventHistory>), CommandFailure> {
-    let service = ServiceHttpClient::from_url(url)?.with_token(std::env::var("EVENTS_TOKEN").ok());
+    let service = ServiceHttpClient::from_url(url)?.with_token(token);
     let response: RemoteListResponse<RemoteActionConfig> =
         fetch_json(&service, &CONFIGS_PATH, &[]).await?;
     let stored: Vec<StoredActionConfig> = response

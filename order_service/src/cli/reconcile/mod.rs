@@ -9,12 +9,14 @@ mod remote;
 mod show;
 mod targets;
 
+use http::HeaderValue;
 use reconcile::{
     Bundle, BundleSource, DecidedRuns, ObjectOwner, ReconcileNarrowing, ReconcileOptions,
     ReconcileReport, ReconcileRequestError, SavedPlan,
 };
 use settings::ResolvedSettings;
 
+use super::command_token::command_token_or_variable;
 use super::{CommandFailure, output};
 pub(super) use command::ReconcileArgs;
 use command::{PlanFileMode, ReconcileCommand};
@@ -28,12 +30,15 @@ use targets::OpenReconcileTargets;
 struct ReconcileCommandSettings {
     database: DatabaseSettings,
     queues: QueueEngine,
+    /// Token of calls to a running service.
+    token: Option<HeaderValue>,
 }
 
 impl ReconcileCommandSettings {
     fn new(resolved: &ResolvedSettings) -> Result<Self, CommandFailure> {
         let database = DatabaseSettings::new(resolved)?;
-        Ok(Self { database, queues: QueueSettings::new(resolved)?.engine })
+        let token = command_token_or_variable(resolved, remote::TOKEN_VARIABLE)?;
+        Ok(Self { database, queues: QueueSettings::new(resolved)?.engine, token })
     }
 }
 
@@ -46,7 +51,7 @@ pub(super) async fn run_reconcile_command(
     })?;
     let command = ReconcileCommand::new(args)?;
     if let Some(url) = &command.url {
-        ReconcileHttpClient::from_url(url)?;
+        ReconcileHttpClient::from_url(url, None)?;
     }
     let settings = ReconcileCommandSettings::new(resolved)?;
     let shard =
@@ -121,7 +126,7 @@ async fn reconcile_targets(
     let report = if !decided.has_runs() {
         offline.execute(bundle, &command.request, &decided, options).await
     } else if let Some(url) = &command.url {
-        ReconcileHttpClient::from_url(url)?
+        ReconcileHttpClient::from_url(url, settings.token.clone())?
             .run(bundle, &command.request, &decided, options.pool_size)
             .await?
     } else {
@@ -156,7 +161,9 @@ async fn apply_plan_file(
     let saved = SavedPlan::parse(&text)
         .map_err(|reason| CommandFailure::Failed(format!("--apply {file}: {reason}")))?;
     if let Some(url) = &command.url {
-        return ReconcileHttpClient::from_url(url)?.apply(bundle, &saved, options.pool_size).await;
+        return ReconcileHttpClient::from_url(url, settings.token.clone())?
+            .apply(bundle, &saved, options.pool_size)
+            .await;
     }
     let targets = OpenReconcileTargets::open(
         &settings.database,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::{Method, StatusCode, Uri, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use reconcile::{
     Bundle, DecidedRuns, FilesToSend, ReconcileReport, ReconcileRequest, ReconcileRequestError,
@@ -18,20 +18,21 @@ use super::connection;
 use order_service::reconcilers::bundle::http::ReconcileRequestBody;
 
 /// Environment variable of the bearer token.
-const TOKEN_VARIABLE: &str = "RECONCILE_TOKEN";
+pub(super) const TOKEN_VARIABLE: &str = "RECONCILE_TOKEN";
 /// Timeout of a run in the service.
 const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Client of one service's reconcile route.
 pub(super) struct ReconcileHttpClient {
     uri: Uri,
+    token: Option<HeaderValue>,
 }
 
 impl ReconcileHttpClient {
     /// Client for `http://HOST:PORT` or `https://HOST:PORT`.
-    pub(super) fn from_url(url: &str) -> Result<Self, CommandFailure> {
+    pub(super) fn from_url(url: &str, token: Option<HeaderValue>) -> Result<Self, CommandFailure> {
         match build_reconcile_uri(url) {
-            Some(uri) => Ok(Self { uri }),
+            Some(uri) => Ok(Self { uri, token }),
             None => Err(CommandFailure::Usage(format!(
                 "--url: `{url}` is not http://HOST:PORT or https://HOST:PORT"
             ))),
@@ -79,8 +80,8 @@ impl ReconcileHttpClient {
             .method(Method::POST)
             .uri(self.uri.clone())
             .header(header::CONTENT_TYPE, "application/json");
-        if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, token);
         }
         let request = request.body(Full::new(Bytes::from(serde_json::to_vec(request_body)?)))?;
         let client = connection::build_https_client(self.uri.scheme_str() == Some("https"))?;

@@ -28,7 +28,7 @@ use crate::orders::db::{CallbackWriter, OrderAcceptor, OrderAdmission};
 use crate::orders::exchange::DataManagerExchange;
 use crate::orders::outcome_hub::OutcomeHub;
 
-pub use service::OrderApi;
+pub use service::{ORDER_SERVICE_RPCS, OrderApi};
 
 /// Limits per request and per process.
 #[derive(Debug, Clone, Copy)]

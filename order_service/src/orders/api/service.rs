@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use access::{RouteAccess, Scope};
 use futures::Stream;
 use futures::future::join_all;
 use proto::order_service as wire;
@@ -10,6 +11,7 @@ use proto::order_service::order_service_server::OrderService;
 use proto::order_service::process_orders_response::OrderResponse;
 use serving::error::{ApiError, ErrorCode};
 use serving::grpc;
+use serving::scoped_rpcs::RpcAccess;
 use store::FairTurn;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
@@ -23,6 +25,24 @@ use crate::orders::db::retry_order;
 const MAX_CALLBACKS_PER_REQUEST: usize = 10_000;
 /// Upper bound of the client's timeout.
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+/// What each rpc demands of its caller.
+pub const ORDER_SERVICE_RPCS: [RpcAccess; 8] = [
+    ("/order_service.OrderService/ProcessOrders", RouteAccess::Scope(Scope::OrdersProcess)),
+    ("/order_service.OrderService/ProcessOrderStream", RouteAccess::Scope(Scope::OrdersProcess)),
+    ("/order_service.OrderService/RetryOrder", RouteAccess::Scope(Scope::OrdersProcess)),
+    ("/order_service.OrderService/RetryOrders", RouteAccess::Scope(Scope::OrdersProcess)),
+    ("/order_service.OrderService/GetOrder", RouteAccess::Scope(Scope::OrdersRead)),
+    ("/order_service.OrderService/ListOrders", RouteAccess::Scope(Scope::OrdersRead)),
+    (
+        "/order_service.OrderService/SendOrderDataCallback",
+        RouteAccess::Scope(Scope::OrdersCallback),
+    ),
+    (
+        "/order_service.OrderService/SendOrdersDataCallback",
+        RouteAccess::Scope(Scope::OrdersCallback),
+    ),
+];
 
 /// Implementation of the `OrderService` gRPC service.
 #[derive(Clone)]

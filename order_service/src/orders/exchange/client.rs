@@ -8,9 +8,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use proto::data_manager::GetOrderDataCallbackRequest;
 use proto::data_manager::data_manager_client::DataManagerClient;
-use serving::peer::{GrpcPeer, OptionalCall, is_connection_failure};
+use serving::peer::{GrpcPeer, OptionalCall, PeerChannel, is_connection_failure};
 use store::{FairPermit, FairSemaphore, FairTurn};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower::{Service, ServiceBuilder};
 
@@ -72,7 +71,7 @@ pub struct DataManagerCallPermit {
     quick_call: FairPermit,
 }
 
-pub(super) type BreakerChannel = BreakerService<tower::timeout::Timeout<Channel>>;
+pub(super) type BreakerChannel = BreakerService<tower::timeout::Timeout<PeerChannel>>;
 
 impl ExchangeClient {
     /// Creates a client; `peer` may be unreachable.

@@ -5,9 +5,9 @@
 
 use std::sync::{Arc, LazyLock};
 
+use access::Scope;
+use axum::Json;
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
 use reconcile::{
     Bundle, BundleSource, DEFAULT_POOL_SIZE, DecidedRuns, ObjectOwner, ReconcileOptions,
     ReconcileReport, ReconcileRequest, ReconcileRequestError, SavedPlan, SentFile,
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serving::body::{self, JsonBody};
 use serving::compute::ComputePool;
 use serving::error::{ApiError, ErrorCode};
+use serving::scoped_router::ScopedRouter;
 use tokio::runtime::Handle;
 
 use super::{ReconcileTargets, reconcile_runtime};
@@ -63,9 +64,9 @@ pub struct ReconcileRequestBody {
 pub const OPENAPI_DOCUMENT: &str = include_str!("../../../openapi/reconcile.yaml");
 
 /// Router with the reconcile route.
-pub fn build_reconcile_routes(targets: ReconcileTargets) -> Router {
-    Router::new()
-        .route("/api/v1/reconcile", post(handle_reconcile))
+pub fn build_reconcile_routes(targets: ReconcileTargets) -> ScopedRouter {
+    ScopedRouter::new()
+        .post("/api/v1/reconcile", Scope::ConfigsWrite, handle_reconcile)
         .method_not_allowed_fallback(body::method_not_allowed)
         .with_state(Arc::new(targets))
 }

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::post;
+use access::Scope;
 use configurator::Configurator;
 use configurator::transcript::{self, TranscriptEntry, TranscriptReplay};
 use queue::fifo::{
@@ -16,6 +15,7 @@ use queue::fifo::{
 use serving::http_guard::AllowedHosts;
 use serving::listen::PortListeners;
 use serving::ops::{self, ServerReadiness};
+use serving::scoped_router::ScopedRouter;
 use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, ServerOptions, raise_file_limit,
 };
@@ -135,8 +135,9 @@ fn start_listener(
     readiness.set(Ok(()));
     let metrics = ops::install_metrics().map_err(anyhow::Error::msg)?;
     let hosts = AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned());
-    let routes = Router::new()
-        .route("/", post(answer::run_posted_template).get(get_hint))
+    let routes = ScopedRouter::new()
+        .post("/", Scope::ConfiguratorRun, answer::run_posted_template)
+        .get("/", Scope::ConfiguratorRun, get_hint)
         .with_state(shared.clone())
         .merge(configurator::http::configurator_routes(shared.configurator))
         .merge(ops::ops_routes(readiness, metrics));
@@ -146,6 +147,7 @@ fn start_listener(
         hosts,
         limits,
         budget: ByteBudget::default(),
+        access: settings.access.clone(),
     };
     serving::server::serve_routes(listeners, routes, options, stop);
     tracing::info!(port, "test proxy ready: CONFIGSHOP_TEST_PROXY_URL=http://localhost:{port}");

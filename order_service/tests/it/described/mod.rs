@@ -3,7 +3,7 @@
 mod answers;
 mod document;
 mod page;
-mod world;
+pub mod world;
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ fn every_route_of_the_server_is_described_and_nothing_else() {
         let world = World::new().await;
         let probes =
             ops::ops_routes(ServerReadiness::not_ready("test"), ops::install_metrics().unwrap());
-        let router = world.routes.clone().merge(probes);
+        let router = world.routes.clone().merge(probes.into_router());
         let mut served = BTreeSet::new();
         for path in paths(&router) {
             let address = path.replace(['{', '}'], "");

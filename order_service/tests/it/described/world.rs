@@ -16,6 +16,7 @@ use order_service::reconcilers::bundle::{ReconcileTargets, ShardSet, ensure_buil
 use order_service::serve::{configurator, queues, routes};
 use order_service::settings::{QueueEngine, QueueSettings};
 use serde_json::Value as Json;
+use serving::scoped_router::ScopedRouter;
 use store::testing::{create_control_database, create_shard_database};
 use store::{PgNotificationHub, PgPool};
 use tasks::TaskStore;
@@ -24,6 +25,7 @@ use tower::ServiceExt as _;
 pub struct World {
     pub pool: PgPool,
     pub routes: Router,
+    pub scoped: ScopedRouter,
 }
 
 impl World {
@@ -56,7 +58,8 @@ impl World {
             events: EventApiState { writer: EventWriter::start(events.clone()), events },
             configurator: configurator::build_configurator(&settings, &pool, &notifications, &fifo),
         };
-        Self { pool, routes: routes::build_api_routes(served) }
+        let scoped = routes::build_api_routes(served);
+        Self { pool, routes: scoped.clone().into_router(), scoped }
     }
 
     /// Status and body; a body that is not JSON becomes a string.

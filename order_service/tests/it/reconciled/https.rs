@@ -75,7 +75,7 @@ fn a_service_behind_tls_is_brought_there_if_its_certificate_is_trusted() {
         let behind = listener.local_addr().unwrap();
         let targets = ReconcileTargets::new(world.control.clone(), ShardSet::from_open_shards(&[]));
         tokio::spawn(async move {
-            axum::serve(listener, build_reconcile_routes(targets)).await.unwrap()
+            axum::serve(listener, build_reconcile_routes(targets).into_router()).await.unwrap()
         });
         let url = format!("https://localhost:{}", before(behind, folder.path()).await);
 

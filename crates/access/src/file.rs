@@ -1,0 +1,380 @@
+//! The clients file: YAML, read strictly. A wrong file is refused with line and field.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use yaml::{FieldPath, YamlNode, YamlTree, list_names, suggest_name};
+
+use crate::policy::{AccessPolicy, Client};
+use crate::private_file::read_private_file;
+use crate::scope::GrantedScopes;
+use crate::token::TokenHash;
+
+/// Maximum size of the file in bytes.
+pub const MAX_CLIENTS_FILE_BYTES: u64 = 1 << 20;
+/// Maximum number of clients.
+const MAX_CLIENTS: usize = 1000;
+/// Maximum number of tokens of a client: the old one and the new ones of a rotation.
+const MAX_TOKENS: usize = 20;
+/// Maximum number of scopes of a client.
+const MAX_SCOPES: usize = 200;
+/// Maximum length of a client's name in bytes.
+const MAX_NAME_BYTES: usize = 100;
+/// Names of authors that are no clients.
+const RESERVED_NAMES: [&str; 2] = ["anonymous", "builtin"];
+
+const CLIENT_FIELDS: [&str; 5] = ["name", "scopes", "tokens", "certificates", "subjects"];
+const TOKEN_FIELDS: [&str; 2] = ["sha256", "expires"];
+
+/// Why a clients file is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ClientsFileError {
+    /// Line, from 1; `None` if the file as a whole is refused.
+    pub line: Option<u32>,
+    /// Field, such as `clients[0].scopes[1]`; empty for the whole file.
+    pub field: String,
+    /// The problem; holds no secret.
+    pub reason: String,
+}
+
+impl fmt::Display for ClientsFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+impl ClientsFileError {
+    fn of_file(reason: impl fmt::Display) -> Self {
+        Self { line: None, field: String::new(), reason: reason.to_string() }
+    }
+
+    fn at(place: &Place<'_>, reason: impl Into<String>) -> Self {
+        let field = place.field.to_string();
+        Self { line: Some(place.tree.line), field, reason: reason.into() }
+    }
+}
+
+/// Text of the file at `path`, if it belongs to this user or root and nobody else may use it.
+pub fn read_clients_file(path: &Path) -> Result<String, ClientsFileError> {
+    read_private_file(path, MAX_CLIENTS_FILE_BYTES).map_err(ClientsFileError::of_file)
+}
+
+/// Parses the text of a clients file.
+pub fn parse_clients(text: &str) -> Result<AccessPolicy, ClientsFileError> {
+    if text.trim().is_empty() {
+        return Err(ClientsFileError::of_file("is empty: it must name at least one client"));
+    }
+    let tree = yaml::read_tree(text).map_err(|problem| ClientsFileError {
+        line: Some(problem.line),
+        field: String::new(),
+        reason: problem.reason,
+    })?;
+    let root = Place { tree: &tree, field: FieldPath::default() };
+    let fields = root.read_fields(&["clients"])?;
+    let clients = fields.required("clients")?;
+    let items = clients.read_items(1..=MAX_CLIENTS, "clients")?;
+    let mut seen = SeenNames::default();
+    let clients: Result<Vec<Client>, _> =
+        items.iter().map(|item| read_client(item, &mut seen)).collect();
+    clients.map(AccessPolicy::new)
+}
+
+/// Names and hashes read so far; both are unique in the file.
+#[derive(Default)]
+struct SeenNames {
+    names: HashSet<String>,
+    owners: HashMap<TokenHash, String>,
+}
+
+fn read_client(place: &Place<'_>, seen: &mut SeenNames) -> Result<Client, ClientsFileError> {
+    let fields = place.read_fields(&CLIENT_FIELDS)?;
+    for name in ["certificates", "subjects"] {
+        if let Some(place) = fields.optional(name) {
+            let reason = "is not supported by this version yet: tokens are";
+            return Err(ClientsFileError::at(&place, reason));
+        }
+    }
+    let name = read_client_name(&fields.required("name")?, seen)?;
+    let scopes = read_scopes(&fields.required("scopes")?)?;
+    let tokens_place = fields.required("tokens")?;
+    let mut tokens = Vec::new();
+    for place in tokens_place.read_items(1..=MAX_TOKENS, "tokens")? {
+        let (hash, expires) = read_token(&place)?;
+        if let Some(owner) = seen.owners.insert(hash, name.clone()) {
+            let reason = format!("the client `{owner}` has this token already");
+            return Err(ClientsFileError::at(&place, reason));
+        }
+        tokens.push((hash, expires));
+    }
+    Ok(Client { name, scopes, tokens })
+}
+
+fn read_client_name(place: &Place<'_>, seen: &mut SeenNames) -> Result<String, ClientsFileError> {
+    let name = place.read_text()?;
+    let is_plain = (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-@".contains(&byte));
+    if !is_plain {
+        let reason = format!(
+            "must have 1 to {MAX_NAME_BYTES} letters, digits, `_`, `-`, `.` or `@`, and begin \
+             with a letter or digit"
+        );
+        return Err(ClientsFileError::at(place, reason));
+    }
+    if RESERVED_NAMES.contains(&name) {
+        return Err(ClientsFileError::at(place, format!("`{name}` is reserved")));
+    }
+    if !seen.names.insert(name.to_owned()) {
+        return Err(ClientsFileError::at(place, format!("another client is named `{name}`")));
+    }
+    Ok(name.to_owned())
+}
+
+fn read_scopes(place: &Place<'_>) -> Result<GrantedScopes, ClientsFileError> {
+    let mut scopes = GrantedScopes::default();
+    for item in place.read_items(1..=MAX_SCOPES, "scopes")? {
+        let text = item.read_text()?;
+        match scopes.add_parsed(text) {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(ClientsFileError::at(&item, format!("`{text}` is there twice")));
+            }
+            Err(error) => return Err(ClientsFileError::at(&item, error.to_string())),
+        }
+    }
+    Ok(scopes)
+}
+
+fn read_token(place: &Place<'_>) -> Result<(TokenHash, Option<DateTime<Utc>>), ClientsFileError> {
+    let fields = place.read_fields(&TOKEN_FIELDS)?;
+    let digest = fields.required("sha256")?;
+    let Some(hash) = digest.read_text().ok().and_then(TokenHash::parse_hex) else {
+        // The text is not shown: somebody may have written the token itself.
+        let reason = "must be the SHA-256 of a token: 64 hexadecimal digits, in quotes";
+        return Err(ClientsFileError::at(&digest, reason));
+    };
+    let Some(place) = fields.optional("expires") else { return Ok((hash, None)) };
+    let expires = place.read_text().ok().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    match expires {
+        Some(expires) => Ok((hash, Some(expires.to_utc()))),
+        None => Err(ClientsFileError::at(&place, "must be a time such as 2027-01-31T00:00:00Z")),
+    }
+}
+
+/// A node of the file and its field path.
+struct Place<'t> {
+    tree: &'t YamlTree,
+    field: FieldPath,
+}
+
+impl<'t> Place<'t> {
+    /// The fields of a mapping; unknown ones are refused.
+    fn read_fields(&self, known: &[&str]) -> Result<Fields<'t, '_>, ClientsFileError> {
+        let YamlNode::Map(entries) = self.tree.as_node() else {
+            let reason = format!("must be a mapping with the fields {}", list_fields(known));
+            return Err(ClientsFileError::at(self, reason));
+        };
+        for (name, tree) in entries {
+            if !known.contains(&name.as_str()) {
+                let shown: String = name.chars().take(80).collect();
+                let place = Place { tree, field: self.field.clone().with_key(shown) };
+                let nearest = suggest_name(name, known.iter().copied());
+                let reason = format!("is not known{nearest}; known are {}", list_fields(known));
+                return Err(ClientsFileError::at(&place, reason));
+            }
+        }
+        Ok(Fields { place: self, entries })
+    }
+
+    fn read_items(
+        &self,
+        allowed: std::ops::RangeInclusive<usize>,
+        what: &str,
+    ) -> Result<Vec<Place<'t>>, ClientsFileError> {
+        let YamlNode::List(items) = self.tree.as_node() else {
+            return Err(ClientsFileError::at(self, "must be a list"));
+        };
+        if !allowed.contains(&items.len()) {
+            let (least, most) = (allowed.start(), allowed.end());
+            let reason = format!("must hold {least} to {most} {what}, not {}", items.len());
+            return Err(ClientsFileError::at(self, reason));
+        }
+        let places = items.iter().enumerate();
+        Ok(places
+            .map(|(n, tree)| Place { tree, field: self.field.clone().with_index(n) })
+            .collect())
+    }
+
+    fn read_text(&self) -> Result<&'t str, ClientsFileError> {
+        match self.tree.as_node() {
+            YamlNode::Scalar(value) => value.as_str(),
+            _ => None,
+        }
+        .ok_or_else(|| ClientsFileError::at(self, "must be text"))
+    }
+}
+
+fn list_fields(known: &[&str]) -> String {
+    list_names(known.iter().copied())
+}
+
+/// The entries of a mapping.
+struct Fields<'t, 'p> {
+    place: &'p Place<'t>,
+    entries: &'t [(String, YamlTree)],
+}
+
+impl<'t> Fields<'t, '_> {
+    fn optional(&self, name: &str) -> Option<Place<'t>> {
+        let (_, tree) = self.entries.iter().find(|(key, _)| key == name)?;
+        Some(Place { tree, field: self.place.field.clone().with_key(name) })
+    }
+
+    fn required(&self, name: &str) -> Result<Place<'t>, ClientsFileError> {
+        self.optional(name)
+            .ok_or_else(|| ClientsFileError::at(self.place, format!("lacks the field `{name}`")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::TokenLookup;
+
+    const HASH: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    const OTHER: &str = "aa7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    fn client_yaml(name: &str, hash: &str) -> String {
+        format!(
+            "  - name: {name}\n    scopes: [orders:read]\n    tokens: [{{sha256: \"{hash}\"}}]\n"
+        )
+    }
+
+    #[test]
+    fn a_good_file_is_read() {
+        let text = format!(
+            "clients:\n  - name: robot-graph\n    scopes: [events:read, \"ledger:write:storage_outflow\"]\n    \
+             tokens: [{{sha256: \"{HASH}\", expires: 2027-01-31T00:00:00Z}}, {{sha256: \"{OTHER}\"}}]\n"
+        );
+        let policy = parse_clients(&text).unwrap();
+        let [client] = policy.clients() else { panic!("{policy:?}") };
+        assert_eq!(client.name, "robot-graph");
+        assert_eq!(client.scopes.names(), ["events:read", "ledger:write:storage_outflow"]);
+        let at = "2027-01-31T00:00:00Z".parse().unwrap();
+        let found = policy.find_token(&TokenHash::of_token(b"abc"), at);
+        assert!(matches!(found, TokenLookup::Expired(_)), "{found:?}");
+    }
+
+    #[test]
+    fn a_wrong_file_is_refused_with_line_and_field() {
+        let good = client_yaml("a", HASH);
+        let with = |from: &str, to: &str| format!("clients:\n{}", good.replace(from, to));
+        let cases = [
+            (String::new(), "is empty"),
+            (" \n\t\n".to_owned(), "is empty"),
+            ("# nothing\n".to_owned(), "must be a mapping"),
+            ("[]".to_owned(), "must be a mapping"),
+            ("clients:\n".to_owned(), "line 1: clients: must be a list"),
+            ("clients: []\n".to_owned(), "clients: must hold 1 to 1000 clients, not 0"),
+            ("client: []\n".to_owned(), "line 1: client: is not known, did you mean `clients`?"),
+            (
+                with("name: a", "nam: a"),
+                "line 2: clients[0].nam: is not known, did you mean `name`?",
+            ),
+            (with("name: a", "name: 7"), "clients[0].name: must be text"),
+            (with("name: a", "name: 'a b'"), "clients[0].name: must have 1 to 100"),
+            (with("name: a", "name: builtin"), "`builtin` is reserved"),
+            (with("[orders:read]", "[]"), "line 3: clients[0].scopes: must hold 1 to 200"),
+            (
+                with("[orders:read]", "[order:read]"),
+                "line 3: clients[0].scopes[0]: `order:read` is not a scope, did you mean",
+            ),
+            (with("[orders:read]", "[admin, admin]"), "scopes[1]: `admin` is there twice"),
+            (with(&HASH[..9], "no"), "line 4: clients[0].tokens[0].sha256: must be the SHA-256"),
+            (with("sha256:", "sha1:"), "clients[0].tokens[0].sha1: is not known"),
+            (with("\"}", "\", expires: tomorrow}"), "tokens[0].expires: must be a time"),
+            (
+                with("tokens:", "subjects: [a]\n    tokens:"),
+                "line 4: clients[0].subjects: is not supported by this version yet",
+            ),
+            (
+                with("tokens:", "certificates: []\n    tokens:"),
+                "certificates: is not supported by this version yet",
+            ),
+            (with("    tokens: ", "    # "), "clients[0]: lacks the field `tokens`"),
+            (
+                format!("clients:\n{good}{}", client_yaml("a", OTHER)),
+                "clients[1].name: another client is named `a`",
+            ),
+            (
+                format!("clients:\n{good}{}", client_yaml("b", HASH)),
+                "clients[1].tokens[0]: the client `a` has this token",
+            ),
+            (format!("clients:\n{good}clients: []\n"), "is there twice"),
+        ];
+        for (text, expected) in cases {
+            let error = parse_clients(&text).map(drop).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}\n{error}\nexpected {expected}");
+        }
+    }
+
+    #[test]
+    fn a_token_written_in_the_place_of_its_hash_is_not_shown() {
+        let text = format!("clients:\n{}", client_yaml("a", "op_canary"));
+        let error = parse_clients(&text).map(drop).unwrap_err().to_string();
+        assert!(!error.contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn only_a_private_file_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clients.yaml");
+        assert!(read_clients_file(&path).is_err());
+        std::fs::write(&path, "text").unwrap();
+        for (mode, is_read) in [
+            (0o600, true),
+            (0o400, true),
+            (0o640, false),
+            (0o604, false),
+            (0o620, false),
+            (0o602, false),
+            (0o601, false),
+        ] {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_clients_file(&path).is_ok(), is_read, "{mode:o}");
+        }
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert_eq!(read_clients_file(&link).unwrap(), "text");
+        assert!(read_clients_file(folder.path()).is_err());
+        nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let error = read_clients_file(&folder.path().join("pipe")).unwrap_err();
+        assert!(error.to_string().contains("regular"), "{error}");
+        std::fs::write(&path, vec![b'#'; 1 + MAX_CLIENTS_FILE_BYTES as usize]).unwrap();
+        let error = read_clients_file(&path).unwrap_err();
+        assert!(error.to_string().contains("larger than"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_policy_without_clients(text in "[a-z: \\[\\]{}\n\"-]{0,200}") {
+            if let Ok(policy) = parse_clients(&text) {
+                prop_assert!(!policy.clients().is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Who may do what: named clients with tokens and scopes, read from a file that is followed while
+//! the service runs.
+//!
+//! - Shape: an immutable [`AccessPolicy`] per version of the file, shared by all listeners through
+//!   [`AccessControl`].
+//! - Cost: per request one SHA-256 of the token and one look-up; no I/O.
+//! - Promise: a file that is empty, broken or open to others never replaces a good one, and never
+//!   means "no credentials".
+
+mod control;
+mod credentials;
+mod denied;
+mod file;
+mod peer_token;
+mod policy;
+mod private_file;
+mod request;
+mod scope;
+mod token;
+mod wrong_tokens;
+
+pub use control::AccessControl;
+pub use denied::{Denial, DenialReason};
+pub use file::{ClientsFileError, MAX_CLIENTS_FILE_BYTES, parse_clients, read_clients_file};
+pub use peer_token::{TokenFile, TokenFileError, bearer_header};
+pub use policy::{AccessPolicy, Client, TokenLookup};
+pub use private_file::{PrivateFileError, read_private_file};
+pub use request::RequestClient;
+pub use scope::{GrantedScopes, RouteAccess, Scope, ScopeParseError};
+pub use token::{NewToken, TokenHash};

@@ -1,0 +1,140 @@
+//! Tokens that a program presents to its peers, read from a file and again when it changes.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+
+use crate::private_file::{PrivateFileError, read_private_file};
+
+/// Maximum size of a token file in bytes.
+const MAX_TOKEN_FILE_BYTES: u64 = 4096;
+/// Interval at which the file is read again.
+const READ_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Why a token file is not used; holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenFileError {
+    /// It cannot be read, or others can read it.
+    #[error("{path}: {cause}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        cause: PrivateFileError,
+    },
+    /// It holds no token, or something beside it.
+    #[error("{path}: must hold one token of printable characters and nothing else")]
+    NoToken {
+        /// The file.
+        path: String,
+    },
+}
+
+/// A token of a file; clones share it.
+#[derive(Clone)]
+pub struct TokenFile(Arc<TokenFileState>);
+
+struct TokenFileState {
+    path: PathBuf,
+    current: Mutex<CurrentToken>,
+}
+
+struct CurrentToken {
+    header: HeaderValue,
+    read_at: Instant,
+    /// The last error, which is logged once.
+    error: Option<String>,
+}
+
+impl fmt::Debug for TokenFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TokenFile").field(&self.0.path).finish()
+    }
+}
+
+impl TokenFile {
+    /// Reads the file.
+    pub fn open(path: &Path) -> Result<Self, TokenFileError> {
+        let header = read_header(path)?;
+        let current = CurrentToken { header, read_at: Instant::now(), error: None };
+        Ok(Self(Arc::new(TokenFileState { path: path.to_owned(), current: Mutex::new(current) })))
+    }
+
+    /// The `Authorization` header with the token, at most some seconds old. While the file cannot
+    /// be read, the last token stays.
+    pub fn header(&self) -> HeaderValue {
+        let mut current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.read_at.elapsed() >= READ_INTERVAL {
+            current.read_at = Instant::now();
+            match read_header(&self.0.path) {
+                Ok(header) => {
+                    current.header = header;
+                    current.error = None;
+                }
+                Err(error) => {
+                    let error = Some(error.to_string());
+                    if current.error != error {
+                        tracing::error!(error, "the token file is refused; its last token stays");
+                        current.error = error;
+                    }
+                }
+            }
+        }
+        current.header.clone()
+    }
+}
+
+fn read_header(path: &Path) -> Result<HeaderValue, TokenFileError> {
+    let shown = path.display().to_string();
+    let text = match read_private_file(path, MAX_TOKEN_FILE_BYTES) {
+        Ok(text) => text,
+        Err(cause) => return Err(TokenFileError::File { path: shown, cause }),
+    };
+    bearer_header(text.trim()).ok_or(TokenFileError::NoToken { path: shown })
+}
+
+/// The `Authorization` header of a token; `None` if it cannot be one.
+pub fn bearer_header(token: &str) -> Option<HeaderValue> {
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_token_file_is_private_and_holds_one_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        for (content, mode, is_read) in [
+            ("op_canary\n", 0o600, true),
+            ("op_canary", 0o400, true),
+            ("op_canary\n", 0o640, false),
+            ("op_canary\n", 0o604, false),
+            ("\n", 0o600, false),
+            ("op_canary two", 0o600, false),
+        ] {
+            let _ = std::fs::remove_file(&path);
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            match TokenFile::open(&path) {
+                Ok(file) => {
+                    assert_eq!(file.header(), "Bearer op_canary");
+                    assert!(is_read && !format!("{file:?} {:?}", file.header()).contains("canary"));
+                }
+                Err(error) => assert!(!is_read && !error.to_string().contains("canary"), "{error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What one version of the clients file says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::scope::GrantedScopes;
+use crate::token::TokenHash;
+
+/// A named client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Unique name; the author of what the client writes.
+    pub name: String,
+    /// What it may do.
+    pub scopes: GrantedScopes,
+    /// Hashes of its tokens, with the moment from which each is refused.
+    pub tokens: Vec<(TokenHash, Option<DateTime<Utc>>)>,
+}
+
+/// What a presented token is.
+#[derive(Debug, Clone)]
+pub enum TokenLookup {
+    /// A token of this client.
+    Valid {
+        /// The client.
+        client: Arc<Client>,
+        /// When the token expires.
+        expires: Option<DateTime<Utc>>,
+    },
+    /// A token of this client that has expired.
+    Expired(Arc<Client>),
+    /// Nobody's token.
+    Unknown,
+}
+
+/// All clients and their tokens; immutable.
+#[derive(Debug, Default)]
+pub struct AccessPolicy {
+    clients: Vec<Arc<Client>>,
+    /// Tokens by the first bytes of their hash.
+    tokens: HashMap<[u8; 8], Vec<ClientToken>>,
+}
+
+#[derive(Debug)]
+struct ClientToken {
+    hash: TokenHash,
+    expires: Option<DateTime<Utc>>,
+    client: Arc<Client>,
+}
+
+impl AccessPolicy {
+    /// A policy of these clients; their names and hashes are unique.
+    pub fn new(clients: Vec<Client>) -> Self {
+        let clients: Vec<Arc<Client>> = clients.into_iter().map(Arc::new).collect();
+        let mut tokens: HashMap<[u8; 8], Vec<ClientToken>> = HashMap::new();
+        for client in &clients {
+            for &(hash, expires) in &client.tokens {
+                let token = ClientToken { hash, expires, client: Arc::clone(client) };
+                tokens.entry(hash.prefix()).or_default().push(token);
+            }
+        }
+        Self { clients, tokens }
+    }
+
+    /// The clients, in the order of the file.
+    pub fn clients(&self) -> &[Arc<Client>] {
+        &self.clients
+    }
+
+    /// Whose token this is. `now` is the system clock of this process: an expiry is a date that an
+    /// operator wrote, and no other decision depends on it.
+    pub fn find_token(&self, hash: &TokenHash, now: DateTime<Utc>) -> TokenLookup {
+        // The prefix of a hash tells nothing about the token; the rest is compared in constant time.
+        let candidates = self.tokens.get(&hash.prefix()).map(Vec::as_slice).unwrap_or_default();
+        let Some(found) = candidates.iter().find(|token| token.hash.is_equal_to(hash)) else {
+            return TokenLookup::Unknown;
+        };
+        let client = Arc::clone(&found.client);
+        match found.expires {
+            Some(expires) if expires <= now => TokenLookup::Expired(client),
+            expires => TokenLookup::Valid { client, expires },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_until_it_expires() {
+        let now = Utc::now();
+        let hash = |token: &str| TokenHash::of_token(token.as_bytes());
+        let client = Client {
+            name: "shop".to_owned(),
+            scopes: GrantedScopes::default(),
+            tokens: vec![(hash("for ever"), None), (hash("until now"), Some(now))],
+        };
+        let policy = AccessPolicy::new(vec![client]);
+        let before = now - chrono::TimeDelta::nanoseconds(1);
+        for (token, at, expected) in [
+            ("for ever", now, "Valid"),
+            ("until now", before, "Valid"),
+            ("until now", now, "Expired"),
+            ("for eve", now, "Unknown"),
+            ("", now, "Unknown"),
+        ] {
+            let found = format!("{:?}", policy.find_token(&hash(token), at));
+            assert!(found.starts_with(expected), "{token}: {found}");
+        }
+    }
+}

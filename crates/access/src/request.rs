@@ -1,0 +1,144 @@
+//! The authenticated client of one request.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::control::AccessControl;
+use crate::denied::{Denial, DenialReason};
+use crate::policy::{AccessPolicy, Client, TokenLookup};
+use crate::scope::{RouteAccess, Scope};
+use crate::token::TokenHash;
+
+/// How long a call whose client lost its right may take to finish: time for a short call, not for a
+/// stream, a long poll or a wait for a lock.
+const WITHDRAWN_GRACE: Duration = Duration::from_secs(2);
+
+/// The client of a request, put into the request's extensions; clones share its state.
+#[derive(Debug, Clone)]
+pub struct RequestClient(Arc<RequestState>);
+
+#[derive(Debug)]
+struct RequestState {
+    control: AccessControl,
+    client: Arc<Client>,
+    hash: TokenHash,
+    /// What the route demands, once it is known.
+    demanded: OnceLock<RouteAccess>,
+    /// The first account type of the request that was checked.
+    account_type: OnceLock<String>,
+}
+
+impl RequestClient {
+    pub(crate) fn new(control: AccessControl, client: Arc<Client>, hash: TokenHash) -> Self {
+        let (demanded, account_type) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(RequestState { control, client, hash, demanded, account_type }))
+    }
+
+    /// The client's name.
+    pub fn name(&self) -> &str {
+        &self.0.client.name
+    }
+
+    /// Whether it may do everything.
+    pub fn is_admin(&self) -> bool {
+        self.0.client.scopes.includes(Scope::Admin)
+    }
+
+    /// Whether it has a scope, for all account types.
+    pub fn has_scope(&self, scope: Scope) -> bool {
+        self.0.client.scopes.includes(scope)
+    }
+
+    /// Checks what a route demands. `account_type` is the value of the path's `{type}`.
+    pub fn check_route(
+        &self,
+        demanded: RouteAccess,
+        account_type: Option<&str>,
+    ) -> Result<(), Denial> {
+        let _ = self.0.demanded.set(demanded);
+        let scopes = &self.0.client.scopes;
+        match demanded {
+            RouteAccess::Open | RouteAccess::AnyClient => Ok(()),
+            RouteAccess::Scope(scope) if scopes.includes(scope) => Ok(()),
+            RouteAccess::TypeInBody(scope) if scopes.includes_for_some_type(scope) => Ok(()),
+            RouteAccess::TypeInPath(scope) => {
+                self.check_account_type(scope, account_type.unwrap_or_default())
+            }
+            RouteAccess::Scope(_) | RouteAccess::TypeInBody(_) => {
+                Err(self.denial(DenialReason::MissingScope, None))
+            }
+        }
+    }
+
+    /// Checks a scope for one account type of the request.
+    pub fn check_account_type(&self, scope: Scope, account_type: &str) -> Result<(), Denial> {
+        let scopes = &self.0.client.scopes;
+        if scopes.includes(scope) {
+            return Ok(());
+        }
+        if scopes.includes_for_type(scope, account_type) {
+            let _ = self.0.account_type.set(account_type.to_owned());
+            return Ok(());
+        }
+        // To a client without any part of the scope, the type does not matter.
+        let named = scopes.includes_for_some_type(scope).then(|| account_type.to_owned());
+        Err(self.denial(DenialReason::MissingScope, named))
+    }
+
+    /// Waits until the client has lost the right to this request, and a short grace period more.
+    pub async fn wait_until_withdrawn(&self) -> Denial {
+        let mut changes = self.0.control.watch();
+        loop {
+            let policy = Arc::clone(&changes.borrow_and_update());
+            let Some(expires) = self.still_allowed(&policy, Utc::now()) else { break };
+            let expiry = async {
+                match expires {
+                    Some(expires) => tokio::time::sleep(time_until(expires)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // The control outlives its requests: they hold it.
+                _ = changes.changed() => {}
+                () = expiry => {}
+            }
+        }
+        tokio::time::sleep(WITHDRAWN_GRACE).await;
+        self.denial(DenialReason::Withdrawn, None)
+    }
+
+    /// When the token expires, if the policy still allows the request.
+    fn still_allowed(
+        &self,
+        policy: &AccessPolicy,
+        now: DateTime<Utc>,
+    ) -> Option<Option<DateTime<Utc>>> {
+        let state = &self.0;
+        let TokenLookup::Valid { client, expires } = policy.find_token(&state.hash, now) else {
+            return None;
+        };
+        let is_allowed = match state.demanded.get().copied().and_then(RouteAccess::scope) {
+            None => true,
+            Some(scope) => match state.account_type.get() {
+                Some(account_type) => client.scopes.includes_for_type(scope, account_type),
+                None => client.scopes.includes_for_some_type(scope),
+            },
+        };
+        (client.name == state.client.name && is_allowed).then_some(expires)
+    }
+
+    fn denial(&self, reason: DenialReason, account_type: Option<String>) -> Denial {
+        let demanded = self.0.demanded.get().copied();
+        Denial { reason, demanded, client: Some(self.name().to_owned()), account_type }
+    }
+}
+
+/// At least a moment, so that a wait that ends early does not spin.
+fn time_until(moment: DateTime<Utc>) -> Duration {
+    // A wait of hours would miss a clock that is set.
+    let longest = Duration::from_secs(5);
+    let left = (moment - Utc::now()).to_std().unwrap_or_default();
+    left.clamp(Duration::from_millis(10), longest)
+}

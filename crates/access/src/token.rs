@@ -1,0 +1,116 @@
+//! Tokens: 256 random bits made by the program, so that a plain SHA-256 of them is enough.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+/// Prefix of new tokens, by which scanners for leaked secrets can find them.
+const TOKEN_PREFIX: &str = "op_";
+/// Random bytes of a new token.
+const TOKEN_BYTES: usize = 32;
+
+/// SHA-256 of a token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// The hash of a token.
+    pub fn of_token(token: &[u8]) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+
+    /// Parses 64 hexadecimal digits.
+    pub fn parse_hex(text: &str) -> Option<Self> {
+        let (mut hash, digits) = ([0; 32], text.as_bytes());
+        if digits.len() != 2 * hash.len() {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+        }
+        Some(Self(hash))
+    }
+
+    /// Lower-case hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether both are equal, in a time that does not depend on where they differ.
+    pub fn is_equal_to(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+
+    /// The first bytes, by which a policy groups its hashes.
+    pub(crate) fn prefix(&self) -> [u8; 8] {
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&self.0[..8]);
+        prefix
+    }
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// Shows the first digits only: enough to tell hashes apart in a log.
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", &self.to_hex()[..8])
+    }
+}
+
+/// A new token, shown once, and its hash, which is kept.
+pub struct NewToken {
+    /// The token: do not log it.
+    pub token: String,
+    /// Its SHA-256.
+    pub hash: TokenHash,
+}
+
+impl NewToken {
+    /// Makes a token from the random numbers of the operating system.
+    pub fn generate() -> Self {
+        let random: [u8; TOKEN_BYTES] = rand::random();
+        let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+        let hash = TokenHash::of_token(token.as_bytes());
+        Self { token, hash }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_plain_sha_256() {
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let hash = TokenHash::of_token(b"abc");
+        assert_eq!(hash.to_hex(), known);
+        let parsed = TokenHash::parse_hex(&known.to_uppercase()).unwrap();
+        assert!(parsed.is_equal_to(&hash));
+        assert!(!parsed.is_equal_to(&TokenHash::of_token(b"abd")));
+        for wrong in [
+            "",
+            "ba78",
+            &known[1..],
+            &format!("{known}0"),
+            &known.replace('b', "g"),
+            &"é".repeat(32),
+        ] {
+            assert!(TokenHash::parse_hex(wrong).is_none(), "{wrong}");
+        }
+        assert_eq!(format!("{hash:?}"), "ba7816bf…");
+    }
+
+    #[test]
+    fn new_tokens_are_long_and_differ() {
+        let (one, other) = (NewToken::generate(), NewToken::generate());
+        assert_eq!(one.token.len(), "op_".len() + 43);
+        assert!(one.token.starts_with("op_") && one.token != other.token);
+        assert!(one.hash.is_equal_to(&TokenHash::of_token(one.token.as_bytes())));
+    }
+}

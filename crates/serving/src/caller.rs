@@ -1,0 +1,90 @@
+//! The caller of a request: who it is, and what a denied one gets.
+
+use std::convert::Infallible;
+
+use access::{Denial, DenialReason, RequestClient, Scope};
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+use crate::error::{ApiError, ErrorCode};
+
+/// Marks a request that was let through without credentials, because its route is open.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnonymousCaller;
+
+/// Extractor: the caller. Without configured clients every caller is anonymous and trusted.
+#[derive(Debug, Clone, Default)]
+pub struct Caller(Option<RequestClient>);
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.get::<RequestClient>().cloned()))
+    }
+}
+
+impl Caller {
+    /// A caller with this client.
+    pub fn of_client(client: RequestClient) -> Self {
+        Self(Some(client))
+    }
+
+    /// Name of the authenticated client; `None` if no clients are configured.
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_ref().map(RequestClient::name)
+    }
+
+    /// Whether the caller may do everything of a scope.
+    pub fn has_scope(&self, scope: Scope) -> bool {
+        self.0.as_ref().is_none_or(|client| client.has_scope(scope))
+    }
+
+    /// Checks a scope that may be narrowed to account types, for one of them.
+    pub fn check_account_type(&self, scope: Scope, account_type: &str) -> Result<(), ApiError> {
+        let Some(client) = &self.0 else { return Ok(()) };
+        client.check_account_type(scope, account_type).map_err(|denial| {
+            denial.record(None, None);
+            denied_error(&denial)
+        })
+    }
+
+    /// Identity of a write: the client's name. Another name, in `field` of the body, needs the scope
+    /// admin. Without configured clients it is the name of the body.
+    pub fn resolve_identity(
+        &self,
+        field: &str,
+        named: Option<&str>,
+    ) -> Result<Option<String>, ApiError> {
+        let Some(client) = &self.0 else { return Ok(named.map(str::to_owned)) };
+        match named {
+            Some(named) if named != client.name() && !client.is_admin() => {
+                let message = format!(
+                    "{field}: only a client with the scope admin may name another {field} than itself"
+                );
+                Err(ApiError::new(ErrorCode::PermissionDenied, message).with_arg("field", field))
+            }
+            named => Ok(Some(named.unwrap_or(client.name()).to_owned())),
+        }
+    }
+}
+
+/// The error of a denied call.
+pub(crate) fn denied_error(denial: &Denial) -> ApiError {
+    let code = match denial.reason {
+        DenialReason::MissingScope => ErrorCode::PermissionDenied,
+        DenialReason::TooManyWrongTokens => ErrorCode::Overloaded,
+        DenialReason::NoCredentials
+        | DenialReason::MalformedCredentials
+        | DenialReason::UnknownToken
+        | DenialReason::ExpiredToken
+        | DenialReason::Withdrawn => ErrorCode::Unauthenticated,
+    };
+    let error = ApiError::new(code, denial.message());
+    match denial.demanded.and_then(access::RouteAccess::scope) {
+        Some(scope) if denial.reason == DenialReason::MissingScope => {
+            error.with_arg("scope", scope.name())
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,228 @@
+//! Router in which each route is registered with what it demands of its caller. Only such routers
+//! can be served, so that no route is without a scope.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use access::{Denial, DenialReason, RequestClient, RouteAccess};
+use axum::Router;
+use axum::extract::{FromRequestParts as _, RawPathParams, Request};
+use axum::handler::Handler;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodFilter, on};
+use futures::FutureExt as _;
+use futures::future::Either;
+use http::Method;
+use tower::{Layer, Service};
+
+use crate::caller::{AnonymousCaller, denied_error};
+
+/// Parameter of a pattern that names an account type.
+const TYPE_PARAMETER: &str = "type";
+
+/// A registered route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopedRoute {
+    /// Method; `GET` answers `HEAD`, too.
+    pub method: Method,
+    /// Pattern, such as `/v1/balances/{type}`.
+    pub pattern: &'static str,
+    /// What it demands.
+    pub access: RouteAccess,
+}
+
+/// An axum router whose routes declare what they demand.
+#[derive(Debug, Clone)]
+pub struct ScopedRouter<S = ()> {
+    router: Router<S>,
+    routes: Vec<ScopedRoute>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Default for ScopedRouter<S> {
+    fn default() -> Self {
+        Self { router: Router::new(), routes: Vec::new() }
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> ScopedRouter<S> {
+    /// A router without routes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a route for `GET` and `HEAD`.
+    pub fn get<H: Handler<T, S>, T: 'static>(
+        self,
+        pattern: &'static str,
+        access: impl Into<RouteAccess>,
+        handler: H,
+    ) -> Self {
+        self.add_route((Method::GET, MethodFilter::GET), pattern, access.into(), handler)
+    }
+
+    /// Adds a route for `POST`.
+    pub fn post<H: Handler<T, S>, T: 'static>(
+        self,
+        pattern: &'static str,
+        access: impl Into<RouteAccess>,
+        handler: H,
+    ) -> Self {
+        self.add_route((Method::POST, MethodFilter::POST), pattern, access.into(), handler)
+    }
+
+    /// Adds a route for `PUT`.
+    pub fn put<H: Handler<T, S>, T: 'static>(
+        self,
+        pattern: &'static str,
+        access: impl Into<RouteAccess>,
+        handler: H,
+    ) -> Self {
+        self.add_route((Method::PUT, MethodFilter::PUT), pattern, access.into(), handler)
+    }
+
+    /// Adds a route for `PATCH`.
+    pub fn patch<H: Handler<T, S>, T: 'static>(
+        self,
+        pattern: &'static str,
+        access: impl Into<RouteAccess>,
+        handler: H,
+    ) -> Self {
+        self.add_route((Method::PATCH, MethodFilter::PATCH), pattern, access.into(), handler)
+    }
+
+    /// Adds a route for `DELETE`.
+    pub fn delete<H: Handler<T, S>, T: 'static>(
+        self,
+        pattern: &'static str,
+        access: impl Into<RouteAccess>,
+        handler: H,
+    ) -> Self {
+        self.add_route((Method::DELETE, MethodFilter::DELETE), pattern, access.into(), handler)
+    }
+
+    fn add_route<H: Handler<T, S>, T: 'static>(
+        mut self,
+        (method, filter): (Method, MethodFilter),
+        pattern: &'static str,
+        access: RouteAccess,
+        handler: H,
+    ) -> Self {
+        let checked = on(filter, handler).route_layer(ScopeLayer { demanded: access, pattern });
+        self.router = self.router.route(pattern, checked);
+        self.routes.push(ScopedRoute { method, pattern, access });
+        self
+    }
+
+    /// Adds all routes of another router.
+    pub fn merge(mut self, other: Self) -> Self {
+        self.router = self.router.merge(other.router);
+        self.routes.extend(other.routes);
+        self
+    }
+
+    /// Provides the state of the handlers.
+    pub fn with_state<S2>(self, state: S) -> ScopedRouter<S2> {
+        ScopedRouter { router: self.router.with_state(state), routes: self.routes }
+    }
+
+    /// Answers methods that a route does not have.
+    pub fn method_not_allowed_fallback<H: Handler<T, S>, T: 'static>(mut self, handler: H) -> Self {
+        self.router = self.router.method_not_allowed_fallback(handler);
+        self
+    }
+
+    /// Changes the router, for layers and fallbacks. Routes added here are reachable only by
+    /// authenticated clients, but by all of them.
+    pub fn map_router(mut self, change: impl FnOnce(Router<S>) -> Router<S>) -> Self {
+        self.router = change(self.router);
+        self
+    }
+
+    /// The registered routes.
+    pub fn routes(&self) -> &[ScopedRoute] {
+        &self.routes
+    }
+
+    /// The axum router. Authentication happens before it: see [`crate::server::serve_routes`].
+    pub fn into_router(self) -> Router<S> {
+        self.router
+    }
+
+    /// Patterns that are open to callers without credentials.
+    pub(crate) fn open_patterns(&self) -> Vec<&'static str> {
+        let open = self.routes.iter().filter(|route| route.access == RouteAccess::Open);
+        open.map(|route| route.pattern).collect()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ScopeLayer {
+    demanded: RouteAccess,
+    pattern: &'static str,
+}
+
+impl<I> Layer<I> for ScopeLayer {
+    type Service = ScopeCheck<I>;
+
+    fn layer(&self, inner: I) -> ScopeCheck<I> {
+        ScopeCheck { inner, demanded: self.demanded, pattern: self.pattern }
+    }
+}
+
+/// Checks the caller before the handler reads the body.
+#[derive(Debug, Clone)]
+struct ScopeCheck<I> {
+    inner: I,
+    demanded: RouteAccess,
+    pattern: &'static str,
+}
+
+impl<I> Service<Request> for ScopeCheck<I>
+where
+    I: Service<Request, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<I::Future, Ready<Result<Response, Infallible>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let extensions = request.extensions();
+        let client = extensions.get::<RequestClient>().cloned();
+        if client.is_none() && extensions.get::<AnonymousCaller>().is_none() {
+            // No clients are configured.
+            return Either::Left(self.inner.call(request));
+        }
+        let (mut parts, body) = request.into_parts();
+        let checked = match &client {
+            Some(client) => {
+                let account_type = match self.demanded {
+                    RouteAccess::TypeInPath(_) => find_account_type(&mut parts),
+                    _ => None,
+                };
+                client.check_route(self.demanded, account_type.as_deref())
+            }
+            None if self.demanded == RouteAccess::Open => Ok(()),
+            None => Err(Denial::of_stranger(DenialReason::NoCredentials)),
+        };
+        match checked {
+            Ok(()) => Either::Left(self.inner.call(Request::from_parts(parts, body))),
+            Err(denial) => {
+                denial.record(None, Some(self.pattern));
+                Either::Right(ready(Ok(denied_error(&denial).into_response())))
+            }
+        }
+    }
+}
+
+/// Value of the pattern's `{type}`.
+fn find_account_type(parts: &mut http::request::Parts) -> Option<String> {
+    // The extractor is asynchronous by its trait alone.
+    let parameters = RawPathParams::from_request_parts(parts, &()).now_or_never()?.ok()?;
+    let found = parameters.iter().find(|(name, _)| *name == TYPE_PARAMETER);
+    found.map(|(_, value)| value.to_owned())
+}
