@@ -256,7 +256,7 @@ impl DataManagerSettings {
     }
 }
 
-/// Clients of `--clients`; the file is followed from now on. Needs a tokio runtime if it is given.
+/// Clients of `--clients`; the file is followed from now on.
 fn read_clients(resolved: &ResolvedSettings) -> Result<Option<AccessControl>, SettingError> {
     let Some(file) = resolved.get_optional::<String>("clients")? else { return Ok(None) };
     let opened = AccessControl::follow_file(file.as_ref());

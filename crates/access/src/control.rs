@@ -38,7 +38,8 @@ impl AccessControl {
         Self(Arc::new(ControlState { policy, wrong_tokens: WrongTokens::default() }))
     }
 
-    /// The policy of a file, which is followed from now on. Needs a tokio runtime.
+    /// The policy of a file, which is followed from now on, by a thread of its own: settings are read
+    /// before there is a runtime, and a network file system may block.
     pub fn follow_file(path: &Path) -> Result<Self, ClientsFileError> {
         let text = read_clients_file(path)?;
         let control = Self::new(parse_clients(&text)?);
@@ -48,7 +49,10 @@ impl AccessControl {
             seen: content_key(&Ok(text)),
             is_current: true,
         };
-        tokio::spawn(follower.run());
+        let name = "clients-file".to_owned();
+        let followed = std::thread::Builder::new().name(name).spawn(move || follower.run());
+        followed
+            .map_err(|error| ClientsFileError::of_file(format!("cannot be followed: {error}")))?;
         Ok(control)
     }
 
@@ -123,14 +127,10 @@ fn content_key(read: &Result<String, ClientsFileError>) -> ContentKey {
 }
 
 impl FileFollower {
-    async fn run(mut self) {
+    fn run(mut self) {
         loop {
-            tokio::time::sleep(READ_INTERVAL).await;
-            let path = self.path.clone();
-            let read = tokio::task::spawn_blocking(move || read_clients_file(&path)).await;
-            // The task fails only when the runtime ends.
-            let Ok(read) = read else { return };
-            self.apply(read);
+            std::thread::sleep(READ_INTERVAL);
+            self.apply(read_clients_file(&self.path));
             // Set each time: the recorder is installed after the first.
             let value = if self.is_current { 1.0 } else { 0.0 };
             metrics::gauge!("clients_file_is_current").set(value);

@@ -52,7 +52,7 @@ impl fmt::Display for ClientsFileError {
 }
 
 impl ClientsFileError {
-    fn of_file(reason: impl fmt::Display) -> Self {
+    pub(crate) fn of_file(reason: impl fmt::Display) -> Self {
         Self { line: None, field: String::new(), reason: reason.to_string() }
     }
 

@@ -60,7 +60,8 @@ impl TaskHandler for ProcessOrdersHandler {
         attempt: &TaskAttempt,
         params: ProcessOrdersParams,
     ) -> Result<Json, TaskAttemptError> {
-        let orders: Vec<NewOrder> = params.orders.0.iter().copied().map(OrderParams::to_order).collect();
+        let orders: Vec<NewOrder> =
+            params.orders.0.iter().copied().map(OrderParams::to_order).collect();
         // Record the effects first: the task of an order can be found even if this worker dies.
         let ids = orders.iter().map(|order| order.order_id.to_string()).collect();
         attempt
