@@ -77,18 +77,19 @@ impl AccessControl {
         headers: &HeaderMap,
         address: IpAddr,
     ) -> Result<RequestClient, Denial> {
-        let token = find_bearer_token(headers).map_err(Denial::of_stranger)?;
+        let token =
+            find_bearer_token(headers).map_err(|reason| Denial::of_stranger(reason, address))?;
         let hash = TokenHash::of_token(token);
         let lookup = self.0.policy.borrow().find_token(&hash, Utc::now());
         let denial = match lookup {
             TokenLookup::Valid { client, .. } => {
-                return Ok(RequestClient::new(self.clone(), client, hash));
+                return Ok(RequestClient::new(self.clone(), client, hash, address));
             }
             TokenLookup::Expired(client) => Denial {
                 client: Some(client.name.clone()),
-                ..Denial::of_stranger(DenialReason::ExpiredToken)
+                ..Denial::of_stranger(DenialReason::ExpiredToken, address)
             },
-            TokenLookup::Unknown => Denial::of_stranger(DenialReason::UnknownToken),
+            TokenLookup::Unknown => Denial::of_stranger(DenialReason::UnknownToken, address),
         };
         match self.0.wrong_tokens.count(address, Instant::now()) {
             WrongTokenVerdict::Within => Err(denial),
@@ -96,7 +97,7 @@ impl AccessControl {
                 if verdict == WrongTokenVerdict::FirstBeyond {
                     tracing::warn!(%address, "too many wrong tokens: refused for some seconds");
                 }
-                Err(Denial::of_stranger(DenialReason::TooManyWrongTokens))
+                Err(Denial::of_stranger(DenialReason::TooManyWrongTokens, address))
             }
         }
     }
@@ -240,7 +241,7 @@ mod tests {
             let text = clients_text("a", "orders:read", "one");
             let control = AccessControl::new(parse_clients(&text).unwrap());
             let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
-            client.check_route(RouteAccess::Scope(Scope::OrdersRead), None).unwrap();
+            client.check_route("/x", RouteAccess::Scope(Scope::OrdersRead), None).unwrap();
             let wait = tokio::spawn(async move { client.wait_until_withdrawn().await });
             tokio::time::sleep(Duration::from_secs(60)).await;
             assert!(!wait.is_finished());
@@ -270,7 +271,7 @@ mod tests {
             (R::TypeInBody(S::EventsRead), None, false),
         ] {
             let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
-            let checked = client.check_route(demanded, account_type);
+            let checked = client.check_route("/x", demanded, account_type);
             assert_eq!(checked.is_ok(), is_allowed, "{demanded:?} {account_type:?}");
             if let Err(denial) = checked {
                 assert!(denial.message().contains(demanded.label()), "{denial:?}");

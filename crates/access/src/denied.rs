@@ -19,6 +19,8 @@ pub enum DenialReason {
     TooManyWrongTokens,
     /// The client lacks the scope.
     MissingScope,
+    /// The client names another author or owner than itself.
+    ForeignIdentity,
     /// The client lost its token or scope while the call was open.
     Withdrawn,
 }
@@ -33,6 +35,7 @@ impl DenialReason {
             Self::ExpiredToken => "expired_token",
             Self::TooManyWrongTokens => "too_many_wrong_tokens",
             Self::MissingScope => "missing_scope",
+            Self::ForeignIdentity => "foreign_identity",
             Self::Withdrawn => "withdrawn",
         }
     }
@@ -49,12 +52,16 @@ pub struct Denial {
     pub client: Option<String>,
     /// The account type that the client's scope does not cover.
     pub account_type: Option<String>,
+    /// The router's pattern or the rpc, as far as known; never the path, which may hold anything.
+    pub route: Option<&'static str>,
+    /// The caller's address.
+    pub address: IpAddr,
 }
 
 impl Denial {
     /// A denial of a caller that is not known.
-    pub fn of_stranger(reason: DenialReason) -> Self {
-        Self { reason, demanded: None, client: None, account_type: None }
+    pub fn of_stranger(reason: DenialReason, address: IpAddr) -> Self {
+        Self { reason, demanded: None, client: None, account_type: None, route: None, address }
     }
 
     /// What the caller is told: nothing about tokens, and the same for unknown and expired ones.
@@ -73,6 +80,9 @@ impl Denial {
                 "too many wrong tokens came from this address: try again later".to_owned()
             }
             DenialReason::MissingScope => self.missing_scope_message(),
+            DenialReason::ForeignIdentity => {
+                "only a client with the scope admin may name another than itself".to_owned()
+            }
             DenialReason::Withdrawn => {
                 "the client lost its right to this call while it was open".to_owned()
             }
@@ -83,16 +93,15 @@ impl Denial {
         let scope = self.demanded.map_or("another", RouteAccess::label);
         match &self.account_type {
             Some(account_type) => {
-                let shown: String = account_type.chars().take(80).collect();
+                let shown = shorten_type(account_type);
                 format!("this needs the scope {scope} for the account type `{shown}`")
             }
             None => format!("this needs the scope {scope}"),
         }
     }
 
-    /// Writes the denied call's log line and counts it. `route` is the router's pattern, never the
-    /// path: a path may hold anything.
-    pub fn record(&self, address: Option<IpAddr>, route: Option<&str>) {
+    /// Writes the denied call's log line and counts it.
+    pub fn record(&self) {
         metrics::counter!("access_denied_total", "reason" => self.reason.label()).increment(1);
         if self.reason == DenialReason::TooManyWrongTokens {
             return; // The first such call of an address was logged when the limit was reached.
@@ -101,10 +110,15 @@ impl Denial {
             reason = self.reason.label(),
             client = self.client.as_deref(),
             scope = self.demanded.map(RouteAccess::label),
-            account_type = self.account_type.as_deref().map(|text| text.get(..80).unwrap_or(text)),
-            route,
-            address = address.map(tracing::field::display),
+            account_type = self.account_type.as_deref().map(shorten_type),
+            route = self.route,
+            address = %self.address,
             "a call is denied"
         );
     }
+}
+
+/// An account type as the caller wrote it, at most 80 characters.
+fn shorten_type(account_type: &str) -> &str {
+    account_type.char_indices().nth(80).map_or(account_type, |(end, _)| &account_type[..end])
 }

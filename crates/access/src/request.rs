@@ -1,5 +1,6 @@
 //! The authenticated client of one request.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,16 +25,22 @@ struct RequestState {
     control: AccessControl,
     client: Arc<Client>,
     hash: TokenHash,
-    /// What the route demands, once it is known.
-    demanded: OnceLock<RouteAccess>,
+    address: IpAddr,
+    /// The route and what it demands, once it is known.
+    route: OnceLock<(&'static str, RouteAccess)>,
     /// The first account type of the request that was checked.
     account_type: OnceLock<String>,
 }
 
 impl RequestClient {
-    pub(crate) fn new(control: AccessControl, client: Arc<Client>, hash: TokenHash) -> Self {
-        let (demanded, account_type) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(RequestState { control, client, hash, demanded, account_type }))
+    pub(crate) fn new(
+        control: AccessControl,
+        client: Arc<Client>,
+        hash: TokenHash,
+        address: IpAddr,
+    ) -> Self {
+        let (route, account_type) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(RequestState { control, client, hash, address, route, account_type }))
     }
 
     /// The client's name.
@@ -51,13 +58,15 @@ impl RequestClient {
         self.0.client.scopes.includes(scope)
     }
 
-    /// Checks what a route demands. `account_type` is the value of the path's `{type}`.
+    /// Checks what a route demands. `route` is the router's pattern or the rpc's path,
+    /// `account_type` the value of the path's `{type}`.
     pub fn check_route(
         &self,
+        route: &'static str,
         demanded: RouteAccess,
         account_type: Option<&str>,
     ) -> Result<(), Denial> {
-        let _ = self.0.demanded.set(demanded);
+        let _ = self.0.route.set((route, demanded));
         let scopes = &self.0.client.scopes;
         match demanded {
             RouteAccess::Open | RouteAccess::AnyClient => Ok(()),
@@ -119,7 +128,7 @@ impl RequestClient {
         let TokenLookup::Valid { client, expires } = policy.find_token(&state.hash, now) else {
             return None;
         };
-        let is_allowed = match state.demanded.get().copied().and_then(RouteAccess::scope) {
+        let is_allowed = match state.route.get().and_then(|(_, demanded)| demanded.scope()) {
             None => true,
             Some(scope) => match state.account_type.get() {
                 Some(account_type) => client.scopes.includes_for_type(scope, account_type),
@@ -129,9 +138,21 @@ impl RequestClient {
         (client.name == state.client.name && is_allowed).then_some(expires)
     }
 
+    /// Denies the client to name another author or owner than itself.
+    pub fn foreign_identity_denial(&self) -> Denial {
+        self.denial(DenialReason::ForeignIdentity, None)
+    }
+
     fn denial(&self, reason: DenialReason, account_type: Option<String>) -> Denial {
-        let demanded = self.0.demanded.get().copied();
-        Denial { reason, demanded, client: Some(self.name().to_owned()), account_type }
+        let (route, demanded) = self.0.route.get().copied().unzip();
+        Denial {
+            reason,
+            demanded,
+            client: Some(self.name().to_owned()),
+            account_type,
+            route,
+            address: self.0.address,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The caller of a request: who it is, and what a denied one gets.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 
 use access::{Denial, DenialReason, RequestClient, Scope};
 use axum::extract::FromRequestParts;
@@ -8,9 +9,10 @@ use http::request::Parts;
 
 use crate::error::{ApiError, ErrorCode};
 
-/// Marks a request that was let through without credentials, because its route is open.
+/// Marks a request, by its address, that was let through without credentials because its route is
+/// open.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AnonymousCaller;
+pub(crate) struct AnonymousCaller(pub(crate) IpAddr);
 
 /// Extractor: the caller. Without configured clients every caller is anonymous and trusted.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +46,7 @@ impl Caller {
     pub fn check_account_type(&self, scope: Scope, account_type: &str) -> Result<(), ApiError> {
         let Some(client) = &self.0 else { return Ok(()) };
         client.check_account_type(scope, account_type).map_err(|denial| {
-            denial.record(None, None);
+            denial.record();
             denied_error(&denial)
         })
     }
@@ -59,10 +61,11 @@ impl Caller {
         let Some(client) = &self.0 else { return Ok(named.map(str::to_owned)) };
         match named {
             Some(named) if named != client.name() && !client.is_admin() => {
-                let message = format!(
-                    "{field}: only a client with the scope admin may name another {field} than itself"
-                );
-                Err(ApiError::new(ErrorCode::PermissionDenied, message).with_arg("field", field))
+                let denial = client.foreign_identity_denial();
+                denial.record();
+                let mut error = denied_error(&denial).with_arg("field", field);
+                error.message = format!("{field}: {}", error.message);
+                Err(error)
             }
             named => Ok(Some(named.unwrap_or(client.name()).to_owned())),
         }
@@ -72,7 +75,7 @@ impl Caller {
 /// The error of a denied call.
 pub(crate) fn denied_error(denial: &Denial) -> ApiError {
     let code = match denial.reason {
-        DenialReason::MissingScope => ErrorCode::PermissionDenied,
+        DenialReason::MissingScope | DenialReason::ForeignIdentity => ErrorCode::PermissionDenied,
         DenialReason::TooManyWrongTokens => ErrorCode::Overloaded,
         DenialReason::NoCredentials
         | DenialReason::MalformedCredentials

@@ -193,7 +193,8 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let extensions = request.extensions();
         let client = extensions.get::<RequestClient>().cloned();
-        if client.is_none() && extensions.get::<AnonymousCaller>().is_none() {
+        let anonymous = extensions.get::<AnonymousCaller>().copied();
+        if client.is_none() && anonymous.is_none() {
             // No clients are configured.
             return Either::Left(self.inner.call(request));
         }
@@ -204,18 +205,32 @@ where
                     RouteAccess::TypeInPath(_) => find_account_type(&mut parts),
                     _ => None,
                 };
-                client.check_route(self.demanded, account_type.as_deref())
+                client.check_route(self.pattern, self.demanded, account_type.as_deref())
             }
-            None if self.demanded == RouteAccess::Open => Ok(()),
-            None => Err(Denial::of_stranger(DenialReason::NoCredentials)),
+            None => check_anonymous(anonymous, self.demanded, self.pattern),
         };
         match checked {
             Ok(()) => Either::Left(self.inner.call(Request::from_parts(parts, body))),
             Err(denial) => {
-                denial.record(None, Some(self.pattern));
+                denial.record();
                 Either::Right(ready(Ok(denied_error(&denial).into_response())))
             }
         }
+    }
+}
+
+/// Lets callers without credentials use open routes only.
+fn check_anonymous(
+    anonymous: Option<AnonymousCaller>,
+    demanded: RouteAccess,
+    pattern: &'static str,
+) -> Result<(), Denial> {
+    match anonymous {
+        Some(AnonymousCaller(address)) if demanded != RouteAccess::Open => {
+            let denial = Denial::of_stranger(DenialReason::NoCredentials, address);
+            Err(Denial { route: Some(pattern), demanded: Some(demanded), ..denial })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -21,6 +21,7 @@ mod harness;
 mod hostile_input;
 mod lag;
 mod locks;
+mod narrowed_scopes;
 mod numbers;
 mod oracle;
 mod partitions;

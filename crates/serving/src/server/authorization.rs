@@ -25,7 +25,7 @@ pub(super) enum AuthorizedCaller {
     /// No clients are configured.
     Trusted,
     /// A caller without credentials, of an open route.
-    Anonymous,
+    Anonymous(IpAddr),
     /// A client of the clients file.
     Client(RequestClient),
 }
@@ -35,15 +35,19 @@ impl AuthorizedCaller {
     pub(super) fn insert_into<B>(&self, request: &mut Request<B>) {
         match self {
             Self::Trusted => {}
-            Self::Anonymous => drop(request.extensions_mut().insert(AnonymousCaller)),
-            Self::Client(client) => drop(request.extensions_mut().insert(client.clone())),
+            Self::Anonymous(address) => {
+                request.extensions_mut().insert(AnonymousCaller(*address));
+            }
+            Self::Client(client) => {
+                request.extensions_mut().insert(client.clone());
+            }
         }
     }
 
     /// The end of the caller's right; `None` if it has no end.
     pub(super) fn withdrawal(self) -> Option<Withdrawal> {
         match self {
-            Self::Trusted | Self::Anonymous => None,
+            Self::Trusted | Self::Anonymous(_) => None,
             Self::Client(client) => {
                 Some(Box::pin(async move { client.wait_until_withdrawn().await }))
             }
@@ -63,18 +67,18 @@ pub(super) fn authorize_request<B>(
         RouteDemands::OpenPaths(open) => {
             let reads = matches!(*request.method(), Method::GET | Method::HEAD);
             if reads && open.contains(&path) {
-                return Ok(AuthorizedCaller::Anonymous);
+                return Ok(AuthorizedCaller::Anonymous(address));
             }
             let client = control.authenticate(request.headers(), address);
             client.map(AuthorizedCaller::Client).map_err(|denial| {
-                denial.record(Some(address), None);
+                denial.record();
                 denial_response(&denial, listener.protocol)
             })
         }
         RouteDemands::Rpcs(rpcs) => {
             let rpc = rpcs.get_key_value(path).map(|(path, demanded)| (*path, *demanded));
             authorize_call(control, rpc, request, address).map_err(|denial| {
-                denial.record(Some(address), rpc.map(|(path, _)| path));
+                denial.record();
                 denial_response(&denial, listener.protocol)
             })?
         }
@@ -89,15 +93,17 @@ fn authorize_call<B>(
     address: IpAddr,
 ) -> Result<Result<AuthorizedCaller, Box<Response<AxumBody>>>, Denial> {
     if rpc.is_some_and(|(_, demanded)| demanded == RouteAccess::Open) {
-        return Ok(Ok(AuthorizedCaller::Anonymous));
+        return Ok(Ok(AuthorizedCaller::Anonymous(address)));
     }
     let denied = control.authenticate(request.headers(), address);
-    let client = denied
-        .map_err(|denial| Denial { demanded: rpc.map(|(_, demanded)| demanded), ..denial })?;
-    let Some((_, demanded)) = rpc else {
+    let client = denied.map_err(|denial| {
+        let (route, demanded) = rpc.unzip();
+        Denial { route, demanded, ..denial }
+    })?;
+    let Some((path, demanded)) = rpc else {
         return Ok(Err(Box::new(Status::unimplemented("").into_http())));
     };
-    client.check_route(demanded, None)?;
+    client.check_route(path, demanded, None)?;
     Ok(Ok(AuthorizedCaller::Client(client)))
 }
 

@@ -153,7 +153,7 @@ async fn unless_withdrawn(
         response = response => response,
         denial = withdrawn => {
             *withdrawal = None;
-            denial.record(None, None);
+            denial.record();
             Ok(*denial_response(&denial, protocol))
         }
     }

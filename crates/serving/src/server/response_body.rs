@@ -63,7 +63,7 @@ impl ResponseBody {
         let denial = ready!(withdrawal.as_mut().poll(context));
         self.withdrawal = None;
         self.is_given_up = true;
-        denial.record(None, None);
+        denial.record();
         let error = denied_error(&denial);
         Poll::Ready(if self.is_grpc {
             Ok(Frame::trailers(grpc::error_trailers(error)))
