@@ -5,12 +5,12 @@
 
 /// Package `order_service`: called by clients and data managers.
 pub mod order_service {
-    include!("../generated/order_service.rs");
+    include!("../generated/order_service.in");
 }
 
 /// Package `data_manager`: called by the order service.
 pub mod data_manager {
-    include!("../generated/data_manager.rs");
+    include!("../generated/data_manager.in");
 }
 
 /// Encoded `FileDescriptorSet` of both packages, for gRPC reflection.

@@ -7,7 +7,12 @@ use std::path::Path;
 use prost::Message as _;
 
 const PROTO_FILES: [&str; 2] = ["order_service.proto", "data_manager.proto"];
-const GENERATED_FILES: [&str; 3] = ["order_service.rs", "data_manager.rs", "descriptor.bin"];
+/// Generated files, and their names in the repository.
+const GENERATED_FILES: [(&str, &str); 3] = [
+    ("order_service.rs", "order_service.in"),
+    ("data_manager.rs", "data_manager.in"),
+    ("descriptor.bin", "descriptor.bin"),
+];
 
 /// Compiles the contracts into `folder`; without `protoc`: `protox` parses, prost and tonic generate.
 fn generate(folder: &Path) -> Result<(), Box<dyn Error>> {
@@ -23,8 +28,8 @@ fn the_generated_code_is_that_of_the_contracts() {
     let scratch = tempfile::tempdir().unwrap();
     generate(scratch.path()).unwrap();
     let is_update = std::env::var_os("UPDATE_GENERATED").is_some();
-    for name in GENERATED_FILES {
-        let (fresh, kept) = (scratch.path().join(name), Path::new("generated").join(name));
+    for (fresh, name) in GENERATED_FILES {
+        let (fresh, kept) = (scratch.path().join(fresh), Path::new("generated").join(name));
         if is_update {
             fs::copy(&fresh, &kept).unwrap();
         }

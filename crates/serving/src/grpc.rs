@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use access::RouteAccess;
 use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -14,16 +13,6 @@ use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as Reflection;
 
 use crate::error::ApiError;
-use crate::scoped_rpcs::RpcAccess;
-
-/// Access of the rpcs that every gRPC server has: health is open, reflection is for clients.
-pub(crate) const COMMON_RPC_ACCESS: [RpcAccess; 5] = [
-    ("/grpc.health.v1.Health/Check", RouteAccess::Open),
-    ("/grpc.health.v1.Health/Watch", RouteAccess::Open),
-    ("/grpc.health.v1.Health/List", RouteAccess::Open),
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", RouteAccess::AnyClient),
-    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", RouteAccess::AnyClient),
-];
 
 /// HTTP/2 flow-control windows. With the default connection window of 64 KiB, a hundred concurrent
 /// calls stall. The stream window stays 64 KiB: backpressure on a client that streams small
@@ -148,6 +137,7 @@ pub fn parse_timeout(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scoped_rpcs::COMMON_RPC_ACCESS;
 
     fn parse_header(text: &str) -> Option<Duration> {
         let mut headers = HeaderMap::new();

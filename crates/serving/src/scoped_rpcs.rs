@@ -6,11 +6,19 @@ use access::RouteAccess;
 use axum::Router;
 use tonic::service::Routes;
 
-use crate::grpc::COMMON_RPC_ACCESS;
 use crate::scoped_router::ScopedRouter;
 
 /// Path of an rpc, such as `/order_service.OrderService/GetOrder`, and what it demands.
 pub type RpcAccess = (&'static str, RouteAccess);
+
+/// Access of the rpcs that every gRPC server has: health is open, reflection is for clients.
+pub(crate) const COMMON_RPC_ACCESS: [RpcAccess; 5] = [
+    ("/grpc.health.v1.Health/Check", RouteAccess::Open),
+    ("/grpc.health.v1.Health/Watch", RouteAccess::Open),
+    ("/grpc.health.v1.Health/List", RouteAccess::Open),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", RouteAccess::AnyClient),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", RouteAccess::AnyClient),
+];
 
 /// gRPC services; an rpc that is not in the table is not served to clients of a clients file.
 #[derive(Debug, Clone)]
