@@ -155,8 +155,10 @@ pub(super) enum ServiceCommand {
         #[command(subcommand)]
         command: Option<ConfigCommand>,
     },
+    // Named in the last line of the help, which is to fit on a screen of 24 lines.
     #[command(
         about = "Lists all settings, with environment variables and defaults",
+        hide = true,
         override_help = render_settings_help()
     )]
     Settings,
