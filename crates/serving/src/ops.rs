@@ -70,8 +70,19 @@ const LATENCY_BUCKETS: [f64; 14] =
 /// Bucket limits of batch sizes in items.
 const BATCH_SIZE_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];
 
-/// Installs the Prometheus recorder.
+/// The Prometheus recorder of this process, installed by the first call.
 pub fn install_metrics() -> Result<PrometheusHandle, String> {
+    static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*installed {
+        return Ok(handle.clone());
+    }
+    let handle = build_recorder()?;
+    *installed = Some(handle.clone());
+    Ok(handle)
+}
+
+fn build_recorder() -> Result<PrometheusHandle, String> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)
         .and_then(|builder| {

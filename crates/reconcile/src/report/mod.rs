@@ -19,6 +19,7 @@ use crate::plan::{PlanAction, ReconcilePlan};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReconcileOutcome {
     /// Name of the reconciler.
+    #[serde(rename = "integration")]
     pub reconciler: String,
     /// Changes made, or planned in a dry run, over all shards.
     pub plan: ReconcilePlan,
