@@ -33,8 +33,9 @@ unit: ## cargo test of the workspace, without the SQS and NATS engines and the b
 unit-long: ## cargo test of what `make unit` leaves out
 	@scripts/init-repo.sh --test
 	@scripts/unit-tests.sh -p bench -p ledger_nats -p queue_sqs -p order_service
-	# Only a debug build can be told to die at a named point.
+	# Only a debug build dies at a named point, and notices who waits for a second connection.
 	cargo test -p order_service --test it reconciled::killed
+	cargo test -p store --test it second_connection
 
 e2e: ## build both programs as `make run` does and run the end-to-end tests of `make test` against them
 	@scripts/local-test-script.sh
