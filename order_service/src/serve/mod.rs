@@ -21,6 +21,7 @@ pub mod testproxy;
 
 use std::time::Duration;
 
+use ::ledger::sharding::LedgerShards;
 use access::AccessControl;
 use anyhow::Context as _;
 use proto::order_service::order_service_server::OrderServiceServer;
@@ -40,8 +41,8 @@ use tonic::service::Routes;
 use crate::orders::api::{ORDER_SERVICE_RPCS, OrderApi};
 use crate::reconcilers::bundle;
 
-use crate::settings::{ProcessRole, ServiceSettings};
-use database::DatabaseAccess;
+use crate::settings::{DatabaseSettings, ProcessRole, ServiceSettings};
+use database::{ControlDatabase, DatabaseAccess};
 use process::RunningProcess;
 use processes::ProcessDescription;
 use shutdown::{ShutdownParts, ShutdownSignal};
@@ -77,22 +78,10 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
         access.clone(),
     )
     .await?;
-    let database = tokio::select! {
-        database = database::open_control_database(&settings.database, DatabaseAccess::CreateMissing) => database?,
+    let (database, shards) = tokio::select! {
+        opened = open_databases(&settings.database) => opened?,
         () = stop.cancelled() => return Ok(()),
     };
-    let shards = tokio::select! {
-        shards = ledger::open_shards(&settings.database, &database) => shards?,
-        () = stop.cancelled() => return Ok(()),
-    };
-    if database.embedded.is_none() {
-        database_connection_limits::check_database_connection_limits(
-            &settings.database,
-            &database.pool,
-            &shards,
-        )
-        .await?;
-    }
     let signal = ShutdownSignal::watch(&stop);
     let (heartbeat, heartbeat_stop) = start_heartbeat(&settings.roles, &database);
     let targets = bundle::ReconcileTargets::new(
@@ -144,6 +133,23 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     readiness.set(Err("the service is stopping".to_owned()));
     parts.stop(signal, settings.shutdown_timeout, &running, &database).await;
     served
+}
+
+/// Opens the control database and the shards, and checks that the server has enough connections.
+async fn open_databases(
+    settings: &DatabaseSettings,
+) -> anyhow::Result<(ControlDatabase, LedgerShards)> {
+    let database = database::open_control_database(settings, DatabaseAccess::CreateMissing).await?;
+    let shards = ledger::open_shards(settings, &database).await?;
+    if database.embedded.is_none() {
+        database_connection_limits::check_database_connection_limits(
+            settings,
+            &database.pool,
+            &shards,
+        )
+        .await?;
+    }
+    Ok((database, shards))
 }
 
 /// Reports this process as alive in the control database until the token is cancelled.
