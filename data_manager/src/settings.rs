@@ -237,8 +237,8 @@ impl DataManagerSettings {
             app_port: resolved.get_in_range("app-port", 1..=u16::MAX)?,
             allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
             allow_plaintext: resolved.is_switched_on("allow-plaintext")?,
-            access: read_clients(resolved)?,
-            peer_token: read_peer_token(resolved)?,
+            access: resolved.open_file("clients", AccessControl::follow_file)?,
+            peer_token: resolved.open_file("peer-token-file", TokenFile::open)?,
             allowed_hosts: resolved.get_list("allowed-hosts"),
             database: parse_database_options(resolved)?,
             startup_timeout: resolved.get_duration("startup-timeout")?,
@@ -254,23 +254,6 @@ impl DataManagerSettings {
             delivery_options: DeliveryOptions::default(),
         })
     }
-}
-
-/// Clients of `--clients`; the file is followed from now on.
-fn read_clients(resolved: &ResolvedSettings) -> Result<Option<AccessControl>, SettingError> {
-    let Some(file) = resolved.get_optional::<String>("clients")? else { return Ok(None) };
-    let opened = AccessControl::follow_file(file.as_ref());
-    opened
-        .map(Some)
-        .map_err(|error| resolved.invalid_setting("clients", format!("{file}: {error}")))
-}
-
-fn read_peer_token(resolved: &ResolvedSettings) -> Result<Option<TokenFile>, SettingError> {
-    const SETTING_NAME: &str = "peer-token-file";
-    let Some(file) = resolved.get_optional::<String>(SETTING_NAME)? else { return Ok(None) };
-    TokenFile::open(file.as_ref())
-        .map(Some)
-        .map_err(|error| resolved.invalid_setting(SETTING_NAME, error.to_string()))
 }
 
 fn parse_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, SettingError> {

@@ -18,19 +18,11 @@ const READ_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
     /// It cannot be read, or others can read it.
-    #[error("{path}: {cause}")]
-    File {
-        /// The file.
-        path: String,
-        /// Why.
-        cause: PrivateFileError,
-    },
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
     /// It holds no token, or something beside it.
-    #[error("{path}: must hold one token of printable characters and nothing else")]
-    NoToken {
-        /// The file.
-        path: String,
-    },
+    #[error("must hold one token of printable characters and nothing else")]
+    NoToken,
 }
 
 /// A token of a file; clones share it.
@@ -77,7 +69,8 @@ impl TokenFile {
                 Err(error) => {
                     let error = Some(error.to_string());
                     if current.error != error {
-                        tracing::error!(error, "the token file is refused; its last token stays");
+                        let path = self.0.path.display();
+                        tracing::error!(%path, error, "the token file is refused; its last token stays");
                         current.error = error;
                     }
                 }
@@ -88,12 +81,8 @@ impl TokenFile {
 }
 
 fn read_header(path: &Path) -> Result<HeaderValue, TokenFileError> {
-    let shown = path.display().to_string();
-    let text = match read_private_file(path, MAX_TOKEN_FILE_BYTES) {
-        Ok(text) => text,
-        Err(cause) => return Err(TokenFileError::File { path: shown, cause }),
-    };
-    bearer_header(text.trim()).ok_or(TokenFileError::NoToken { path: shown })
+    let text = read_private_file(path, MAX_TOKEN_FILE_BYTES)?;
+    bearer_header(text.trim()).ok_or(TokenFileError::NoToken)
 }
 
 /// The `Authorization` header of a token; `None` if it cannot be one.

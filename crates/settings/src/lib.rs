@@ -10,6 +10,7 @@ mod resolve;
 mod secret;
 
 use std::fmt::Display;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -148,6 +149,17 @@ impl ResolvedSettings {
         parsed.map(Some).map_err(|error| {
             self.invalid_setting(name, format!("`{}`: {error}", value.masked_text()))
         })
+    }
+
+    /// What `open` makes of the file that the setting names; `None` if it names none.
+    pub fn open_file<T, E: Display>(
+        &self,
+        name: &'static str,
+        open: impl FnOnce(&Path) -> Result<T, E>,
+    ) -> Result<Option<T>, SettingError> {
+        let Some(file) = self.get_optional::<String>(name)? else { return Ok(None) };
+        let opened = open(Path::new(&file));
+        opened.map(Some).map_err(|error| self.invalid_setting(name, format!("{file}: {error}")))
     }
 
     /// Parsed value; an error if missing.

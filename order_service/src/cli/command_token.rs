@@ -8,13 +8,9 @@ use settings::{ResolvedSettings, SettingError};
 pub(super) fn command_token(
     resolved: &ResolvedSettings,
 ) -> Result<Option<HeaderValue>, SettingError> {
-    const FILE_SETTING: &str = "token-file";
     const SETTING: &str = "token";
-    if let Some(file) = resolved.get_optional::<String>(FILE_SETTING)? {
-        let opened = TokenFile::open(file.as_ref());
-        let opened =
-            opened.map_err(|error| resolved.invalid_setting(FILE_SETTING, error.to_string()));
-        return opened.map(|file| Some(file.header()));
+    if let Some(file) = resolved.open_file("token-file", TokenFile::open)? {
+        return Ok(Some(file.header()));
     }
     let Some(token) = resolved.get_value(SETTING) else { return Ok(None) };
     let header = bearer_header(token.text().trim());

@@ -214,8 +214,8 @@ impl ServiceSettings {
             listen: read_listen_addresses(resolved)?,
             allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
             allow_plaintext: resolved.is_switched_on("allow-plaintext")?,
-            access: read_clients(resolved)?,
-            peer_token: read_peer_token(resolved)?,
+            access: resolved.open_file("clients", AccessControl::follow_file)?,
+            peer_token: resolved.open_file("peer-token-file", TokenFile::open)?,
             allowed_hosts: resolved.get_list("allowed-hosts"),
             data_manager_address: read_data_manager_address(resolved)?,
             export: ExportSettings::new(resolved, &database.data_dir)?,
@@ -239,23 +239,6 @@ impl ServiceSettings {
             shutdown_timeout: resolved.get_duration("shutdown-timeout")?,
         })
     }
-}
-
-/// Clients of `--clients`; the file is followed from now on.
-fn read_clients(resolved: &ResolvedSettings) -> Result<Option<AccessControl>, SettingError> {
-    let Some(file) = resolved.get_optional::<String>("clients")? else { return Ok(None) };
-    let opened = AccessControl::follow_file(file.as_ref());
-    opened
-        .map(Some)
-        .map_err(|error| resolved.invalid_setting("clients", format!("{file}: {error}")))
-}
-
-fn read_peer_token(resolved: &ResolvedSettings) -> Result<Option<TokenFile>, SettingError> {
-    const SETTING_NAME: &str = "peer-token-file";
-    let Some(file) = resolved.get_optional::<String>(SETTING_NAME)? else { return Ok(None) };
-    TokenFile::open(file.as_ref())
-        .map(Some)
-        .map_err(|error| resolved.invalid_setting(SETTING_NAME, error.to_string()))
 }
 
 /// Two listeners cannot share a port. A default HTTP port may fall back instead.
