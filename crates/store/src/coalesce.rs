@@ -7,19 +7,13 @@
 //!   not cancel its item.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::fair::{FairQueue, FairTurn};
 use crate::panics;
-
-/// A batch of at least this many items has express batches beside it; a smaller one is soon over.
-const MIN_EXPRESS_BESIDE_ITEMS: usize = 64;
-/// Maximum number of items of an express batch.
-const MAX_EXPRESS_ITEMS: usize = 64;
 
 /// Size and frequency of batches.
 #[derive(Debug, Clone, Copy)]
@@ -37,19 +31,13 @@ pub struct BatchOptions {
 /// Sends items to one task that writes them in batches. Clones share the task.
 pub struct Coalescer<T> {
     queue: mpsc::Sender<(FairTurn, T)>,
-    /// Separate, so that only items of small callers wake the task while it waits for a large batch.
-    small_queue: mpsc::Sender<(FairTurn, T)>,
     /// Number of items submitted and not yet written.
     pending_items: watch::Sender<usize>,
 }
 
 impl<T> Clone for Coalescer<T> {
     fn clone(&self) -> Self {
-        Self {
-            queue: self.queue.clone(),
-            small_queue: self.small_queue.clone(),
-            pending_items: self.pending_items.clone(),
-        }
+        Self { queue: self.queue.clone(), pending_items: self.pending_items.clone() }
     }
 }
 
@@ -60,7 +48,7 @@ impl<T: Send + 'static> Coalescer<T> {
     pub fn spawn<F, Fut>(name: &'static str, capacity: usize, max_batch: usize, flush: F) -> Self
     where
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
+        Fut: Future<Output = ()> + Send,
     {
         let batches = BatchOptions {
             max_items: max_batch,
@@ -79,62 +67,32 @@ impl<T: Send + 'static> Coalescer<T> {
     ) -> Self
     where
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
+        Fut: Future<Output = ()> + Send,
     {
-        Self::spawn_loop(name, capacity, batches, flush, None::<F>)
-    }
-
-    /// Like [`Coalescer::spawn_fair`]. While a large batch is being flushed, small callers
-    /// ([`FairTurn::next_of`]) do not wait for it: `flush_express` gets theirs, at most one batch at a time, on another
-    /// connection. Items of different callers may therefore be written in another order than they
-    /// came.
-    pub fn spawn_with_express<F, Fut, E, ExpressFut>(
-        name: &'static str,
-        capacity: usize,
-        batches: BatchOptions,
-        flush: F,
-        flush_express: E,
-    ) -> Self
-    where
-        F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-        E: Fn(Vec<T>) -> ExpressFut + Send + Sync + 'static,
-        ExpressFut: Future<Output = ()> + Send + 'static,
-    {
-        Self::spawn_loop(name, capacity, batches, flush, Some(flush_express))
-    }
-
-    fn spawn_loop<F, Fut, E, ExpressFut>(
-        name: &'static str,
-        capacity: usize,
-        batches: BatchOptions,
-        flush: F,
-        flush_express: Option<E>,
-    ) -> Self
-    where
-        F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-        E: Fn(Vec<T>) -> ExpressFut + Send + Sync + 'static,
-        ExpressFut: Future<Output = ()> + Send + 'static,
-    {
-        let (sender, incoming) = mpsc::channel(capacity);
-        let (small_sender, small_incoming) = mpsc::channel(capacity);
-        let pending_items = watch::Sender::new(0);
-        let items = WaitingItems {
-            queue: FairQueue::default(),
-            incoming,
-            small_incoming,
-            max_items: capacity,
-            name,
-        };
-        let batch_loop = BatchLoop {
-            items,
-            batches,
-            pending_items: pending_items.clone(),
-            express: Arc::new(Semaphore::new(1)),
-        };
-        tokio::spawn(batch_loop.run(flush, flush_express));
-        Self { queue: sender, small_queue: small_sender, pending_items }
+        let (sender, mut incoming) = mpsc::channel(capacity);
+        let open = watch::Sender::new(0);
+        let pending = open.clone();
+        tokio::spawn(async move {
+            let mut waiting = FairQueue::default();
+            while receive_items(&mut waiting, &mut incoming, capacity).await {
+                let max_items = if waiting.has_several_lines() {
+                    batches.max_shared_items
+                } else {
+                    batches.max_items
+                };
+                let batch = waiting.pop_many(max_items);
+                let (items, began) = (batch.len(), Instant::now());
+                metrics::histogram!("store_batch_items", "name" => name).record(items as f64);
+                if panics::catch_panic(flush(batch)).await.is_err() {
+                    tracing::error!(name, code = "LOGIC_ERROR", "a batch write panicked");
+                }
+                pending.send_modify(|open| *open -= items);
+                if items > 1 && began.elapsed() < batches.min_interval {
+                    tokio::time::sleep_until(began + batches.min_interval).await;
+                }
+            }
+        });
+        Self { queue: sender, pending_items: open }
     }
 
     /// Submits one item; waits while `capacity` items are waiting. Returns `false` if
@@ -145,8 +103,7 @@ impl<T: Send + 'static> Coalescer<T> {
 
     /// [`Coalescer::push`] with a caller's turn.
     pub async fn push_for(&self, turn: FairTurn, item: T) -> bool {
-        let queue = if turn.is_small() { &self.small_queue } else { &self.queue };
-        let Ok(permit) = queue.reserve().await else { return false };
+        let Ok(permit) = self.queue.reserve().await else { return false };
         self.pending_items.send_modify(|open| *open += 1);
         permit.send((turn, item));
         true
@@ -175,142 +132,23 @@ impl<T: Send + 'static> Coalescer<T> {
     }
 }
 
-/// The task of a [`Coalescer`].
-struct BatchLoop<T> {
-    items: WaitingItems<T>,
-    batches: BatchOptions,
-    pending_items: watch::Sender<usize>,
-    /// Held by the express batch that is being flushed.
-    express: Arc<Semaphore>,
-}
-
-impl<T: Send + 'static> BatchLoop<T> {
-    async fn run<F, Fut, E, ExpressFut>(mut self, flush: F, flush_express: Option<E>)
-    where
-        F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-        E: Fn(Vec<T>) -> ExpressFut + Send + Sync + 'static,
-        ExpressFut: Future<Output = ()> + Send + 'static,
-    {
-        while self.items.receive().await {
-            let batch = self.items.pop_batch(self.batches);
-            let (item_count, began) = (batch.len(), Instant::now());
-            let flushing = flush_contained(self.items.name, flush(batch));
-            match &flush_express {
-                Some(flush_express) if item_count >= MIN_EXPRESS_BESIDE_ITEMS => {
-                    self.flush_beside(flushing, flush_express).await;
-                }
-                _ => flushing.await,
-            }
-            self.pending_items.send_modify(|open| *open -= item_count);
-            if item_count > 1 && began.elapsed() < self.batches.min_interval {
-                tokio::time::sleep_until(began + self.batches.min_interval).await;
-            }
-        }
-    }
-
-    /// Waits for a large batch; meanwhile starts express batches of the small callers.
-    async fn flush_beside<E, ExpressFut>(
-        &mut self,
-        flushing: impl Future<Output = ()>,
-        flush_express: &E,
-    ) where
-        E: Fn(Vec<T>) -> ExpressFut + Send + Sync + 'static,
-        ExpressFut: Future<Output = ()> + Send + 'static,
-    {
-        let mut flushing = std::pin::pin!(flushing);
-        let express = self.express.clone();
-        loop {
-            let (permit, batch) = tokio::select! {
-                biased;
-                () = &mut flushing => return,
-                batch = self.items.receive_express(&express) => batch,
-            };
-            let (name, item_count) = (self.items.name, batch.len());
-            metrics::histogram!("store_batch_items", "name" => name).record(item_count as f64);
-            let flushing = flush_contained(name, flush_express(batch));
-            let pending_items = self.pending_items.clone();
-            tokio::spawn(async move {
-                flushing.await;
-                drop(permit);
-                pending_items.send_modify(|open| *open -= item_count);
-            });
-        }
-    }
-}
-
-/// Runs a flush. A panic loses the answers of its batch and nothing else.
-async fn flush_contained(name: &'static str, flushing: impl Future<Output = ()>) {
-    if panics::catch_panic(flushing).await.is_err() {
-        tracing::error!(name, code = "LOGIC_ERROR", "a batch write panicked");
-    }
-}
-
-/// The items of a [`Coalescer`] that are not in a batch yet.
-struct WaitingItems<T> {
-    queue: FairQueue<T>,
-    incoming: mpsc::Receiver<(FairTurn, T)>,
-    small_incoming: mpsc::Receiver<(FairTurn, T)>,
-    /// Maximum length of `queue`.
+/// Moves received items to the fair queue until it holds `max_items`; waits for the first if it is
+/// empty. Returns `false` when the channel is closed and the queue empty.
+async fn receive_items<T>(
+    waiting: &mut FairQueue<T>,
+    incoming: &mut mpsc::Receiver<(FairTurn, T)>,
     max_items: usize,
-    name: &'static str,
-}
-
-impl<T> WaitingItems<T> {
-    /// Moves received items to the fair queue until it is full; waits for the first if it is empty.
-    /// Returns `false` when the channels are closed and the queue empty.
-    async fn receive(&mut self) -> bool {
-        let mut received = Vec::new();
-        if self.queue.is_empty() {
-            let (many, small) = (&mut self.incoming, &mut self.small_incoming);
-            // Both channels close together: a closed one has nothing to wait for.
-            let mut received_small = Vec::new();
-            tokio::select! {
-                _ = many.recv_many(&mut received, self.max_items) => {}
-                _ = small.recv_many(&mut received_small, self.max_items) => {}
-            }
-            received.append(&mut received_small);
-        }
-        while self.queue.len() + received.len() < self.max_items {
-            let next = self.small_incoming.try_recv().or_else(|_| self.incoming.try_recv());
-            let Ok(item) = next else { break };
+) -> bool {
+    let mut received = Vec::new();
+    if waiting.is_empty() {
+        incoming.recv_many(&mut received, max_items).await;
+    } else {
+        while waiting.len() + received.len() < max_items
+            && let Ok(item) = incoming.try_recv()
+        {
             received.push(item);
         }
-        received.into_iter().for_each(|(turn, item)| self.queue.push(turn, item));
-        !self.queue.is_empty()
     }
-
-    fn pop_batch(&mut self, batches: BatchOptions) -> Vec<T> {
-        let max_items = if self.queue.has_several_lines() {
-            batches.max_shared_items
-        } else {
-            batches.max_items
-        };
-        let batch = self.queue.pop_many(max_items);
-        metrics::histogram!("store_batch_items", "name" => self.name).record(batch.len() as f64);
-        batch
-    }
-
-    /// Waits until no express batch is being flushed and a small caller waits. Cancel safe. Pending
-    /// forever once all senders are dropped.
-    async fn receive_express(
-        &mut self,
-        express: &Arc<Semaphore>,
-    ) -> (OwnedSemaphorePermit, Vec<T>) {
-        // Never closed.
-        let Ok(permit) = express.clone().acquire_owned().await else {
-            return std::future::pending().await;
-        };
-        loop {
-            let batch = self.queue.pop_small_callers(MAX_EXPRESS_ITEMS);
-            if !batch.is_empty() {
-                return (permit, batch);
-            }
-            let mut received = Vec::new();
-            if self.small_incoming.recv_many(&mut received, MAX_EXPRESS_ITEMS).await == 0 {
-                return std::future::pending().await;
-            }
-            received.into_iter().for_each(|(turn, item)| self.queue.push(turn, item));
-        }
-    }
+    received.into_iter().for_each(|(turn, item)| waiting.push(turn, item));
+    !waiting.is_empty()
 }

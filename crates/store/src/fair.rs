@@ -8,35 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// A caller with at most this many items is a small one.
-const MAX_SMALL_CALLER_ITEMS: usize = 8;
-
 /// Identity of a caller's line, such as one per request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FairTurn {
-    number: u64,
-    is_small: bool,
-}
+pub struct FairTurn(u64);
 
 impl FairTurn {
     /// Shared line for items without a caller.
-    pub const COMMON: FairTurn = FairTurn { number: 0, is_small: false };
+    pub const COMMON: FairTurn = FairTurn(0);
 
-    /// Creates a line for a caller with any number of items.
+    /// Creates a new line.
     pub fn next() -> Self {
-        Self::next_of(usize::MAX)
-    }
-
-    /// Creates a line for a caller with so many items.
-    pub fn next_of(item_count: usize) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
-        let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-        Self { number, is_small: item_count <= MAX_SMALL_CALLER_ITEMS }
-    }
-
-    /// Whether its caller has few items.
-    pub(crate) fn is_small(self) -> bool {
-        self.is_small
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
 
@@ -99,12 +82,6 @@ impl<T> FairQueue<T> {
         }
         self.len -= 1;
         Some((turn, item))
-    }
-
-    /// Removes at most `max_items` items of small callers, in turn order.
-    pub fn pop_small_callers(&mut self, max_items: usize) -> Vec<T> {
-        let small = std::iter::from_fn(|| self.pop_where(|turn| turn.is_small));
-        small.take(max_items).map(|(_, item)| item).collect()
     }
 
     /// Removes at most `max_items` items in turn order.
@@ -195,20 +172,6 @@ mod tests {
         assert!(!fair.has_several_lines());
         assert_eq!(fair.pop_many(10), [3, 4]);
         assert!(fair.is_empty() && fair.lines.is_empty());
-    }
-
-    #[test]
-    fn items_of_small_callers_are_taken_and_others_stay() {
-        let (large, small, other) = (FairTurn::next(), FairTurn::next_of(2), FairTurn::next_of(1));
-        let mut fair = FairQueue::default();
-        fair.push(large, 1);
-        (10..12).for_each(|n| fair.push(small, n));
-        fair.push(other, 20);
-        assert_eq!(fair.pop_small_callers(2), [10, 20]);
-        assert_eq!(fair.pop_small_callers(2), [11]);
-        assert_eq!(fair.pop_small_callers(2), [0; 0]);
-        assert_eq!((fair.len(), fair.pop()), (1, Some(1)));
-        assert!(!FairTurn::next_of(MAX_SMALL_CALLER_ITEMS + 1).is_small);
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Process {
         });
         let admission = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         self.acceptor
-            .accept(orders.collect(), Arc::new(OrderAdmission::for_request(admission, 1)))
+            .accept(orders.collect(), Arc::new(OrderAdmission::for_request(admission)))
             .await
     }
 

@@ -1,8 +1,7 @@
 //! Event writer: each shard's part of a call is atomic; parts of concurrent calls share a group
 //! commit.
 //!
-//! - Shape: per shard one coalescer and one dedicated connection. While a large batch is being
-//!   written, the parts of small callers are written on the shard's pool.
+//! - Shape: one coalescer and one dedicated connection per shard.
 //! - Cost: one round trip per group commit; at most 10,000 events, except for a single larger part.
 //! - Lock order: accounts, attribute sets, event keys, each sorted; then the partition gate.
 //! - Promise: events are durable when a write returns. After `Unavailable` the commit outcome is
@@ -12,7 +11,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use store::{BatchOptions, Coalescer, Error, FairTurn, OwnConnection, Result, run_statement};
 use tokio::sync::oneshot;
 
@@ -21,7 +19,7 @@ use super::{
     LedgerEvent, LedgerEventCache, LedgerEventColumns, LedgerEventRefusal, create_event_partitions,
 };
 use crate::sequence::SequenceNotifier;
-use crate::sharding::{LedgerShards, Shard};
+use crate::sharding::LedgerShards;
 
 /// Maximum events in one transaction; a single larger part still fits.
 const MAX_EVENTS_PER_COMMIT: usize = 10_000;
@@ -97,15 +95,20 @@ impl LedgerEventWriter {
         let caches: Arc<[Arc<LedgerEventCache>]> =
             shards.all().iter().map(|_| Arc::default()).collect();
         let mut coalescers = Vec::with_capacity(shards.all().len());
-        for ((shard, cache), notifier) in shards.all().iter().zip(caches.iter()).zip(wakes) {
-            let dedicated = ShardEventWriter::dedicated(shard, cache, notifier);
-            let express = ShardEventWriter::express(shard, cache, notifier);
-            coalescers.push(Coalescer::spawn_with_express(
+        for ((shard, known), wake) in shards.all().iter().zip(caches.iter()).zip(wakes) {
+            let (own, known, wake) =
+                (OwnConnection::open_beside(&shard.pool), known.clone(), wake.clone());
+            coalescers.push(Coalescer::spawn_fair(
                 "write_events",
                 MAX_WAITING_PARTS,
                 EVENT_BATCH_LIMITS,
-                move |parts| dedicated.clone().write_parts(parts),
-                move |parts| express.clone().write_parts(parts),
+                move |parts| {
+                    let (own, known, wake) = (own.clone(), known.clone(), wake.clone());
+                    async move {
+                        write_parts(&own, &known, parts).await;
+                        wake.notify_written();
+                    }
+                },
             ));
         }
         Self { shards, coalescers: coalescers.into(), caches }
@@ -216,116 +219,38 @@ impl LedgerEventWriter {
     }
 }
 
-/// Writes batches of parts of one shard.
-#[derive(Clone)]
-struct ShardEventWriter {
-    pool: PgPool,
-    /// The connection of `pool`, if it is a dedicated one, with what is known to exist. A fact learnt
-    /// on one of several connections could be wrong on another after the shard was restored.
-    known: Option<(OwnConnection, Arc<LedgerEventCache>)>,
-    /// The cache that callers look up partitions in.
-    partition_cache: Arc<LedgerEventCache>,
-    notifier: SequenceNotifier,
-}
-
-impl ShardEventWriter {
-    /// Writes on a dedicated connection and fills `cache`.
-    fn dedicated(
-        shard: &Shard,
-        cache: &Arc<LedgerEventCache>,
-        notifier: &SequenceNotifier,
-    ) -> Self {
-        let connection = OwnConnection::open_beside(&shard.pool);
-        Self {
-            pool: connection.pool().clone(),
-            known: Some((connection, cache.clone())),
-            partition_cache: cache.clone(),
-            notifier: notifier.clone(),
-        }
-    }
-
-    /// Writes few events, seldom: on the shard's pool, without a cache.
-    fn express(shard: &Shard, cache: &Arc<LedgerEventCache>, notifier: &SequenceNotifier) -> Self {
-        Self {
-            pool: shard.pool.clone(),
-            known: None,
-            partition_cache: cache.clone(),
-            notifier: notifier.clone(),
-        }
-    }
-
-    async fn write_parts(self, parts: Vec<LedgerEventWriteRequest>) {
-        let mut waiting = parts;
-        while !waiting.is_empty() {
-            let (now, later) = split_off_one_transaction(waiting);
-            self.write_transaction(now).await;
-            waiting = later;
-        }
-        self.notifier.notify_written();
-    }
-
-    /// Writes parts that fit in one transaction, and answers them.
-    async fn write_transaction(&self, parts: Vec<LedgerEventWriteRequest>) {
-        let events = parts.iter().map(|part| part.events.clone()).collect();
-        match self.write_event_batch(events).await {
+async fn write_parts(
+    own: &OwnConnection,
+    cache: &Arc<LedgerEventCache>,
+    parts: Vec<LedgerEventWriteRequest>,
+) {
+    let mut waiting = parts;
+    while !waiting.is_empty() {
+        let (now, later) = split_off_one_transaction(waiting);
+        let events: Arc<[Arc<[LedgerEvent]>]> =
+            now.iter().map(|part| part.events.clone()).collect();
+        match write_event_batch(own, cache, events).await {
             Ok(statuses) => {
                 let mut statuses = statuses.into_iter();
-                for part in parts {
+                for part in now {
                     let own = statuses.by_ref().take(part.events.len()).collect();
                     // The caller may have been cancelled.
                     let _ = part.reply.send(Ok(own));
                 }
             }
-            Err(error) if parts.len() > 1 && !error.is_transient() => {
+            Err(error) if now.len() > 1 && !error.is_transient() => {
                 // One part causes a permanent error: write
                 // each part alone, so that the others succeed.
-                for part in parts {
-                    let alone = self.write_event_batch([part.events.clone()].into()).await;
+                for part in now {
+                    let alone = write_event_batch(own, cache, [part.events.clone()].into()).await;
                     let _ = part.reply.send(alone);
                 }
             }
             Err(error) => {
-                parts.into_iter().for_each(|part| drop(part.reply.send(Err(error.clone()))))
+                now.into_iter().for_each(|part| drop(part.reply.send(Err(error.clone()))))
             }
         }
-    }
-
-    async fn write_event_batch(
-        &self,
-        parts: Arc<[Arc<[LedgerEvent]>]>,
-    ) -> Result<Vec<LedgerEventStatus>> {
-        let refusals = self.attempt_write(&parts).await?;
-        store::fail_point("events_written");
-        let events = parts.iter().map(|part| part.len()).sum();
-        metrics::counter!("ledger_events_written_total")
-            .increment((events - refusals.len().min(events)) as u64);
-        Ok(statuses_from_refusals(events, refusals))
-    }
-
-    /// One round trip. The cache is consulted with the connection in
-    /// hand, because it is valid for that connection's generation only.
-    async fn attempt_write(
-        &self,
-        parts: &Arc<[Arc<[LedgerEvent]>]>,
-    ) -> Result<Vec<(usize, LedgerEventRefusal)>> {
-        let (known, parts) = (self.known.clone(), parts.clone());
-        run_statement(&self.pool, "write_events", move |in_hand| {
-            let cache = match &known {
-                Some((connection, cache)) => {
-                    cache.clear_if_reconnected(&connection.generation());
-                    cache.clone()
-                }
-                None => Arc::default(),
-            };
-            let rows = LedgerEventColumns::from_parts(parts.clone(), &cache);
-            Box::pin(async move {
-                let refusals = rows.write(in_hand).await?;
-                cache.add_names(&rows);
-                Ok(refusals)
-            })
-        })
-        .await
-        .inspect_err(|_| self.partition_cache.clear())
+        waiting = later;
     }
 }
 
@@ -347,9 +272,44 @@ fn split_off_one_transaction(
     })
 }
 
+async fn write_event_batch(
+    own: &OwnConnection,
+    cache: &Arc<LedgerEventCache>,
+    parts: Arc<[Arc<[LedgerEvent]>]>,
+) -> Result<Vec<LedgerEventStatus>> {
+    let refusals = attempt_write(own, cache, &parts).await?;
+    store::fail_point("events_written");
+    let events = parts.iter().map(|part| part.len()).sum();
+    metrics::counter!("ledger_events_written_total")
+        .increment((events - refusals.len().min(events)) as u64);
+    Ok(statuses_from_refusals(events, refusals))
+}
+
 /// Whether the error is a missing partition (SQLSTATE 23514).
 pub(crate) fn is_partition_missing(error: &Error) -> bool {
     error.sqlstate().as_deref() == Some("23514")
+}
+
+/// One round trip. The cache is consulted with the connection in
+/// hand, because it is valid for that connection's generation only.
+async fn attempt_write(
+    own: &OwnConnection,
+    cache: &Arc<LedgerEventCache>,
+    parts: &Arc<[Arc<[LedgerEvent]>]>,
+) -> Result<Vec<(usize, LedgerEventRefusal)>> {
+    let (connection, shared_cache, parts) = (own.clone(), cache.clone(), parts.clone());
+    run_statement(own.pool(), "write_events", move |in_hand| {
+        let cache = shared_cache.clone();
+        cache.clear_if_reconnected(&connection.generation());
+        let rows = LedgerEventColumns::from_parts(parts.clone(), &cache);
+        Box::pin(async move {
+            let refusals = rows.write(in_hand).await?;
+            cache.add_names(&rows);
+            Ok(refusals)
+        })
+    })
+    .await
+    .inspect_err(|_| cache.clear())
 }
 
 /// Statuses of all events, given the events that were not created.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use store::testing::{run_counting_panics, run_test};
-use store::{BatchOptions, Coalescer, FairTurn};
+use store::{BatchOptions, Coalescer};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -84,47 +84,4 @@ fn a_panic_loses_its_own_batch_only() {
         coalescer.wait_until_drained().await;
     });
     assert_eq!(panics, 1);
-}
-
-#[test]
-fn a_caller_with_few_items_does_not_wait_for_a_large_batch_of_another() {
-    run_test(async {
-        let (gate, large) = (Arc::new(Semaphore::new(0)), FairTurn::next());
-        let batches =
-            BatchOptions { max_items: 100, max_shared_items: 100, min_interval: Duration::ZERO };
-        let opened = gate.clone();
-        let flush = move |added: u32, is_gated: bool| {
-            let gate = opened.clone();
-            move |batch: Vec<Item>| {
-                let gate = gate.clone();
-                async move {
-                    if is_gated {
-                        gate.acquire().await.unwrap().forget();
-                    }
-                    for (number, reply) in batch {
-                        let _ = reply.send(number + added);
-                    }
-                }
-            }
-        };
-        let (main, express) = (flush(0, true), flush(1000, false));
-        let coalescer = Coalescer::spawn_with_express("two", 1000, batches, main, express);
-        let mut answers = Vec::new();
-        for number in 0..200 {
-            let (reply, answer) = oneshot::channel();
-            assert!(coalescer.push_for(large, (number, reply)).await);
-            answers.push(answer);
-        }
-        // The first batch may hold few items; the second one is large.
-        gate.add_permits(1);
-        (&mut answers[0]).await.unwrap();
-        let single = coalescer.submit_for(FairTurn::next_of(1), |reply| (1, reply)).await;
-        assert_eq!(single, Some(1001), "written beside the large batch");
-        assert!(answers[199].try_recv().is_err(), "an item of the large caller is still waiting");
-        gate.add_permits(3);
-        for (number, answer) in answers.into_iter().enumerate().skip(1).take(198) {
-            assert_eq!(answer.await, Ok(number as u32), "the large caller's items stay together");
-        }
-        coalescer.wait_until_drained().await;
-    });
 }

@@ -92,7 +92,7 @@ impl OrderApiState {
         }
         let admitted = self.admission.clone().try_acquire_many_owned(permit_count(orders));
         admitted
-            .map(|permit| Arc::new(OrderAdmission::for_request(permit, orders)))
+            .map(|permit| Arc::new(OrderAdmission::for_request(permit)))
             .map_err(|_| self.overloaded_error(orders))
     }
 

@@ -76,9 +76,9 @@ pub struct OrderAdmission {
 }
 
 impl OrderAdmission {
-    /// For a new request of so many orders, with a new turn.
-    pub fn for_request(permit: OwnedSemaphorePermit, order_count: usize) -> Self {
-        Self::with_turn(permit, FairTurn::next_of(order_count))
+    /// For a new request, with a new turn.
+    pub fn for_request(permit: OwnedSemaphorePermit) -> Self {
+        Self::with_turn(permit, FairTurn::next())
     }
 
     /// For a part of a stream that already has a turn.

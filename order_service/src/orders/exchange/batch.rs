@@ -46,7 +46,7 @@ impl QuestionBatcher {
                 if !gather_questions(&mut pending_questions, &mut question_receiver).await {
                     return;
                 }
-                let batch = pop_call(&mut pending_questions);
+                let batch = pending_questions.pop_many(MAX_QUESTIONS_PER_CALL);
                 let (client, batches) = (client.clone(), batch_call.clone());
                 tokio::spawn(async move {
                     ask_batch(client, &batches, batch).await;
@@ -63,13 +63,6 @@ impl QuestionBatcher {
         self.0.send((turn, DataManagerQuestion { order_id, reply })).await.ok()?;
         reply_receiver.await.unwrap_or(None)
     }
-}
-
-/// The questions of the next call. Those of small requests are not asked together with a large one's:
-/// the data manager answers a call when it has stored all of it.
-fn pop_call(pending_questions: &mut FairQueue<DataManagerQuestion>) -> Vec<DataManagerQuestion> {
-    let small = pending_questions.pop_small_callers(MAX_QUESTIONS_PER_CALL);
-    if small.is_empty() { pending_questions.pop_many(MAX_QUESTIONS_PER_CALL) } else { small }
 }
 
 /// Moves received questions into the fair queue; waits while it is empty. False when

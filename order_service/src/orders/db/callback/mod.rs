@@ -1,7 +1,6 @@
 //! Callback writer: group commit of callbacks; the first callback of an order wins.
 //!
-//! - Shape: one statement per batch, rows locked by order id. While a large batch is being
-//!   written on the dedicated connection, callbacks of small requests are written on the pool.
+//! - Shape: one statement per batch, rows locked by order id.
 //! - Promise: answered after the commit; a cancelled client does not cancel the write. Delivery to
 //!   a waiting order is at least once within this process; forwarding to other replicas is best
 //!   effort (the next attempt reads the data).
@@ -75,17 +74,13 @@ impl CallbackWriter {
             let pool = forward_pool.clone();
             async move { forward_callbacks(&pool, batch).await }
         });
-        let writer =
-            CallbackBatchWriter { pool: open_single_connection_pool(&pool), deliver, forward };
-        let express = CallbackBatchWriter { pool, ..writer.clone() };
-        let coalescer = Coalescer::spawn_with_express(
-            "store_callbacks",
-            65_536,
-            paced_batches(8192),
-            move |batch| writer.clone().write_batch(batch),
-            move |batch| express.clone().write_batch(batch),
-        );
-        Self { coalescer }
+        let pool = open_single_connection_pool(&pool);
+        let callbacks =
+            Coalescer::spawn_fair("store_callbacks", 65_536, paced_batches(8192), move |batch| {
+                let (pool, deliver, forward) = (pool.clone(), deliver.clone(), forward.clone());
+                async move { store_callback_batch(&pool, &deliver, &forward, batch).await }
+            });
+        Self { coalescer: callbacks }
     }
 
     /// Stores one callback; returns after the commit.
@@ -102,20 +97,6 @@ impl CallbackWriter {
         let outcome =
             self.coalescer.submit_for(turn, |reply| PendingCallback { callback, reply }).await;
         outcome.unwrap_or(Err(Error::Abandoned))
-    }
-}
-
-/// Writes batches of callbacks on one connection.
-#[derive(Clone)]
-struct CallbackBatchWriter {
-    pool: PgPool,
-    deliver: DeliverCallback,
-    forward: Coalescer<StoredCallback>,
-}
-
-impl CallbackBatchWriter {
-    async fn write_batch(self, batch: Vec<PendingCallback>) {
-        store_callback_batch(&self.pool, &self.deliver, &self.forward, batch).await;
     }
 }
 
