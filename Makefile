@@ -28,14 +28,15 @@ test-long: unit-long e2e-long ## all other tests: kills, outages, fuzzing, SQS, 
 # Built as `make run` builds: what it has compiled is not compiled again. So without SQS and NATS.
 unit: ## cargo test of the workspace, without the SQS and NATS engines and the benchmarks
 	@scripts/init-repo.sh --test
-	@scripts/unit-tests.sh --workspace --exclude bench --exclude ledger_nats --exclude queue_sqs --no-default-features
+	@scripts/unit-tests.sh --release --workspace --exclude bench --exclude ledger_nats --exclude queue_sqs --no-default-features
 
 unit-long: ## cargo test of what `make unit` leaves out
 	@scripts/init-repo.sh --test
-	@scripts/unit-tests.sh -p bench -p ledger_nats -p queue_sqs -p order_service
-	# Only a debug build dies at a named point, and notices who waits for a second connection.
-	cargo test -p order_service --test it reconciled::killed
-	cargo test -p store --test it second_connection
+	@scripts/unit-tests.sh --release -p bench -p ledger_nats -p queue_sqs
+	@scripts/unit-tests.sh --release -p order_service reconciled::sqs
+	# Only a debug build dies at a named point, and only clap's debug build checks a command's definition.
+	@scripts/unit-tests.sh -p order_service reconciled::killed
+	@scripts/unit-tests.sh -p order_service -p bench --bins the_definition_is_sound
 
 e2e: ## build both programs as `make run` does and run the end-to-end tests of `make test` against them
 	@scripts/local-test-script.sh

@@ -95,6 +95,8 @@ pub(super) fn is_json(args: &ArgMatches) -> bool {
 mod tests {
     use super::*;
 
+    // clap checks it in debug builds only: `make unit-long`.
+    #[cfg(debug_assertions)]
     #[test]
     fn the_definition_is_sound() {
         build_command().debug_assert();

@@ -9,13 +9,13 @@ use chrono::Utc;
 use http::HeaderMap;
 use tokio::sync::watch;
 
+use crate::calls_by_address::{CallCountVerdict, CallsByAddress};
 use crate::credentials::find_bearer_token;
 use crate::denied::{Denial, DenialReason};
 use crate::file::{ClientsFileError, parse_clients, read_clients_file};
 use crate::policy::{AccessPolicy, TokenLookup};
 use crate::request::RequestClient;
 use crate::token::TokenHash;
-use crate::wrong_tokens::{WrongTokenVerdict, WrongTokens};
 
 /// Interval at which the file is read. A changed content is found however it was written: in place,
 /// by a renamed file, or behind a symbolic link.
@@ -28,14 +28,14 @@ pub struct AccessControl(Arc<ControlState>);
 #[derive(Debug)]
 struct ControlState {
     policy: watch::Sender<Arc<AccessPolicy>>,
-    wrong_tokens: WrongTokens,
+    wrong_tokens: CallsByAddress,
 }
 
 impl AccessControl {
     /// A fixed policy.
     pub fn new(policy: AccessPolicy) -> Self {
         let policy = watch::Sender::new(Arc::new(policy));
-        Self(Arc::new(ControlState { policy, wrong_tokens: WrongTokens::default() }))
+        Self(Arc::new(ControlState { policy, wrong_tokens: CallsByAddress::default() }))
     }
 
     /// The policy of a file, which is followed from now on, by a thread of its own: settings are read
@@ -92,9 +92,9 @@ impl AccessControl {
             TokenLookup::Unknown => Denial::of_stranger(DenialReason::UnknownToken, address),
         };
         match self.0.wrong_tokens.count(address, Instant::now()) {
-            WrongTokenVerdict::Within => Err(denial),
+            CallCountVerdict::Within => Err(denial),
             verdict => {
-                if verdict == WrongTokenVerdict::FirstBeyond {
+                if verdict == CallCountVerdict::FirstBeyond {
                     tracing::warn!(%address, "too many wrong tokens: refused for some seconds");
                 }
                 Err(Denial::of_stranger(DenialReason::TooManyWrongTokens, address))
@@ -248,6 +248,31 @@ mod tests {
             control.replace_policy(parse_clients(&changed).unwrap());
             tokio::time::sleep(Duration::from_secs(4)).await;
             assert_eq!(wait.is_finished(), is_withdrawn, "{changed}");
+            wait.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scope_that_is_narrowed_withdraws_what_it_no_longer_covers() {
+        use crate::scope::{RouteAccess as R, Scope as S};
+        for (demanded, account_type, is_withdrawn) in [
+            (R::Scope(S::LedgerWrite), None, true),
+            (R::TypeInBody(S::LedgerWrite), Some("x"), false),
+            (R::TypeInBody(S::LedgerWrite), Some("y"), true),
+        ] {
+            let policy = parse_clients(&clients_text("a", "ledger:write", "one")).unwrap();
+            let control = AccessControl::new(policy);
+            let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
+            client.check_route("/x", demanded, None).unwrap();
+            if let Some(account_type) = account_type {
+                client.check_account_type(S::LedgerWrite, account_type).unwrap();
+            }
+            let wait = tokio::spawn(async move { client.wait_until_withdrawn().await });
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let narrowed = clients_text("a", "\"ledger:write:x\"", "one");
+            control.replace_policy(parse_clients(&narrowed).unwrap());
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert_eq!(wait.is_finished(), is_withdrawn, "{demanded:?} {account_type:?}");
             wait.abort();
         }
     }

@@ -1,8 +1,14 @@
 //! Denied calls: why, and their trace in log and metrics.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
+use std::time::Instant;
 
+use crate::calls_by_address::{CallCountVerdict, CallsByAddress};
 use crate::scope::RouteAccess;
+
+/// Denied calls that were logged: a stranger must not be able to fill the log.
+static LOGGED_CALLS: LazyLock<CallsByAddress> = LazyLock::new(CallsByAddress::default);
 
 /// Why a call is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +90,8 @@ impl Denial {
                 "only a client with the scope admin may name another than itself".to_owned()
             }
             DenialReason::Withdrawn => {
-                "the client lost its right to this call while it was open".to_owned()
+                "the client lost its right to this call while it was open: its effect may have happened"
+                    .to_owned()
             }
         }
     }
@@ -105,6 +112,14 @@ impl Denial {
         metrics::counter!("access_denied_total", "reason" => self.reason.label()).increment(1);
         if self.reason == DenialReason::TooManyWrongTokens {
             return; // The first such call of an address was logged when the limit was reached.
+        }
+        match LOGGED_CALLS.count(self.address, Instant::now()) {
+            CallCountVerdict::Within => {}
+            CallCountVerdict::FirstBeyond => {
+                tracing::warn!(address = %self.address, "more calls are denied: counted, not logged, for some seconds");
+                return;
+            }
+            CallCountVerdict::Beyond => return,
         }
         tracing::warn!(
             reason = self.reason.label(),

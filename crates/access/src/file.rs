@@ -23,7 +23,7 @@ const MAX_SCOPES: usize = 200;
 /// Maximum length of a client's name in bytes.
 const MAX_NAME_BYTES: usize = 100;
 /// Names of authors that are no clients.
-const RESERVED_NAMES: [&str; 2] = ["anonymous", "builtin"];
+const RESERVED_NAMES: [&str; 3] = ["anonymous", "builtin", "platform"];
 
 const CLIENT_FIELDS: [&str; 5] = ["name", "scopes", "tokens", "certificates", "subjects"];
 const TOKEN_FIELDS: [&str; 2] = ["sha256", "expires"];

@@ -7,6 +7,7 @@
 //! - Promise: a file that is empty, broken or open to others never replaces a good one, and never
 //!   means "no credentials".
 
+mod calls_by_address;
 mod control;
 mod credentials;
 mod denied;
@@ -17,7 +18,6 @@ mod private_file;
 mod request;
 mod scope;
 mod token;
-mod wrong_tokens;
 
 pub use control::AccessControl;
 pub use denied::{Denial, DenialReason};

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use http::HeaderValue;
 
@@ -25,20 +25,14 @@ pub enum TokenFileError {
     NoToken,
 }
 
-/// A token of a file; clones share it.
+/// A token of a file, which a thread reads again; clones share it. Calls never wait for the file,
+/// which may be on a network file system.
 #[derive(Clone)]
 pub struct TokenFile(Arc<TokenFileState>);
 
 struct TokenFileState {
     path: PathBuf,
-    current: Mutex<CurrentToken>,
-}
-
-struct CurrentToken {
-    header: HeaderValue,
-    read_at: Instant,
-    /// The last error, which is logged once.
-    error: Option<String>,
+    header: RwLock<HeaderValue>,
 }
 
 impl fmt::Debug for TokenFile {
@@ -48,35 +42,43 @@ impl fmt::Debug for TokenFile {
 }
 
 impl TokenFile {
-    /// Reads the file.
+    /// Reads the file, and again every two seconds until all clones are dropped.
     pub fn open(path: &Path) -> Result<Self, TokenFileError> {
-        let header = read_header(path)?;
-        let current = CurrentToken { header, read_at: Instant::now(), error: None };
-        Ok(Self(Arc::new(TokenFileState { path: path.to_owned(), current: Mutex::new(current) })))
+        let header = RwLock::new(read_header(path)?);
+        let state = Arc::new(TokenFileState { path: path.to_owned(), header });
+        let followed = Arc::downgrade(&state);
+        let thread = std::thread::Builder::new().name("token-file".to_owned());
+        thread.spawn(move || follow_token_file(&followed)).map_err(PrivateFileError::Io)?;
+        Ok(Self(state))
     }
 
-    /// The `Authorization` header with the token, at most some seconds old. While the file cannot
-    /// be read, the last token stays.
+    /// The `Authorization` header with the token, some seconds old at most. While the file cannot be
+    /// read, the last token stays.
     pub fn header(&self) -> HeaderValue {
-        let mut current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.read_at.elapsed() >= READ_INTERVAL {
-            current.read_at = Instant::now();
-            match read_header(&self.0.path) {
-                Ok(header) => {
-                    current.header = header;
-                    current.error = None;
-                }
-                Err(error) => {
-                    let error = Some(error.to_string());
-                    if current.error != error {
-                        let path = self.0.path.display();
-                        tracing::error!(%path, error, "the token file is refused; its last token stays");
-                        current.error = error;
-                    }
-                }
+        self.0.header.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn follow_token_file(followed: &Weak<TokenFileState>) {
+    // The last error, which is logged once.
+    let mut last_error = None;
+    loop {
+        std::thread::sleep(READ_INTERVAL);
+        let Some(state) = followed.upgrade() else { return };
+        let error = match read_header(&state.path) {
+            Ok(header) => {
+                *state.header.write().unwrap_or_else(PoisonError::into_inner) = header;
+                None
             }
+            Err(error) => Some(error.to_string()),
+        };
+        if error != last_error
+            && let Some(error) = &error
+        {
+            let path = state.path.display();
+            tracing::error!(%path, error, "the token file is refused; its last token stays");
         }
-        current.header.clone()
+        last_error = error;
     }
 }
 

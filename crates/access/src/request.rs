@@ -84,11 +84,8 @@ impl RequestClient {
     /// Checks a scope for one account type of the request.
     pub fn check_account_type(&self, scope: Scope, account_type: &str) -> Result<(), Denial> {
         let scopes = &self.0.client.scopes;
-        if scopes.includes(scope) {
-            return Ok(());
-        }
         if scopes.includes_for_type(scope, account_type) {
-            let _ = self.0.account_type.set(account_type.to_owned());
+            self.0.account_type.get_or_init(|| account_type.to_owned());
             return Ok(());
         }
         // To a client without any part of the scope, the type does not matter.
@@ -128,12 +125,16 @@ impl RequestClient {
         let TokenLookup::Valid { client, expires } = policy.find_token(&state.hash, now) else {
             return None;
         };
-        let is_allowed = match state.route.get().and_then(|(_, demanded)| demanded.scope()) {
-            None => true,
-            Some(scope) => match state.account_type.get() {
-                Some(account_type) => client.scopes.includes_for_type(scope, account_type),
-                None => client.scopes.includes_for_some_type(scope),
-            },
+        let scopes = &client.scopes;
+        let is_allowed = match state.route.get().map(|(_, demanded)| *demanded) {
+            None | Some(RouteAccess::Open | RouteAccess::AnyClient) => true,
+            Some(RouteAccess::Scope(scope)) => scopes.includes(scope),
+            Some(RouteAccess::TypeInBody(scope) | RouteAccess::TypeInPath(scope)) => {
+                match state.account_type.get() {
+                    Some(account_type) => scopes.includes_for_type(scope, account_type),
+                    None => scopes.includes_for_some_type(scope),
+                }
+            }
         };
         (client.name == state.client.name && is_allowed).then_some(expires)
     }

@@ -1,8 +1,9 @@
 //! Settlement of jobs in the transaction of their effect, fenced by the lane
 //! they were claimed from.
 //!
-//! - Lock order: the lanes' lease rows by id, the groups' advisory locks, then jobs by id. Every
-//!   statement on several jobs locks them in id order.
+//! - Lock order: the lanes' lease rows by id, the groups' advisory locks, then jobs by id. Only
+//!   completing locks them as the plan visits them, which is in id order for an index scan; a
+//!   deadlock of another plan is retried.
 
 use std::collections::HashMap;
 use std::mem::discriminant;

@@ -80,8 +80,9 @@ pub(crate) fn denied_error(denial: &Denial) -> ApiError {
         DenialReason::NoCredentials
         | DenialReason::MalformedCredentials
         | DenialReason::UnknownToken
-        | DenialReason::ExpiredToken
-        | DenialReason::Withdrawn => ErrorCode::Unauthenticated,
+        | DenialReason::ExpiredToken => ErrorCode::Unauthenticated,
+        // The call was let in and may have had its effect: no definite refusal. The next call gets one.
+        DenialReason::Withdrawn => ErrorCode::Unavailable,
     };
     let error = ApiError::new(code, denial.message());
     match denial.demanded.and_then(access::RouteAccess::scope) {

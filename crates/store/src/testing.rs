@@ -18,6 +18,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use crate::MigrationSet;
 use crate::embedded::{EmbeddedServer, EmbeddedServerOptions};
+use crate::second_connection;
 
 static TEST_COUNT: AtomicU64 = AtomicU64::new(0);
 static PANICKED_THREADS: OnceLock<Mutex<HashSet<String>>> = OnceLock::new();
@@ -31,6 +32,7 @@ pub fn run_test<F: Future<Output = ()>>(test: F) {
 /// Like [`run_test`] for tests with intended panics: returns the number of threads with a panic.
 pub fn run_counting_panics<F: Future<Output = ()>>(test: F) -> usize {
     record_panics();
+    second_connection::activate_check();
     let name = format!("test-{}-", TEST_COUNT.fetch_add(1, Ordering::Relaxed));
     let thread = AtomicU64::new(0);
     let prefix = name.clone();

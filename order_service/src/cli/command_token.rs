@@ -24,8 +24,13 @@ pub(super) fn command_token_or_variable(
     resolved: &ResolvedSettings,
     variable: &str,
 ) -> Result<Option<HeaderValue>, SettingError> {
-    match std::env::var(variable).ok().and_then(|token| bearer_header(token.trim())) {
-        Some(header) => Ok(Some(header)),
-        None => command_token(resolved),
-    }
+    let Some(token) = std::env::var_os(variable).filter(|token| !token.is_empty()) else {
+        return command_token(resolved);
+    };
+    // Not passed over: the call would be another client's.
+    let header = token.to_str().and_then(|token| bearer_header(token.trim()));
+    header.map(Some).ok_or_else(|| {
+        let reason = format!("{variable} must be one token of printable characters");
+        resolved.invalid_setting("token", reason)
+    })
 }

@@ -206,6 +206,8 @@ pub(super) fn named_value_parser<T: Copy + Send + Sync + 'static, const N: usize
 mod tests {
     use super::*;
 
+    // clap checks it in debug builds only: `make unit-long`.
+    #[cfg(debug_assertions)]
     #[test]
     fn the_definition_is_sound() {
         build_command().debug_assert();

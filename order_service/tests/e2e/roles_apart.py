@@ -1,16 +1,11 @@
 """A process with some roles only, such as `scheduler`; readiness is read from its HTTP port."""
 
-import os
-import pathlib
 import urllib.error
 import urllib.request
 
+from platform_under_test import DEBUG_ORDER_SERVICE_BIN
 from ports import free_port
-from stubs import REPOSITORY
 from waiting import wait_until
-
-# Only debug builds can be told to die at a named point.
-DEBUG_BIN = pathlib.Path(os.environ.get("DEBUG_ORDER_SERVICE_BIN", REPOSITORY / "target" / "debug" / "order_service"))
 
 
 class Roles:
@@ -21,7 +16,8 @@ class Roles:
         flags = ("--roles", roles, "--http-port", self.http_port, *flags)
         self.process = platform.order_service(*flags, start=False, bare=True, replica=replica)
         if debug:
-            self.process.command[0] = str(DEBUG_BIN)
+            # Only debug builds can be told to die at a named point.
+            self.process.command[0] = str(DEBUG_ORDER_SERVICE_BIN)
         if start:
             self.start()
 

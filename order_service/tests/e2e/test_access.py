@@ -248,9 +248,9 @@ def test_what_a_client_lost_ends_its_stream_and_its_wait_for_a_lock(world):
         thread.join(30)
     stop.set()
     (status, _, text), at = ended["lock"]
-    assert status == 401 and at - begun < IN_FORCE, (text, at - begun)
+    assert status == 503 and at - begun < IN_FORCE, (text, at - begun)
     code, at = ended["stream"]
-    assert code == grpc.StatusCode.UNAUTHENTICATED and at - begun < IN_FORCE, (code, at - begun)
+    assert code == grpc.StatusCode.UNAVAILABLE and at - begun < IN_FORCE, (code, at - begun)
 
 
 def test_wrong_tokens_are_limited_and_shown_nowhere(world):

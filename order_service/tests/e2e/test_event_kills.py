@@ -105,6 +105,7 @@ def test_the_same_under_ten_kills(platform):
 
 
 @pytest.mark.parametrize("point", ["action_events_written", "action_tasks_enqueued", "task_begun", "task_done", "task_ended"])
+@pytest.mark.full
 @pytest.mark.long
 def test_dying_at_any_point_loses_and_doubles_nothing(platform, point):
     service = Roles(platform, "http,tasks", start=False, debug=True)

@@ -6,14 +6,12 @@ every order with exactly one unit out of its storage and into its pickup point.
 """
 
 import json
-import os
 import pathlib
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import platform_under_test
 from client import request_of
 from foreign_data_manager import Behaviour
 from platform_under_test import Platform
@@ -21,7 +19,6 @@ from processes import run_command
 from stubs import REPOSITORY
 from waiting import wait_until
 
-DEBUG_BIN = pathlib.Path(os.environ.get("DEBUG_ORDER_SERVICE_BIN", REPOSITORY / "target" / "debug" / "order_service"))
 # Each point, and the time it is passed at which the process dies; each is passed so often however work is batched.
 POINTS = [
     ("orders_accepted", 1),
@@ -95,9 +92,8 @@ def every_order_is_posted_once(platform, service, client) -> None:
 
 @pytest.mark.timeout(400)
 @pytest.mark.long
-def test_dying_anywhere_neither_loses_nor_doubles_a_unit(monkeypatch):
+def test_dying_anywhere_neither_loses_nor_doubles_a_unit(debug_build):
     """All points, four platforms at a time: most of each case is waiting for the dead process's lease to run out."""
-    monkeypatch.setattr(platform_under_test, "ORDER_SERVICE_BIN", DEBUG_BIN)
     with ThreadPoolExecutor(4) as pool:
         cases = {point: pool.submit(dies_there, *point) for point in POINTS}
     failed = {point: repr(case.exception()) for point, case in cases.items() if case.exception()}

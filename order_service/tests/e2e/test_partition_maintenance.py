@@ -52,6 +52,7 @@ def dies_at_random(worker, client) -> list[int]:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.full
 @pytest.mark.long
 def test_no_error_no_lost_event_and_no_part_however_the_maintenance_dies(platform):
     service = platform.order_service(*ALL_BUT_TASKS)

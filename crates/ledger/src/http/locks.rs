@@ -148,7 +148,7 @@ async fn acquire_lock(
     Ok((StatusCode::CREATED, Json(render_grant(&grant))))
 }
 
-/// Checks a narrowed scope for the type of a lock; an unknown lock is left to the caller.
+/// Checks a narrowed scope for the type of a lock.
 async fn check_lock_type(
     ledger: &Ledger,
     caller: &Caller,
@@ -160,7 +160,7 @@ async fn check_lock_type(
     }
     match ledger.locks.get_lock(lock_id).await.map_err(shard_error)? {
         Some(held) => caller.check_account_type(scope, &held.type_name),
-        None => Ok(()),
+        None => Err(refusal_error(LockRefusal::Unknown)),
     }
 }
 

@@ -19,8 +19,6 @@ mod leases;
 mod properties;
 mod released_functions;
 mod schema_versions;
-// Only a debug build checks it: `make unit-long`.
-#[cfg(debug_assertions)]
 mod second_connection;
 mod silence;
 mod statement_names;

@@ -56,7 +56,7 @@ pub(super) struct ActionConfigsArgs {
     #[arg(
         long,
         value_name = "URL",
-        help = "The running service, over its HTTP port, with the token from EVENTS_TOKEN [default: the database of the settings]"
+        help = "The running service, over its HTTP port, with the token from EVENTS_TOKEN, else of --token-file [default: the database of the settings]"
     )]
     url: Option<String>,
     #[command(flatten)]

@@ -31,7 +31,7 @@ const SAID_BY_THE_PLAN: [&str; 10] = [
 #[derive(Debug, Args)]
 #[command(
     about = "Brings the platform to what a bundle (--bundle DIR) says",
-    args = setting_args(&["bundle", "database-url", "data-dir", "shards", "config"]),
+    args = setting_args(&["bundle", "database-url", "data-dir", "shards", "token-file", "config"]),
     after_help = first_example(EXAMPLES),
     after_long_help = all_examples(EXAMPLES),
     group = ArgGroup::new("said-by-the-plan").multiple(true).args(SAID_BY_THE_PLAN),
@@ -119,7 +119,7 @@ pub(in crate::cli) struct ReconcileArgs {
     #[arg(
         long,
         value_name = "URL",
-        help = "Bring a running service there over HTTP, with the token in RECONCILE_TOKEN if there is one"
+        help = "Bring a running service there over HTTP, with the token in RECONCILE_TOKEN, else of --token-file"
     )]
     url: Option<String>,
     #[command(flatten)]

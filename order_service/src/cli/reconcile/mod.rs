@@ -30,14 +30,17 @@ use targets::OpenReconcileTargets;
 struct ReconcileCommandSettings {
     database: DatabaseSettings,
     queues: QueueEngine,
-    /// Token of calls to a running service.
+    /// Token of calls to a running service, with `--url`.
     token: Option<HeaderValue>,
 }
 
 impl ReconcileCommandSettings {
-    fn new(resolved: &ResolvedSettings) -> Result<Self, CommandFailure> {
+    fn new(resolved: &ResolvedSettings, is_remote: bool) -> Result<Self, CommandFailure> {
         let database = DatabaseSettings::new(resolved)?;
-        let token = command_token_or_variable(resolved, remote::TOKEN_VARIABLE)?;
+        let token = match is_remote {
+            true => command_token_or_variable(resolved, remote::TOKEN_VARIABLE)?,
+            false => None,
+        };
         Ok(Self { database, queues: QueueSettings::new(resolved)?.engine, token })
     }
 }
@@ -53,7 +56,7 @@ pub(super) async fn run_reconcile_command(
     if let Some(url) = &command.url {
         ReconcileHttpClient::from_url(url, None)?;
     }
-    let settings = ReconcileCommandSettings::new(resolved)?;
+    let settings = ReconcileCommandSettings::new(resolved, command.url.is_some())?;
     let shard =
         ReconcileNarrowing { shard: command.shard.clone(), ..ReconcileNarrowing::default() };
     let checked = reconcile_runtime(&targets::unreachable_targets(&settings.database)?)

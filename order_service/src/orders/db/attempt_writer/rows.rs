@@ -61,6 +61,9 @@ pub(super) async fn finish_orders(
     let columns = OrderAttemptColumns::from_attempts(
         attempts.iter().filter(|ended| ended.outcome == OrderAttemptOutcome::Finished).collect(),
     );
+    if columns.ids.is_empty() && removable_batches.is_empty() {
+        return Ok(());
+    }
     store::statement("finish_orders", FINISH_ORDERS_SQL)
         .bind(&columns.ids)
         .bind(&columns.attempts)

@@ -1,26 +1,27 @@
-//! Limit on wrong tokens per address. Right tokens and calls without credentials are not counted.
+//! Counts of calls by address within a window: of wrong tokens, which are refused beyond the limit,
+//! and of log lines about denied calls, which are left out beyond it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Wrong tokens that an address may present within [`WINDOW`].
-const MAX_WRONG_TOKENS: u32 = 30;
+/// Calls of an address that are within the limit of a [`WINDOW`].
+const MAX_CALLS: u32 = 30;
 const WINDOW: Duration = Duration::from_secs(10);
 /// Addresses counted at a time; beyond that, further ones share a count.
 const MAX_ADDRESSES: usize = 4096;
 
 /// Count of a window.
 #[derive(Debug, Clone, Copy)]
-struct WrongTokenCount {
+struct CallCount {
     since: Instant,
     count: u32,
 }
 
-/// Whether another wrong token of an address is within the limit.
+/// Whether another call of an address is within the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WrongTokenVerdict {
+pub(crate) enum CallCountVerdict {
     /// It is.
     Within,
     /// It is the first one beyond the limit in this window.
@@ -29,31 +30,31 @@ pub(crate) enum WrongTokenVerdict {
     Beyond,
 }
 
-/// Wrong tokens by address.
+/// Calls by address.
 #[derive(Debug, Default)]
-pub(crate) struct WrongTokens(Mutex<HashMap<IpAddr, WrongTokenCount>>);
+pub(crate) struct CallsByAddress(Mutex<HashMap<Option<IpAddr>, CallCount>>);
 
-impl WrongTokens {
-    /// Counts a wrong token.
-    pub(crate) fn count(&self, address: IpAddr, now: Instant) -> WrongTokenVerdict {
+impl CallsByAddress {
+    /// Counts a call.
+    pub(crate) fn count(&self, address: IpAddr, now: Instant) -> CallCountVerdict {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut network = network_of(address);
+        let mut network = Some(network_of(address));
         if counts.len() >= MAX_ADDRESSES && !counts.contains_key(&network) {
             counts.retain(|_, count| now.duration_since(count.since) < WINDOW);
             if counts.len() >= MAX_ADDRESSES {
-                network = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+                network = None;
             }
         }
-        let fresh = WrongTokenCount { since: now, count: 0 };
+        let fresh = CallCount { since: now, count: 0 };
         let entry = counts.entry(network).or_insert(fresh);
         if now.duration_since(entry.since) >= WINDOW {
             *entry = fresh;
         }
         entry.count = entry.count.saturating_add(1);
         match entry.count {
-            0..=MAX_WRONG_TOKENS => WrongTokenVerdict::Within,
-            count if count == MAX_WRONG_TOKENS + 1 => WrongTokenVerdict::FirstBeyond,
-            _ => WrongTokenVerdict::Beyond,
+            0..=MAX_CALLS => CallCountVerdict::Within,
+            count if count == MAX_CALLS + 1 => CallCountVerdict::FirstBeyond,
+            _ => CallCountVerdict::Beyond,
         }
     }
 }
@@ -70,19 +71,19 @@ fn network_of(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn is_beyond(counts: &WrongTokens, address: &str, now: Instant) -> bool {
-        counts.count(address.parse().unwrap(), now) != WrongTokenVerdict::Within
+    fn is_beyond(counts: &CallsByAddress, address: &str, now: Instant) -> bool {
+        counts.count(address.parse().unwrap(), now) != CallCountVerdict::Within
     }
 
     #[test]
     fn thirty_in_ten_seconds_are_allowed() {
-        let (counts, start) = (WrongTokens::default(), Instant::now());
-        for _ in 0..MAX_WRONG_TOKENS {
+        let (counts, start) = (CallsByAddress::default(), Instant::now());
+        for _ in 0..MAX_CALLS {
             assert!(!is_beyond(&counts, "192.0.2.1", start));
         }
         let address = "192.0.2.1".parse().unwrap();
-        assert_eq!(counts.count(address, start), WrongTokenVerdict::FirstBeyond);
-        assert_eq!(counts.count(address, start), WrongTokenVerdict::Beyond);
+        assert_eq!(counts.count(address, start), CallCountVerdict::FirstBeyond);
+        assert_eq!(counts.count(address, start), CallCountVerdict::Beyond);
         assert!(!is_beyond(&counts, "192.0.2.2", start), "another address");
         assert!(is_beyond(&counts, "::ffff:192.0.2.1", start), "the same, mapped");
         assert!(is_beyond(&counts, "192.0.2.1", start + WINDOW - Duration::from_millis(1)));
@@ -91,8 +92,8 @@ mod tests {
 
     #[test]
     fn a_network_of_64_bits_is_one_address_and_the_table_is_bounded() {
-        let (counts, start) = (WrongTokens::default(), Instant::now());
-        for n in 0..MAX_WRONG_TOKENS {
+        let (counts, start) = (CallsByAddress::default(), Instant::now());
+        for n in 0..MAX_CALLS {
             assert!(!is_beyond(&counts, &format!("2001:db8::{n:x}"), start));
         }
         assert!(is_beyond(&counts, "2001:db8::ffff:0:0:1", start));
