@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
 use store::{
     Error, Lease, LeaseId, LeaseManager, PgNotification as Heard, PgNotificationHub, Result,
-    open_single_connection_pool, statement, transaction,
+    statement, transaction,
 };
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ pub struct JobQueue {
 
 pub(crate) struct JobQueueInner {
     pub(crate) pool: PgPool,
-    /// One connection for the claims, which run sequentially.
+    /// Runs the claims, which are sequential.
     pub(crate) claim_pool: PgPool,
     pub(crate) queue: QueueName,
     leases: LeaseManager,
@@ -98,10 +98,13 @@ impl JobQueue {
         Self { max_delay: Some(max_delay), ..self }
     }
 
-    /// Takes a new lane in `queue` and starts its background tasks. `adopted_lanes` delivers the
-    /// lanes that `leases` takes over (none if this process adopts none).
+    /// Takes a new lane in `queue` and starts its background tasks. `claim_pool` has one connection
+    /// (`store::open_single_connection_pool`), which several queues may share: a claim is one short
+    /// statement. `adopted_lanes` delivers the lanes that `leases` takes over (none if this process
+    /// adopts none).
     pub async fn start(
         pool: PgPool,
+        claim_pool: PgPool,
         queue: QueueName,
         leases: LeaseManager,
         notifications: &PgNotificationHub,
@@ -118,7 +121,6 @@ impl JobQueue {
             open_claims: 0,
             ended_jobs: HashSet::new(),
         });
-        let claim_pool = open_single_connection_pool(&pool);
         let shared = JobQueueInner { pool, claim_pool, queue, leases, lanes, wake: Notify::new() };
         let jobs = Self { shared: Arc::new(shared), max_delay: None };
         tokio::spawn(keep_own_lane(jobs.clone()));

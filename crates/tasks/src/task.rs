@@ -24,6 +24,8 @@ pub struct TaskStore {
     pub(crate) pool: PgPool,
     /// Pool on which a worker renews its leases.
     pub(crate) lease_pool: PgPool,
+    /// Pool on which a worker claims jobs.
+    pub(crate) claim_pool: PgPool,
     /// Task types that may be enqueued.
     pub types: Arc<[TaskType]>,
     sender: Arc<dyn FifoTxSender>,
@@ -178,12 +180,13 @@ impl TaskStore {
     /// Task store in the control database behind `pool`; `sender` sends to the queue
     /// [`TASK_QUEUE`].
     pub fn new(pool: PgPool, types: Arc<[TaskType]>, sender: Arc<dyn FifoTxSender>) -> Self {
-        Self { lease_pool: pool.clone(), pool, types, sender }
+        Self { lease_pool: pool.clone(), claim_pool: pool.clone(), pool, types, sender }
     }
 
-    /// Renews a worker's leases on a separate pool, so that nothing delays them.
-    pub fn with_lease_pool(self, leases: PgPool) -> Self {
-        Self { lease_pool: leases, ..self }
+    /// Gives a worker separate pools: `leases` to renew its leases, so that nothing delays them, and
+    /// `claims` to claim jobs.
+    pub fn with_worker_pools(self, leases: PgPool, claims: PgPool) -> Self {
+        Self { lease_pool: leases, claim_pool: claims, ..self }
     }
 
     /// Enqueues a task. Without a key, the call generates one before the first attempt: a retry

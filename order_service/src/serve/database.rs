@@ -31,6 +31,8 @@ pub struct ControlDatabase {
     pub pool: PgPool,
     /// Reserved connection for lease renewals and readiness probes; no other work can delay them.
     pub leases: PgPool,
+    /// Reserved connection on which all job queues claim their jobs.
+    pub claims: PgPool,
     /// Keeps an embedded cluster running while held.
     pub embedded: Option<Arc<EmbeddedCluster>>,
     /// Access it was opened with; its shards are opened with the same.
@@ -90,7 +92,8 @@ pub async fn connect_control_database(
             .context("control database")?;
     }
     let leases = store::open_lease_pool(&pool);
-    Ok(ControlDatabase { pool, leases, embedded, access })
+    let claims = store::open_single_connection_pool(&pool);
+    Ok(ControlDatabase { pool, leases, claims, embedded, access })
 }
 
 /// Dedicated connection for migrations, without a statement timeout.

@@ -253,10 +253,16 @@ async fn start_jobs(
         LeaseManager::start(database.leases.clone(), LeaseOptions::default(), classes, lane_sender);
     let adopt: queue::LaneAdopter =
         Arc::new(|connection, lane| Box::pin(db::adopt_batches(connection, lane)));
-    let pool = database.pool.clone();
-    let jobs =
-        JobQueue::start(pool, ORDER_QUEUE, leases.clone(), notifications, lane_receiver, adopt)
-            .await?;
+    let jobs = JobQueue::start(
+        database.pool.clone(),
+        database.claims.clone(),
+        ORDER_QUEUE,
+        leases.clone(),
+        notifications,
+        lane_receiver,
+        adopt,
+    )
+    .await?;
     Ok((jobs.with_max_delay(2 * MAX_ORDER_BACKOFF), leases))
 }
 

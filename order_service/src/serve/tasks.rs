@@ -48,7 +48,7 @@ pub(super) async fn start_background_tasks(
         tasks::ensure_task_queues(fifo.task_engine.as_ref()).await.context("the queue of tasks")?;
     }
     let tasks = TaskStore::new(pool.clone(), TASK_TYPES.into(), fifo.task_sender.clone())
-        .with_lease_pool(database.leases.clone());
+        .with_worker_pools(database.leases.clone(), database.claims.clone());
     let mut running = JoinSet::new();
     fifo.start_outbox_relay(pool, &process.notifications, &mut running, stop);
     let mut duties: HashMap<&'static str, DutyWork> = HashMap::new();

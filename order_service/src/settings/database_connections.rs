@@ -8,13 +8,13 @@ const LEASE_CONNECTION_COUNT: u32 = 1;
 /// Connections for queries made while another connection is held.
 pub(crate) const NESTED_DATABASE_CONNECTION_COUNT: u32 = 2;
 /// Connections of the control database reserved for one task each: LISTEN, accepted orders,
-/// callbacks, order outcomes, order claims, task claims, events, template renderings.
-const CONTROL_TASK_CONNECTION_COUNT: u32 = 8;
+/// callbacks, order outcomes, claims of jobs, events, template renderings.
+const CONTROL_TASK_CONNECTION_COUNT: u32 = 7;
 /// Per shard: LISTEN for locks, event writer, sequencer, aggregator, exporter.
 const SHARD_TASK_CONNECTION_COUNT: u32 = 5;
 
 /// Minimum of `--database-connections`: the reserved ones and 2 shared.
-pub(crate) const MIN_CONTROL_DATABASE_CONNECTIONS: u32 = 13;
+pub(crate) const MIN_CONTROL_DATABASE_CONNECTIONS: u32 = 12;
 /// Minimum of `--shard-connections`: the reserved ones and 1 shared.
 pub(crate) const MIN_SHARD_DATABASE_CONNECTIONS: u32 = 7;
 

@@ -88,10 +88,18 @@ impl Process {
         let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![JOB_WAKE_CHANNEL]);
         let adopt: queue::LaneAdopter =
             Arc::new(|connection, lane| Box::pin(db::adopt_batches(connection, lane)));
-        let jobs =
-            JobQueue::start(pool.clone(), ORDER_QUEUE, leases, &notifications, arriving, adopt)
-                .await
-                .unwrap();
+        let claims = store::open_single_connection_pool(pool);
+        let jobs = JobQueue::start(
+            pool.clone(),
+            claims,
+            ORDER_QUEUE,
+            leases,
+            &notifications,
+            arriving,
+            adopt,
+        )
+        .await
+        .unwrap();
         let ender =
             OrderAttemptWriter::start(pool.clone(), jobs.clone(), give_up, Arc::new(Nobody));
         let (line, exits) = db::open_pipeline_queue(SIZE.max_in_flight());

@@ -56,6 +56,7 @@ impl QueueProcess {
             Arc::new(|_, _| Box::pin(std::future::ready(Ok(queue::AdoptionProgress::Complete))));
         let job_queue = JobQueue::start(
             pool.clone(),
+            store::open_single_connection_pool(&pool),
             QUEUE_NAME,
             leases,
             &notifications,

@@ -41,7 +41,10 @@ pub async fn process(pool: &PgPool, terms: LeaseOptions) -> JobQueue {
     let (notifications, _) = PgNotificationHub::start(pool.clone(), vec![JOB_WAKE_CHANNEL]);
     let nothing: queue::LaneAdopter =
         Arc::new(|_, _| Box::pin(std::future::ready(Ok(AdoptionProgress::Complete))));
-    JobQueue::start(pool.clone(), QUEUE, leases, &notifications, arriving, nothing).await.unwrap()
+    let claims = store::open_single_connection_pool(pool);
+    JobQueue::start(pool.clone(), claims, QUEUE, leases, &notifications, arriving, nothing)
+        .await
+        .unwrap()
 }
 
 /// Enqueues into the process's lane.

@@ -61,6 +61,7 @@ impl ActionWorker {
     ) -> Result<Self> {
         let (adopted, arriving) = mpsc::channel(MAX_ADOPTED_LANES);
         let pool = executor.tasks.pool.clone();
+        let claim_pool = executor.tasks.claim_pool.clone();
         let (leases, _) = LeaseManager::start(
             executor.tasks.lease_pool.clone(),
             options.lease,
@@ -70,8 +71,16 @@ impl ActionWorker {
         // A lane holds only jobs: adoption needs no further work.
         let adopt: LaneAdopter =
             Arc::new(|_, _| Box::pin(std::future::ready(Ok(AdoptionProgress::Complete))));
-        let jobs = JobQueue::start(pool, ACTION_TASK_QUEUE, leases, notifications, arriving, adopt)
-            .await?;
+        let jobs = JobQueue::start(
+            pool,
+            claim_pool,
+            ACTION_TASK_QUEUE,
+            leases,
+            notifications,
+            arriving,
+            adopt,
+        )
+        .await?;
         let jobs = jobs.with_max_delay(2 * MAX_POSTPONEMENT);
         let queue_terms = queue::JobWorkerOptions {
             concurrency: options.concurrency,
