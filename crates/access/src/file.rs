@@ -13,7 +13,7 @@ use crate::scope::GrantedScopes;
 use crate::token::TokenHash;
 
 /// Maximum size of the file in bytes.
-pub const MAX_CLIENTS_FILE_BYTES: u64 = 1 << 20;
+const MAX_CLIENTS_FILE_BYTES: u64 = 1 << 20;
 /// Maximum number of clients.
 const MAX_CLIENTS: usize = 1000;
 /// Maximum number of tokens of a client: the old one and the new ones of a rotation.

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::control::AccessControl;
 use crate::denied::{Denial, DenialReason};
-use crate::policy::{AccessPolicy, Client, TokenLookup};
+use crate::policy::{AccessPolicy, Client, CurrentPolicy, TokenLookup};
 use crate::scope::{RouteAccess, Scope};
 use crate::token::TokenHash;
 
@@ -22,7 +21,7 @@ pub struct RequestClient(Arc<RequestState>);
 
 #[derive(Debug)]
 struct RequestState {
-    control: AccessControl,
+    policy: CurrentPolicy,
     client: Arc<Client>,
     hash: TokenHash,
     address: IpAddr,
@@ -34,13 +33,13 @@ struct RequestState {
 
 impl RequestClient {
     pub(crate) fn new(
-        control: AccessControl,
+        policy: CurrentPolicy,
         client: Arc<Client>,
         hash: TokenHash,
         address: IpAddr,
     ) -> Self {
         let (route, account_type) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(RequestState { control, client, hash, address, route, account_type }))
+        Self(Arc::new(RequestState { policy, client, hash, address, route, account_type }))
     }
 
     /// The client's name.
@@ -95,7 +94,7 @@ impl RequestClient {
 
     /// Waits until the client has lost the right to this request, and a short grace period more.
     pub async fn wait_until_withdrawn(&self) -> Denial {
-        let mut changes = self.0.control.watch();
+        let mut changes = self.0.policy.watch();
         loop {
             let policy = Arc::clone(&changes.borrow_and_update());
             let Some(expires) = self.still_allowed(&policy, Utc::now()) else { break };
@@ -106,7 +105,7 @@ impl RequestClient {
                 }
             };
             tokio::select! {
-                // The control outlives its requests: they hold it.
+                // The policy's sender outlives its requests: they hold it.
                 _ = changes.changed() => {}
                 () = expiry => {}
             }

@@ -1,6 +1,7 @@
 //! Tokens: 256 random bits made by the program, so that a plain SHA-256 of them is enough.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,8 +13,8 @@ const TOKEN_PREFIX: &str = "op_";
 /// Random bytes of a new token.
 const TOKEN_BYTES: usize = 32;
 
-/// SHA-256 of a token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// SHA-256 of a token. Hashes are compared in a time that does not depend on where they differ.
+#[derive(Clone, Copy)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
@@ -39,16 +40,25 @@ impl TokenHash {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Whether both are equal, in a time that does not depend on where they differ.
-    pub fn is_equal_to(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
-    }
-
     /// The first bytes, by which a policy groups its hashes.
     pub(crate) fn prefix(&self) -> [u8; 8] {
         let mut prefix = [0; 8];
         prefix.copy_from_slice(&self.0[..8]);
         prefix
+    }
+}
+
+impl PartialEq for TokenHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for TokenHash {}
+
+impl Hash for TokenHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
     }
 }
 
@@ -91,8 +101,8 @@ mod tests {
         let hash = TokenHash::of_token(b"abc");
         assert_eq!(hash.to_hex(), known);
         let parsed = TokenHash::parse_hex(&known.to_uppercase()).unwrap();
-        assert!(parsed.is_equal_to(&hash));
-        assert!(!parsed.is_equal_to(&TokenHash::of_token(b"abd")));
+        assert_eq!(parsed, hash);
+        assert_ne!(parsed, TokenHash::of_token(b"abd"));
         for wrong in [
             "",
             "ba78",
@@ -111,6 +121,6 @@ mod tests {
         let (one, other) = (NewToken::generate(), NewToken::generate());
         assert_eq!(one.token.len(), "op_".len() + 43);
         assert!(one.token.starts_with("op_") && one.token != other.token);
-        assert!(one.hash.is_equal_to(&TokenHash::of_token(one.token.as_bytes())));
+        assert_eq!(one.hash, TokenHash::of_token(one.token.as_bytes()));
     }
 }

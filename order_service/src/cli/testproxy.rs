@@ -49,7 +49,7 @@ pub(super) async fn run_testproxy_command(
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let settings = ServiceSettings::new(resolved)?;
-    check_exposure(&settings.listen, settings.exposure_permits())
+    check_exposure(&settings.listen, settings.access.exposure_permits())
         .map_err(|error| CommandFailure::Usage(error.to_string()))?;
     let text = args.timeout.as_str();
     let timeout = humantime::parse_duration(text).map_err(|error| {
@@ -64,7 +64,7 @@ pub(super) async fn run_testproxy_command(
         .map_err(|error| CommandFailure::Failed(format!("signals: {error}")))?;
     let timeout = timeout.max(Duration::from_millis(1));
     let proxy = TestProxyOptions { port: args.port, timeout, transcript };
-    log_serve_failure(run_test_proxy(settings, proxy, stop).await)
+    log_serve_failure(Box::pin(run_test_proxy(settings, proxy, stop)).await)
 }
 
 fn parse_transcript_mode(args: &TestproxyArgs) -> Result<TranscriptMode, CommandFailure> {
