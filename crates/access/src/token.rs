@@ -25,19 +25,14 @@ impl TokenHash {
 
     /// Parses 64 hexadecimal digits.
     pub fn parse_hex(text: &str) -> Option<Self> {
-        let (mut hash, digits) = ([0; 32], text.as_bytes());
-        if digits.len() != 2 * hash.len() {
-            return None;
-        }
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
-        }
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text, &mut hash).ok()?;
         Some(Self(hash))
     }
 
     /// Lower-case hexadecimal digits.
     pub fn to_hex(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(self.0)
     }
 
     /// The first bytes, by which a policy groups its hashes.
@@ -60,10 +55,6 @@ impl Hash for TokenHash {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.hash(state);
     }
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// Shows the first digits only: enough to tell hashes apart in a log.
