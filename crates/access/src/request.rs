@@ -11,9 +11,10 @@ use crate::policy::{AccessPolicy, Client, CurrentPolicy, TokenLookup};
 use crate::scope::{RouteAccess, Scope};
 use crate::token::TokenHash;
 
-/// How long a call whose client lost its right may take to finish: time for a short call, not for a
-/// stream, a long poll or a wait for a lock.
-const WITHDRAWN_GRACE: Duration = Duration::from_secs(2);
+/// How long a call may be open before the right to it is looked at again, and how long it may take
+/// to finish once the right is lost: time for a short call, not for a stream, a long poll or a wait
+/// for a lock.
+const SHORT_CALL: Duration = Duration::from_secs(2);
 
 /// The client of a request, put into the request's extensions; clones share its state.
 #[derive(Debug, Clone)]
@@ -93,7 +94,9 @@ impl RequestClient {
     }
 
     /// Waits until the client has lost the right to this request, and a short grace period more.
+    /// For a short call this costs a timer.
     pub async fn wait_until_withdrawn(&self) -> Denial {
+        tokio::time::sleep(SHORT_CALL).await;
         let mut changes = self.0.policy.watch();
         loop {
             let policy = Arc::clone(&changes.borrow_and_update());
@@ -110,7 +113,7 @@ impl RequestClient {
                 () = expiry => {}
             }
         }
-        tokio::time::sleep(WITHDRAWN_GRACE).await;
+        tokio::time::sleep(SHORT_CALL).await;
         self.denial(DenialReason::Withdrawn, None)
     }
 
