@@ -132,7 +132,7 @@ impl RunningDataManager {
         if addresses.is_empty() {
             return Err(DataManagerStartError::NowhereToListen);
         }
-        let hosts = AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned());
+        let options = server_options(&settings, access);
         let DataManagerSettings { once, delivery_options, mode, misbehaviour, seed, .. } = settings;
         if once && misbehaviour.duplicate_rate > 0.0 {
             tracing::warn!("--once sends nothing twice: --duplicate-callback-rate is ignored");
@@ -151,7 +151,7 @@ impl RunningDataManager {
         let exchange =
             Arc::new(QuestionHandler { context: work, background, misbehaviour: fates, mode });
         let (server, health) =
-            serve_grpc(DataManagerApi(exchange), listeners, hosts, access, closing.clone()).await?;
+            serve_grpc(DataManagerApi(exchange), listeners, options, closing.clone()).await?;
         tracing::info!(?addresses, seed = seed.0, %mode, once, "data manager ready");
         Ok(Self { addresses, counters, health, closing, server, finishing, deliveries })
     }
@@ -226,11 +226,25 @@ async fn open_assignment_store(
     Ok(AssignmentStore::Postgres(PgAssignments::new(pool, settings.seed)))
 }
 
+fn server_options(
+    settings: &DataManagerSettings,
+    access: Option<AccessControl>,
+) -> RouteServerOptions {
+    RouteServerOptions {
+        protocol: ListenerProtocol::Grpc,
+        hosts: AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned()),
+        limits: ConnectionLimits::for_open_files(raise_file_limit(), RESERVED_FILE_COUNT, 1)
+            .with_max_streams(MAX_CONCURRENT_QUESTIONS),
+        budget: ByteBudget::default(),
+        client_limiter: settings.access.client_limiter(),
+        access,
+    }
+}
+
 async fn serve_grpc(
     api: DataManagerApi,
     listeners: PortListeners,
-    hosts: AllowedHosts,
-    access: Option<AccessControl>,
+    options: RouteServerOptions,
     closing: CancellationToken,
 ) -> Result<(RunningServer, HealthReporter), DataManagerStartError> {
     // The list of all orders exceeds any usual message limit.
@@ -241,15 +255,6 @@ async fn serve_grpc(
     let (routes, health) = serving::grpc::with_reflection_and_health(Routes::new(service))
         .map_err(|error| DataManagerStartError::Reflection(error.to_string()))?;
     health.set_serving::<DataManagerService>().await;
-    let limits = ConnectionLimits::for_open_files(raise_file_limit(), RESERVED_FILE_COUNT, 1)
-        .with_max_streams(MAX_CONCURRENT_QUESTIONS);
-    let options = RouteServerOptions {
-        protocol: ListenerProtocol::Grpc,
-        hosts,
-        limits,
-        budget: ByteBudget::default(),
-        access,
-    };
     Ok((
         serving::server::serve_routes(
             listeners,

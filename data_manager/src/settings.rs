@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ::settings::{ProgramSettings, ResolvedSettings, Setting, SettingError, SettingGroup};
-use serving::access_settings::AccessSettings;
+use serving::access_settings::{AccessSettings, CLIENT_CONCURRENCY_SETTING, CLIENT_RATE_SETTING};
 use store::{PgConnectOptions, parse_database_url};
 
 use crate::misbehaviour::{CallbackMode, MisbehaviourSettings};
@@ -50,6 +50,8 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
                     "FILE",
                     "a file with the token for calls to order services, readable by nobody else",
                 ),
+                CLIENT_RATE_SETTING,
+                CLIENT_CONCURRENCY_SETTING,
                 Setting::new(
                     "allowed-hosts",
                     "NAME,…",

@@ -19,6 +19,7 @@ mod request;
 mod scope;
 mod token;
 
+pub use calls_by_address::client_network;
 pub use control::AccessControl;
 pub use denied::{Denial, DenialReason};
 pub use file::{ClientsFileError, parse_clients, read_clients_file};

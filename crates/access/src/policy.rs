@@ -18,6 +18,10 @@ pub struct Client {
     pub scopes: GrantedScopes,
     /// Hashes of its tokens, with the moment from which each is refused.
     pub tokens: Vec<(TokenHash, Option<DateTime<Utc>>)>,
+    /// Requests a second at most, in place of the program's setting; 0: any number.
+    pub rate: Option<u32>,
+    /// Requests at a time at most, in place of the program's setting; 0: any number.
+    pub concurrency: Option<u32>,
 }
 
 /// What a presented token is.
@@ -121,6 +125,8 @@ mod tests {
             name: "shop".to_owned(),
             scopes: GrantedScopes::default(),
             tokens: vec![(hash("for ever"), None), (hash("until now"), Some(now))],
+            rate: None,
+            concurrency: None,
         };
         let policy = AccessPolicy::new(vec![client]);
         let before = now - chrono::TimeDelta::nanoseconds(1);

@@ -48,6 +48,11 @@ impl RequestClient {
         &self.0.client.name
     }
 
+    /// Its own limit of requests a second and that of requests at a time.
+    pub fn limits(&self) -> (Option<u32>, Option<u32>) {
+        (self.0.client.rate, self.0.client.concurrency)
+    }
+
     /// Whether it may do everything.
     pub fn is_admin(&self) -> bool {
         self.0.client.scopes.includes(Scope::Admin)

@@ -1,10 +1,27 @@
-//! Settings of who may call a program and whom it calls; the same in all programs.
+//! Settings of who may call a program, how much, and whom it calls; the same in all programs.
 
 use access::{AccessControl, TokenFile};
-use settings::{ResolvedSettings, SettingError, SettingFile};
+use settings::{ResolvedSettings, Setting, SettingError, SettingFile};
 
 use crate::listen::ExposurePermits;
 use crate::peer::PeerToken;
+use crate::server::{ClientLimiter, ClientLimits};
+
+/// `--client-rate`.
+pub const CLIENT_RATE_SETTING: Setting = Setting::new(
+    "client-rate",
+    "COUNT",
+    "Requests a second of each client (without --clients: of each address) at most; 0: any number",
+)
+.with_default("0");
+
+/// `--client-concurrency`.
+pub const CLIENT_CONCURRENCY_SETTING: Setting = Setting::new(
+    "client-concurrency",
+    "COUNT",
+    "Requests of each client (without --clients: of each address) at a time at most; 0: any number",
+)
+.with_default("0");
 
 /// Settings of access. Their files are opened by the commands that serve.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +34,7 @@ pub struct AccessSettings {
     allow_unauthenticated: bool,
     /// `--allow-plaintext`: allows non-loopback addresses without TLS.
     allow_plaintext: bool,
+    client_limits: ClientLimits,
 }
 
 impl AccessSettings {
@@ -27,6 +45,11 @@ impl AccessSettings {
             peer_token_file: resolved.get_file("peer-token-file"),
             allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
             allow_plaintext: resolved.is_switched_on("allow-plaintext")?,
+            client_limits: ClientLimits {
+                rate: resolved.get_in_range(CLIENT_RATE_SETTING.name, 0..=1_000_000)?,
+                concurrency: resolved
+                    .get_in_range(CLIENT_CONCURRENCY_SETTING.name, 0..=1_000_000)?,
+            },
         })
     }
 
@@ -41,6 +64,11 @@ impl AccessSettings {
     /// Opens and follows the clients file; `None` if no clients are configured.
     pub fn open_clients(&self) -> Result<Option<AccessControl>, SettingError> {
         self.clients.as_ref().map(|file| file.open(AccessControl::follow_file)).transpose()
+    }
+
+    /// A limiter of the clients, for all ports of the process.
+    pub fn client_limiter(&self) -> ClientLimiter {
+        ClientLimiter::new(self.client_limits)
     }
 
     /// Opens and follows the token file of the calls to the peer.

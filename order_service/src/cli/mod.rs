@@ -191,7 +191,7 @@ async fn run_serve_command(resolved: &ResolvedSettings) -> Result<(), CommandFai
     resolved.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let stop = serving::shutdown::cancel_on_signal()
         .map_err(|error| CommandFailure::Failed(format!("signals: {error}")))?;
-    log_serve_failure(Box::pin(order_service::serve::run_service(settings, stop)).await)
+    log_serve_failure(order_service::serve::run_service(settings, stop).await)
 }
 
 /// Logs a failure of `serve`, which is also printed.

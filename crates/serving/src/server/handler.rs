@@ -2,6 +2,7 @@
 //! and wraps the response.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,17 +115,34 @@ fn check_request(
             http_guard::check_origin(&listener.hosts, method, uri, headers, addresses.local)?;
             let caller = authorize_request(listener, request, addresses.remote)?;
             http_guard::check_content(method, uri, headers, has_body)?;
-            in_flight.admit().map_err(|error| Box::new(error.into_response()))?;
+            admit_request(listener, in_flight, &caller, addresses.remote)
+                .map_err(|error| Box::new(error.into_response()))?;
             Ok(caller)
         }
         ListenerProtocol::Grpc => {
             let local = addresses.local;
             grpc_guard::check_call(&listener.hosts, request.method(), uri, headers, local)?;
             let caller = authorize_request(listener, request, addresses.remote)?;
-            in_flight.admit().map_err(|error| Box::new(grpc_guard::refusal_response(error)))?;
+            admit_request(listener, in_flight, &caller, addresses.remote)
+                .map_err(|error| Box::new(grpc_guard::refusal_response(error)))?;
             Ok(caller)
         }
     }
+}
+
+/// Admits a request to the limits of its client, from which probes are exempt, and to the budget.
+fn admit_request(
+    listener: &ListenerContext,
+    in_flight: &InFlightRequest,
+    caller: &AuthorizedCaller,
+    address: IpAddr,
+) -> Result<(), ApiError> {
+    if !in_flight.is_probe()
+        && let Some(permit) = listener.client_limiter.admit(caller, address)?
+    {
+        in_flight.hold_permit(permit);
+    }
+    in_flight.admit()
 }
 
 fn wrap_request_body(

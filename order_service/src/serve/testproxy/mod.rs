@@ -149,6 +149,7 @@ fn start_listener(
         hosts,
         limits,
         budget: ByteBudget::default(),
+        client_limiter: settings.access.client_limiter(),
         access,
     };
     serving::server::serve_routes(listeners, routes, options, stop);
