@@ -295,7 +295,11 @@ mod tests {
         let network = |n: usize| {
             ClientKey::Network(client_network(IpAddr::V6(Ipv6Addr::from_bits((n as u128) << 64))))
         };
-        let take = |key: &ClientKey, at| state.find_load(key, at).lock().take(limits, at);
+        let take = |key: &ClientKey, at| {
+            let load = state.find_load(key, at);
+            let taken = load.lock().take(limits, at);
+            taken.map(|()| drop(ClientPermit(load)))
+        };
         for n in 0..MAX_NETWORKS {
             take(&network(n), start).unwrap();
         }
