@@ -9,12 +9,12 @@ use access::AccessControl;
 use proto::data_manager::data_manager_server::DataManagerServer;
 use serving::http_guard::AllowedHosts;
 use serving::listen::{ListenError, PortListeners, check_exposure};
-use serving::peer::PeerToken;
 use serving::scoped_rpcs::ScopedRpcs;
 use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, MAX_MESSAGE_BYTES, RunningServer,
     ServerOptions as RouteServerOptions, raise_file_limit,
 };
+use settings::SettingError;
 use store::{ConnectError, MigrationError, MigrationSet, PoolSettings};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -53,6 +53,9 @@ pub enum DataManagerStartError {
     /// Invalid address of an order service.
     #[error("order service address {0}")]
     Address(String),
+    /// A file that a setting names cannot be used.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// The port cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -85,7 +88,7 @@ impl DataManagerStartError {
     /// Whether the settings cause the error, rather than the environment.
     pub fn is_usage_error(&self) -> bool {
         match self {
-            Self::Address(_) => true,
+            Self::Address(_) | Self::Setting(_) => true,
             Self::Listen(error) => error.is_usage_error(),
             _ => false,
         }
@@ -117,9 +120,9 @@ pub struct RunningDataManager {
 impl RunningDataManager {
     /// Starts a data manager; it serves when this returns. Needs a tokio runtime, and ends with it.
     pub async fn start(settings: DataManagerSettings) -> Result<Self, DataManagerStartError> {
-        check_exposure(&settings.listen, settings.exposure_permits())?;
+        check_exposure(&settings.listen, settings.access.exposure_permits())?;
         let counters = Arc::new(DeliveryCounters::default());
-        let token = PeerToken::from_file(settings.peer_token.clone());
+        let (access, token) = (settings.access.open_clients()?, settings.access.open_peer_token()?);
         let services = OrderServices::new(&settings.order_addresses, &token, Arc::clone(&counters));
         let services = services.map_err(DataManagerStartError::Address)?;
         let book = open_assignment_store(&settings).await?;
@@ -129,10 +132,8 @@ impl RunningDataManager {
         if addresses.is_empty() {
             return Err(DataManagerStartError::NowhereToListen);
         }
-        let hosts = AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned());
-        let DataManagerSettings {
-            once, delivery_options, mode, misbehaviour, seed, access, ..
-        } = settings;
+        let options = server_options(&settings, access);
+        let DataManagerSettings { once, delivery_options, mode, misbehaviour, seed, .. } = settings;
         if once && misbehaviour.duplicate_rate > 0.0 {
             tracing::warn!("--once sends nothing twice: --duplicate-callback-rate is ignored");
         }
@@ -150,7 +151,7 @@ impl RunningDataManager {
         let exchange =
             Arc::new(QuestionHandler { context: work, background, misbehaviour: fates, mode });
         let (server, health) =
-            serve_grpc(DataManagerApi(exchange), listeners, hosts, access, closing.clone()).await?;
+            serve_grpc(DataManagerApi(exchange), listeners, options, closing.clone()).await?;
         tracing::info!(?addresses, seed = seed.0, %mode, once, "data manager ready");
         Ok(Self { addresses, counters, health, closing, server, finishing, deliveries })
     }
@@ -225,11 +226,25 @@ async fn open_assignment_store(
     Ok(AssignmentStore::Postgres(PgAssignments::new(pool, settings.seed)))
 }
 
+fn server_options(
+    settings: &DataManagerSettings,
+    access: Option<AccessControl>,
+) -> RouteServerOptions {
+    RouteServerOptions {
+        protocol: ListenerProtocol::Grpc,
+        hosts: AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned()),
+        limits: ConnectionLimits::for_open_files(raise_file_limit(), RESERVED_FILE_COUNT, 1)
+            .with_max_streams(MAX_CONCURRENT_QUESTIONS),
+        budget: ByteBudget::default(),
+        client_limiter: settings.access.client_limiter(),
+        access,
+    }
+}
+
 async fn serve_grpc(
     api: DataManagerApi,
     listeners: PortListeners,
-    hosts: AllowedHosts,
-    access: Option<AccessControl>,
+    options: RouteServerOptions,
     closing: CancellationToken,
 ) -> Result<(RunningServer, HealthReporter), DataManagerStartError> {
     // The list of all orders exceeds any usual message limit.
@@ -240,15 +255,6 @@ async fn serve_grpc(
     let (routes, health) = serving::grpc::with_reflection_and_health(Routes::new(service))
         .map_err(|error| DataManagerStartError::Reflection(error.to_string()))?;
     health.set_serving::<DataManagerService>().await;
-    let limits = ConnectionLimits::for_open_files(raise_file_limit(), RESERVED_FILE_COUNT, 1)
-        .with_max_streams(MAX_CONCURRENT_QUESTIONS);
-    let options = RouteServerOptions {
-        protocol: ListenerProtocol::Grpc,
-        hosts,
-        limits,
-        budget: ByteBudget::default(),
-        access,
-    };
     Ok((
         serving::server::serve_routes(
             listeners,

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ::settings::{ProgramSettings, ResolvedSettings, Setting, SettingError, SettingGroup};
-use access::{AccessControl, TokenFile};
-use serving::listen::ExposurePermits;
+use serving::access_settings::{AccessSettings, CLIENT_CONCURRENCY_SETTING, CLIENT_RATE_SETTING};
 use store::{PgConnectOptions, parse_database_url};
 
 use crate::misbehaviour::{CallbackMode, MisbehaviourSettings};
@@ -51,6 +50,8 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
                     "FILE",
                     "a file with the token for calls to order services, readable by nobody else",
                 ),
+                CLIENT_RATE_SETTING,
+                CLIENT_CONCURRENCY_SETTING,
                 Setting::new(
                     "allowed-hosts",
                     "NAME,…",
@@ -140,14 +141,8 @@ pub struct DataManagerSettings {
     pub listen: Vec<IpAddr>,
     /// gRPC port; 0 takes a free one (with a single listening address).
     pub app_port: u16,
-    /// Whether non-loopback addresses are allowed without credentials.
-    pub allow_unauthenticated: bool,
-    /// Whether non-loopback addresses are allowed without TLS.
-    pub allow_plaintext: bool,
-    /// Who may call; `None` if no clients are configured.
-    pub access: Option<AccessControl>,
-    /// Token of calls to the order services.
-    pub peer_token: Option<TokenFile>,
+    /// Who may call, and the token of calls to the order services.
+    pub access: AccessSettings,
     /// Accepted host names besides loopback.
     pub allowed_hosts: Vec<String>,
     /// Database of the assignments; `None` keeps them in memory.
@@ -204,10 +199,7 @@ impl DataManagerSettings {
             order_addresses,
             listen: vec![serving::listen::LOOPBACK_ADDRESSES[0]],
             app_port: 0,
-            allow_unauthenticated: false,
-            allow_plaintext: false,
-            access: None,
-            peer_token: None,
+            access: AccessSettings::default(),
             allowed_hosts: Vec::new(),
             database: None,
             startup_timeout: Duration::from_secs(60),
@@ -219,14 +211,6 @@ impl DataManagerSettings {
         }
     }
 
-    /// What allows listening on addresses that other machines can reach.
-    pub fn exposure_permits(&self) -> ExposurePermits {
-        ExposurePermits {
-            authentication: self.access.is_some() || self.allow_unauthenticated,
-            plaintext: self.allow_plaintext,
-        }
-    }
-
     /// Checks and types resolved settings.
     pub(crate) fn from_resolved(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         let mut order_addresses: Vec<String> = vec![resolved.get_required("order-address")?];
@@ -235,10 +219,7 @@ impl DataManagerSettings {
             order_addresses,
             listen: parse_listen_addresses(resolved)?,
             app_port: resolved.get_in_range("app-port", 1..=u16::MAX)?,
-            allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
-            allow_plaintext: resolved.is_switched_on("allow-plaintext")?,
-            access: resolved.open_file("clients", AccessControl::follow_file)?,
-            peer_token: resolved.open_file("peer-token-file", TokenFile::open)?,
+            access: AccessSettings::new(resolved)?,
             allowed_hosts: resolved.get_list("allowed-hosts"),
             database: parse_database_options(resolved)?,
             startup_timeout: resolved.get_duration("startup-timeout")?,

@@ -17,7 +17,9 @@ use serving::http_guard::AllowedHosts;
 use serving::listen::{LOOPBACK_ADDRESSES, PortListeners};
 use serving::peer::{GrpcPeer, PeerChannel};
 use serving::scoped_rpcs::ScopedRpcs;
-use serving::server::{ByteBudget, ConnectionLimits, ListenerProtocol, ServerOptions};
+use serving::server::{
+    ByteBudget, ClientLimiter, ConnectionLimits, ListenerProtocol, ServerOptions,
+};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -56,6 +58,7 @@ async fn serve_routes(listeners: PortListeners, routes: Routes) {
         hosts,
         limits,
         budget: ByteBudget::default(),
+        client_limiter: ClientLimiter::default(),
         access: None,
     };
     serving::server::serve_routes(

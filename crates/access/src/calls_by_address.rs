@@ -38,7 +38,7 @@ impl CallsByAddress {
     /// Counts a call.
     pub(crate) fn count(&self, address: IpAddr, now: Instant) -> CallCountVerdict {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut network = Some(network_of(address));
+        let mut network = Some(client_network(address));
         if counts.len() >= MAX_ADDRESSES && !counts.contains_key(&network) {
             counts.retain(|_, count| now.duration_since(count.since) < WINDOW);
             if counts.len() >= MAX_ADDRESSES {
@@ -59,8 +59,9 @@ impl CallsByAddress {
     }
 }
 
-/// The address itself; of an IPv6 address its /64, which one machine can have for itself.
-fn network_of(address: IpAddr) -> IpAddr {
+/// The unit of limits per address: the address itself; of an IPv6 address its /64, which one machine
+/// can have for itself.
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         address => address,

@@ -1,4 +1,4 @@
-//! The current policy, and the task that follows the clients file.
+//! Authentication by the policy in force, and the thread that follows the clients file.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use http::HeaderMap;
-use tokio::sync::watch;
 
 use crate::calls_by_address::{CallCountVerdict, CallsByAddress};
 use crate::credentials::find_bearer_token;
 use crate::denied::{Denial, DenialReason};
 use crate::file::{ClientsFileError, parse_clients, read_clients_file};
-use crate::policy::{AccessPolicy, TokenLookup};
+use crate::policy::{AccessPolicy, CurrentPolicy, TokenLookup};
 use crate::request::RequestClient;
 use crate::token::TokenHash;
 
@@ -27,26 +26,26 @@ pub struct AccessControl(Arc<ControlState>);
 
 #[derive(Debug)]
 struct ControlState {
-    policy: watch::Sender<Arc<AccessPolicy>>,
+    policy: CurrentPolicy,
     wrong_tokens: CallsByAddress,
 }
 
 impl AccessControl {
     /// A fixed policy.
     pub fn new(policy: AccessPolicy) -> Self {
-        let policy = watch::Sender::new(Arc::new(policy));
-        Self(Arc::new(ControlState { policy, wrong_tokens: CallsByAddress::default() }))
+        let (policy, wrong_tokens) = (CurrentPolicy::new(policy), CallsByAddress::default());
+        Self(Arc::new(ControlState { policy, wrong_tokens }))
     }
 
-    /// The policy of a file, which is followed from now on, by a thread of its own: settings are read
-    /// before there is a runtime, and a network file system may block.
+    /// The policy of a file, which is followed from now on, by a thread of its own: a network file
+    /// system may block.
     pub fn follow_file(path: &Path) -> Result<Self, ClientsFileError> {
         let text = read_clients_file(path)?;
         let control = Self::new(parse_clients(&text)?);
         let follower = FileFollower {
             path: path.to_owned(),
-            control: control.clone(),
-            seen: content_key(&Ok(text)),
+            policy: control.0.policy.clone(),
+            seen: Ok(text),
             is_current: true,
         };
         let name = "clients-file".to_owned();
@@ -56,19 +55,9 @@ impl AccessControl {
         Ok(control)
     }
 
-    /// The current policy.
-    pub fn policy(&self) -> Arc<AccessPolicy> {
-        Arc::clone(&self.0.policy.borrow())
-    }
-
     /// Replaces the policy. Open calls of clients that lost their right end soon.
     pub fn replace_policy(&self, policy: AccessPolicy) {
-        self.0.policy.send_replace(Arc::new(policy));
-    }
-
-    /// Receives the policies to come.
-    pub fn watch(&self) -> watch::Receiver<Arc<AccessPolicy>> {
-        self.0.policy.subscribe()
+        self.0.policy.replace(policy);
     }
 
     /// The client whose token the headers carry.
@@ -80,10 +69,10 @@ impl AccessControl {
         let token =
             find_bearer_token(headers).map_err(|reason| Denial::of_stranger(reason, address))?;
         let hash = TokenHash::of_token(token);
-        let lookup = self.0.policy.borrow().find_token(&hash, Utc::now());
+        let lookup = self.0.policy.get().find_token(&hash, Utc::now());
         let denial = match lookup {
             TokenLookup::Valid { client, .. } => {
-                return Ok(RequestClient::new(self.clone(), client, hash, address));
+                return Ok(RequestClient::new(self.0.policy.clone(), client, hash, address));
             }
             TokenLookup::Expired(client) => Denial {
                 client: Some(client.name.clone()),
@@ -106,25 +95,11 @@ impl AccessControl {
 /// Follows a clients file for the life of the process.
 struct FileFollower {
     path: PathBuf,
-    control: AccessControl,
+    policy: CurrentPolicy,
     /// What was read last, good or not.
-    seen: ContentKey,
+    seen: Result<String, ClientsFileError>,
     /// Whether the policy in force is that of the file.
     is_current: bool,
-}
-
-/// Identifies what was read: the hash of the text, or the error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum ContentKey {
-    Text(TokenHash),
-    Unreadable(String),
-}
-
-fn content_key(read: &Result<String, ClientsFileError>) -> ContentKey {
-    match read {
-        Ok(text) => ContentKey::Text(TokenHash::of_token(text.as_bytes())),
-        Err(error) => ContentKey::Unreadable(error.to_string()),
-    }
 }
 
 impl FileFollower {
@@ -139,16 +114,15 @@ impl FileFollower {
     }
 
     fn apply(&mut self, read: Result<String, ClientsFileError>) {
-        let key = content_key(&read);
-        if key == self.seen {
+        if read == self.seen {
             return;
         }
-        self.seen = key;
+        self.seen = read;
         let path = self.path.display();
-        match read.and_then(|text| parse_clients(&text)) {
+        match self.seen.as_ref().map_err(Clone::clone).and_then(|text| parse_clients(text)) {
             Ok(policy) => {
                 let clients = policy.clients().len();
-                self.control.replace_policy(policy);
+                self.policy.replace(policy);
                 self.is_current = true;
                 metrics::counter!("clients_file_loads_total", "outcome" => "loaded").increment(1);
                 tracing::info!(%path, clients, "the clients file has changed and is in force");
@@ -192,8 +166,8 @@ mod tests {
     }
 
     fn follower(control: &AccessControl) -> FileFollower {
-        let seen = ContentKey::Unreadable(String::new());
-        FileFollower { path: PathBuf::new(), control: control.clone(), seen, is_current: true }
+        let policy = control.0.policy.clone();
+        FileFollower { path: PathBuf::new(), policy, seen: Ok(String::new()), is_current: true }
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub enum DenialReason {
 
 impl DenialReason {
     /// Value of the label `reason` of `access_denied_total`.
-    pub const fn label(self) -> &'static str {
+    const fn label(self) -> &'static str {
         match self {
             Self::NoCredentials => "no_credentials",
             Self::MalformedCredentials => "malformed_credentials",

@@ -13,7 +13,7 @@ use crate::scope::GrantedScopes;
 use crate::token::TokenHash;
 
 /// Maximum size of the file in bytes.
-pub const MAX_CLIENTS_FILE_BYTES: u64 = 1 << 20;
+const MAX_CLIENTS_FILE_BYTES: u64 = 1 << 20;
 /// Maximum number of clients.
 const MAX_CLIENTS: usize = 1000;
 /// Maximum number of tokens of a client: the old one and the new ones of a rotation.
@@ -25,7 +25,11 @@ const MAX_NAME_BYTES: usize = 100;
 /// Names of authors that are no clients.
 const RESERVED_NAMES: [&str; 3] = ["anonymous", "builtin", "platform"];
 
-const CLIENT_FIELDS: [&str; 5] = ["name", "scopes", "tokens", "certificates", "subjects"];
+/// Maximum rate (requests a second) and concurrency of a client.
+const MAX_LIMIT: u64 = 1_000_000;
+
+const CLIENT_FIELDS: [&str; 7] =
+    ["name", "scopes", "tokens", "certificates", "subjects", "rate", "concurrency"];
 const TOKEN_FIELDS: [&str; 2] = ["sha256", "expires"];
 
 /// Why a clients file is refused.
@@ -114,7 +118,23 @@ fn read_client(place: &Place<'_>, seen: &mut SeenNames) -> Result<Client, Client
         }
         tokens.push((hash, expires));
     }
-    Ok(Client { name, scopes, tokens })
+    let (rate, concurrency) = (read_limit(&fields, "rate")?, read_limit(&fields, "concurrency")?);
+    Ok(Client { name, scopes, tokens, rate, concurrency })
+}
+
+fn read_limit(fields: &Fields<'_, '_>, name: &str) -> Result<Option<u32>, ClientsFileError> {
+    let Some(place) = fields.optional(name) else { return Ok(None) };
+    let number = match place.tree.as_node() {
+        YamlNode::Scalar(value) => value.as_u64().filter(|number| *number <= MAX_LIMIT),
+        _ => None,
+    };
+    match number.and_then(|number| u32::try_from(number).ok()) {
+        Some(number) => Ok(Some(number)),
+        None => {
+            let reason = format!("must be a whole number from 0 (no limit) to {MAX_LIMIT}");
+            Err(ClientsFileError::at(&place, reason))
+        }
+    }
 }
 
 fn read_client_name(place: &Place<'_>, seen: &mut SeenNames) -> Result<String, ClientsFileError> {
@@ -266,12 +286,13 @@ mod tests {
     #[test]
     fn a_good_file_is_read() {
         let text = format!(
-            "clients:\n  - name: robot-graph\n    scopes: [events:read, \"ledger:write:storage_outflow\"]\n    \
+            "clients:\n  - name: robot-graph\n    scopes: [events:read, \"ledger:write:storage_outflow\"]\n    rate: 50\n    \
              tokens: [{{sha256: \"{HASH}\", expires: 2027-01-31T00:00:00Z}}, {{sha256: \"{OTHER}\"}}]\n"
         );
         let policy = parse_clients(&text).unwrap();
         let [client] = policy.clients() else { panic!("{policy:?}") };
         assert_eq!(client.name, "robot-graph");
+        assert_eq!((client.rate, client.concurrency), (Some(50), None));
         assert_eq!(client.scopes.names(), ["events:read", "ledger:write:storage_outflow"]);
         let at = "2027-01-31T00:00:00Z".parse().unwrap();
         let found = policy.find_token(&TokenHash::of_token(b"abc"), at);
@@ -306,6 +327,11 @@ mod tests {
             (with(&HASH[..9], "no"), "line 4: clients[0].tokens[0].sha256: must be the SHA-256"),
             (with("sha256:", "sha1:"), "clients[0].tokens[0].sha1: is not known"),
             (with("\"}", "\", expires: tomorrow}"), "tokens[0].expires: must be a time"),
+            (with("tokens:", "rate: -1\n    tokens:"), "line 4: clients[0].rate: must be a whole"),
+            (
+                with("tokens:", "concurrency: '7'\n    tokens:"),
+                "clients[0].concurrency: must be a whole number from 0 (no limit) to 1000000",
+            ),
             (
                 with("tokens:", "subjects: [a]\n    tokens:"),
                 "line 4: clients[0].subjects: is not supported by this version yet",

@@ -19,12 +19,13 @@ mod request;
 mod scope;
 mod token;
 
+pub use calls_by_address::client_network;
 pub use control::AccessControl;
 pub use denied::{Denial, DenialReason};
-pub use file::{ClientsFileError, MAX_CLIENTS_FILE_BYTES, parse_clients, read_clients_file};
+pub use file::{ClientsFileError, parse_clients, read_clients_file};
 pub use peer_token::{TokenFile, TokenFileError, bearer_header};
-pub use policy::{AccessPolicy, Client, TokenLookup};
+pub use policy::{AccessPolicy, Client};
 pub use private_file::{PrivateFileError, read_private_file};
 pub use request::RequestClient;
-pub use scope::{GrantedScopes, RouteAccess, Scope, ScopeParseError};
+pub use scope::{GrantedScopes, RouteAccess, Scope};
 pub use token::{NewToken, TokenHash};

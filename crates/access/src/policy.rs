@@ -1,9 +1,10 @@
-//! What one version of the clients file says.
+//! What one version of the clients file says, and which version is in force.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 use crate::scope::GrantedScopes;
 use crate::token::TokenHash;
@@ -17,11 +18,15 @@ pub struct Client {
     pub scopes: GrantedScopes,
     /// Hashes of its tokens, with the moment from which each is refused.
     pub tokens: Vec<(TokenHash, Option<DateTime<Utc>>)>,
+    /// Requests a second at most, in place of the program's setting; 0: any number.
+    pub rate: Option<u32>,
+    /// Requests at a time at most, in place of the program's setting; 0: any number.
+    pub concurrency: Option<u32>,
 }
 
 /// What a presented token is.
 #[derive(Debug, Clone)]
-pub enum TokenLookup {
+pub(crate) enum TokenLookup {
     /// A token of this client.
     Valid {
         /// The client.
@@ -71,10 +76,10 @@ impl AccessPolicy {
 
     /// Whose token this is. `now` is the system clock of this process: an expiry is a date that an
     /// operator wrote, and no other decision depends on it.
-    pub fn find_token(&self, hash: &TokenHash, now: DateTime<Utc>) -> TokenLookup {
+    pub(crate) fn find_token(&self, hash: &TokenHash, now: DateTime<Utc>) -> TokenLookup {
         // The prefix of a hash tells nothing about the token; the rest is compared in constant time.
         let candidates = self.tokens.get(&hash.prefix()).map(Vec::as_slice).unwrap_or_default();
-        let Some(found) = candidates.iter().find(|token| token.hash.is_equal_to(hash)) else {
+        let Some(found) = candidates.iter().find(|token| token.hash == *hash) else {
             return TokenLookup::Unknown;
         };
         let client = Arc::clone(&found.client);
@@ -82,6 +87,29 @@ impl AccessPolicy {
             Some(expires) if expires <= now => TokenLookup::Expired(client),
             expires => TokenLookup::Valid { client, expires },
         }
+    }
+}
+
+/// The policy in force; clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct CurrentPolicy(Arc<watch::Sender<Arc<AccessPolicy>>>);
+
+impl CurrentPolicy {
+    pub(crate) fn new(policy: AccessPolicy) -> Self {
+        Self(Arc::new(watch::Sender::new(Arc::new(policy))))
+    }
+
+    pub(crate) fn get(&self) -> Arc<AccessPolicy> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    pub(crate) fn replace(&self, policy: AccessPolicy) {
+        self.0.send_replace(Arc::new(policy));
+    }
+
+    /// Receives the policy in force and those to come.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<AccessPolicy>> {
+        self.0.subscribe()
     }
 }
 
@@ -97,6 +125,8 @@ mod tests {
             name: "shop".to_owned(),
             scopes: GrantedScopes::default(),
             tokens: vec![(hash("for ever"), None), (hash("until now"), Some(now))],
+            rate: None,
+            concurrency: None,
         };
         let policy = AccessPolicy::new(vec![client]);
         let before = now - chrono::TimeDelta::nanoseconds(1);

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::control::AccessControl;
 use crate::denied::{Denial, DenialReason};
-use crate::policy::{AccessPolicy, Client, TokenLookup};
+use crate::policy::{AccessPolicy, Client, CurrentPolicy, TokenLookup};
 use crate::scope::{RouteAccess, Scope};
 use crate::token::TokenHash;
 
-/// How long a call whose client lost its right may take to finish: time for a short call, not for a
-/// stream, a long poll or a wait for a lock.
-const WITHDRAWN_GRACE: Duration = Duration::from_secs(2);
+/// How long a call may be open before the right to it is looked at again, and how long it may take
+/// to finish once the right is lost: time for a short call, not for a stream, a long poll or a wait
+/// for a lock.
+const SHORT_CALL: Duration = Duration::from_secs(2);
 
 /// The client of a request, put into the request's extensions; clones share its state.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct RequestClient(Arc<RequestState>);
 
 #[derive(Debug)]
 struct RequestState {
-    control: AccessControl,
+    policy: CurrentPolicy,
     client: Arc<Client>,
     hash: TokenHash,
     address: IpAddr,
@@ -34,18 +34,23 @@ struct RequestState {
 
 impl RequestClient {
     pub(crate) fn new(
-        control: AccessControl,
+        policy: CurrentPolicy,
         client: Arc<Client>,
         hash: TokenHash,
         address: IpAddr,
     ) -> Self {
         let (route, account_type) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(RequestState { control, client, hash, address, route, account_type }))
+        Self(Arc::new(RequestState { policy, client, hash, address, route, account_type }))
     }
 
     /// The client's name.
     pub fn name(&self) -> &str {
         &self.0.client.name
+    }
+
+    /// Its own limit of requests a second and that of requests at a time.
+    pub fn limits(&self) -> (Option<u32>, Option<u32>) {
+        (self.0.client.rate, self.0.client.concurrency)
     }
 
     /// Whether it may do everything.
@@ -94,8 +99,10 @@ impl RequestClient {
     }
 
     /// Waits until the client has lost the right to this request, and a short grace period more.
+    /// For a short call this costs a timer.
     pub async fn wait_until_withdrawn(&self) -> Denial {
-        let mut changes = self.0.control.watch();
+        tokio::time::sleep(SHORT_CALL).await;
+        let mut changes = self.0.policy.watch();
         loop {
             let policy = Arc::clone(&changes.borrow_and_update());
             let Some(expires) = self.still_allowed(&policy, Utc::now()) else { break };
@@ -106,12 +113,12 @@ impl RequestClient {
                 }
             };
             tokio::select! {
-                // The control outlives its requests: they hold it.
+                // The policy's sender outlives its requests: they hold it.
                 _ = changes.changed() => {}
                 () = expiry => {}
             }
         }
-        tokio::time::sleep(WITHDRAWN_GRACE).await;
+        tokio::time::sleep(SHORT_CALL).await;
         self.denial(DenialReason::Withdrawn, None)
     }
 

@@ -77,7 +77,7 @@ impl Scope {
     }
 
     /// Whether the scope may be narrowed to an account type.
-    pub const fn can_be_narrowed(self) -> bool {
+    const fn can_be_narrowed(self) -> bool {
         matches!(self, Self::LedgerRead | Self::LedgerWrite)
     }
 
@@ -134,7 +134,7 @@ impl RouteAccess {
 
 /// Why a text is not a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ScopeParseError {
+pub(crate) enum ScopeParseError {
     /// No scope has this name.
     #[error("`{name}` is not a scope{suggestion}; allowed are {allowed}")]
     Unknown {
@@ -165,7 +165,7 @@ pub struct GrantedScopes {
 
 impl GrantedScopes {
     /// Parses a scope of the clients file and adds it; false if it is there already.
-    pub fn add_parsed(&mut self, text: &str) -> Result<bool, ScopeParseError> {
+    pub(crate) fn add_parsed(&mut self, text: &str) -> Result<bool, ScopeParseError> {
         if let Some(scope) = Scope::find_by_name(text) {
             return Ok(self.whole.insert(scope));
         }
@@ -186,18 +186,18 @@ impl GrantedScopes {
     }
 
     /// Whether everything of this scope is allowed.
-    pub fn includes(&self, scope: Scope) -> bool {
+    pub(crate) fn includes(&self, scope: Scope) -> bool {
         self.whole.contains(&Scope::Admin) || self.whole.contains(&scope)
     }
 
     /// Whether this scope is allowed for one account type.
-    pub fn includes_for_type(&self, scope: Scope, account_type: &str) -> bool {
+    pub(crate) fn includes_for_type(&self, scope: Scope, account_type: &str) -> bool {
         self.includes(scope)
             || self.narrowed.get(&scope).is_some_and(|types| types.contains(account_type))
     }
 
     /// Whether this scope is allowed for at least one account type.
-    pub fn includes_for_some_type(&self, scope: Scope) -> bool {
+    pub(crate) fn includes_for_some_type(&self, scope: Scope) -> bool {
         self.includes(scope) || self.narrowed.contains_key(&scope)
     }
 
@@ -208,11 +208,6 @@ impl GrantedScopes {
             types.iter().map(move |account_type| format!("{scope}:{account_type}"))
         });
         whole.chain(narrowed).collect()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.whole.is_empty() && self.narrowed.is_empty()
     }
 }
 
@@ -263,7 +258,7 @@ mod tests {
             let error = scopes.add_parsed(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
-        assert!(scopes.is_empty());
+        assert_eq!(scopes, GrantedScopes::default());
     }
 
     #[test]

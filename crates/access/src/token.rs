@@ -1,6 +1,7 @@
 //! Tokens: 256 random bits made by the program, so that a plain SHA-256 of them is enough.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,8 +13,8 @@ const TOKEN_PREFIX: &str = "op_";
 /// Random bytes of a new token.
 const TOKEN_BYTES: usize = 32;
 
-/// SHA-256 of a token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// SHA-256 of a token. Hashes are compared in a time that does not depend on where they differ.
+#[derive(Clone, Copy)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
@@ -24,24 +25,14 @@ impl TokenHash {
 
     /// Parses 64 hexadecimal digits.
     pub fn parse_hex(text: &str) -> Option<Self> {
-        let (mut hash, digits) = ([0; 32], text.as_bytes());
-        if digits.len() != 2 * hash.len() {
-            return None;
-        }
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
-        }
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text, &mut hash).ok()?;
         Some(Self(hash))
     }
 
     /// Lower-case hexadecimal digits.
     pub fn to_hex(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// Whether both are equal, in a time that does not depend on where they differ.
-    pub fn is_equal_to(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        hex::encode(self.0)
     }
 
     /// The first bytes, by which a policy groups its hashes.
@@ -52,8 +43,18 @@ impl TokenHash {
     }
 }
 
-fn hex_digit(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+impl PartialEq for TokenHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for TokenHash {}
+
+impl Hash for TokenHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
 }
 
 /// Shows the first digits only: enough to tell hashes apart in a log.
@@ -91,8 +92,8 @@ mod tests {
         let hash = TokenHash::of_token(b"abc");
         assert_eq!(hash.to_hex(), known);
         let parsed = TokenHash::parse_hex(&known.to_uppercase()).unwrap();
-        assert!(parsed.is_equal_to(&hash));
-        assert!(!parsed.is_equal_to(&TokenHash::of_token(b"abd")));
+        assert_eq!(parsed, hash);
+        assert_ne!(parsed, TokenHash::of_token(b"abd"));
         for wrong in [
             "",
             "ba78",
@@ -111,6 +112,6 @@ mod tests {
         let (one, other) = (NewToken::generate(), NewToken::generate());
         assert_eq!(one.token.len(), "op_".len() + 43);
         assert!(one.token.starts_with("op_") && one.token != other.token);
-        assert!(one.hash.is_equal_to(&TokenHash::of_token(one.token.as_bytes())));
+        assert_eq!(one.hash, TokenHash::of_token(one.token.as_bytes()));
     }
 }

@@ -101,8 +101,7 @@ pub fn message_group(template: &str, env: Env, block: &str) -> String {
     if plain.len() <= 128 {
         return plain;
     }
-    let digest: String =
-        Sha256::digest(plain.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex::encode(Sha256::digest(plain.as_bytes()));
     format!("{}/{env}/{digest}", &template[..template.len().min(50)])
 }
 

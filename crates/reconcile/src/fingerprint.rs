@@ -1,6 +1,4 @@
-//! SHA-256 fingerprints, shown in hexadecimal.
-
-use std::fmt::Write as _;
+//! SHA-256 fingerprints.
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -31,12 +29,4 @@ pub(crate) fn hash_named<'n>(
         hasher.update(digest);
     }
     hasher.finalize().into()
-}
-
-/// Lower-case hexadecimal form.
-pub(crate) fn to_hex(digest: &Fingerprint) -> String {
-    digest.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

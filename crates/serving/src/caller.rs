@@ -27,11 +27,6 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 }
 
 impl Caller {
-    /// A caller with this client.
-    pub fn of_client(client: RequestClient) -> Self {
-        Self(Some(client))
-    }
-
     /// Name of the authenticated client; `None` if no clients are configured.
     pub fn name(&self) -> Option<&str> {
         self.0.as_ref().map(RequestClient::name)

@@ -2,6 +2,7 @@
 //! request guards, JSON bodies, CPU-bound work, `Server-Timing`, gRPC servers and clients,
 //! and the error codes.
 
+pub mod access_settings;
 pub mod body;
 pub mod caller;
 pub mod compute;

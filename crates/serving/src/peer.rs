@@ -35,11 +35,6 @@ pub enum PeerToken {
 }
 
 impl PeerToken {
-    /// The token of a file, or none.
-    pub fn from_file(file: Option<TokenFile>) -> Self {
-        file.map_or(Self::None, Self::File)
-    }
-
     /// The `Authorization` header.
     pub fn header(&self) -> Option<HeaderValue> {
         match self {

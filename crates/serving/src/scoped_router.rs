@@ -1,9 +1,7 @@
 //! Router in which each route is registered with what it demands of its caller. Only such routers
 //! can be served, so that no route is without a scope.
 
-use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::task::{Context, Poll};
 
 use access::{Denial, DenialReason, RequestClient, RouteAccess};
 use axum::Router;
@@ -14,7 +12,6 @@ use axum::routing::{MethodFilter, on};
 use futures::FutureExt as _;
 use futures::future::Either;
 use http::Method;
-use tower::{Layer, Service};
 
 use crate::caller::{AnonymousCaller, denied_error};
 
@@ -108,8 +105,8 @@ impl<S: Clone + Send + Sync + 'static> ScopedRouter<S> {
         access: RouteAccess,
         handler: H,
     ) -> Self {
-        let checked = on(filter, handler).route_layer(ScopeLayer { demanded: access, pattern });
-        self.router = self.router.route(pattern, checked);
+        let handler = ScopedHandler { handler, demanded: access, pattern };
+        self.router = self.router.route(pattern, on(filter, handler));
         self.routes.push(ScopedRoute { method, pattern, access });
         self
     }
@@ -156,79 +153,57 @@ impl<S: Clone + Send + Sync + 'static> ScopedRouter<S> {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct ScopeLayer {
-    demanded: RouteAccess,
-    pattern: &'static str,
-}
-
-impl<I> Layer<I> for ScopeLayer {
-    type Service = ScopeCheck<I>;
-
-    fn layer(&self, inner: I) -> ScopeCheck<I> {
-        ScopeCheck { inner, demanded: self.demanded, pattern: self.pattern }
-    }
-}
-
-/// Checks the caller before the handler reads the body.
+/// A handler behind the check of its caller, which happens before the handler reads the body.
 #[derive(Debug, Clone)]
-struct ScopeCheck<I> {
-    inner: I,
+struct ScopedHandler<H> {
+    handler: H,
     demanded: RouteAccess,
     pattern: &'static str,
 }
 
-impl<I> Service<Request> for ScopeCheck<I>
-where
-    I: Service<Request, Response = Response, Error = Infallible>,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Either<I::Future, Ready<Result<Response, Infallible>>>;
+impl<H: Handler<T, S>, T, S> Handler<T, S> for ScopedHandler<H> {
+    type Future = Either<H::Future, Ready<Response>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let extensions = request.extensions();
-        let client = extensions.get::<RequestClient>().cloned();
-        let anonymous = extensions.get::<AnonymousCaller>().copied();
-        if client.is_none() && anonymous.is_none() {
-            // No clients are configured.
-            return Either::Left(self.inner.call(request));
-        }
-        let (mut parts, body) = request.into_parts();
-        let checked = match &client {
-            Some(client) => {
-                let account_type = match self.demanded {
-                    RouteAccess::TypeInPath(_) => find_account_type(&mut parts),
-                    _ => None,
-                };
-                client.check_route(self.pattern, self.demanded, account_type.as_deref())
-            }
-            None => check_anonymous(anonymous, self.demanded, self.pattern),
-        };
-        match checked {
-            Ok(()) => Either::Left(self.inner.call(Request::from_parts(parts, body))),
+    fn call(self, request: Request, state: S) -> Self::Future {
+        match check_caller(request, self.demanded, self.pattern) {
+            Ok(request) => Either::Left(self.handler.call(request, state)),
             Err(denial) => {
                 denial.record();
-                Either::Right(ready(Ok(denied_error(&denial).into_response())))
+                Either::Right(ready(denied_error(&denial).into_response()))
             }
         }
     }
 }
 
-/// Lets callers without credentials use open routes only.
+fn check_caller(
+    request: Request,
+    demanded: RouteAccess,
+    pattern: &'static str,
+) -> Result<Request, Box<Denial>> {
+    let Some(client) = request.extensions().get::<RequestClient>().cloned() else {
+        let anonymous = request.extensions().get::<AnonymousCaller>().copied();
+        return check_anonymous(anonymous, demanded, pattern).map(|()| request);
+    };
+    let RouteAccess::TypeInPath(_) = demanded else {
+        client.check_route(pattern, demanded, None)?;
+        return Ok(request);
+    };
+    let (mut parts, body) = request.into_parts();
+    let account_type = find_account_type(&mut parts);
+    client.check_route(pattern, demanded, account_type.as_deref())?;
+    Ok(Request::from_parts(parts, body))
+}
+
+/// Lets callers without credentials use open routes only; `None`: no clients are configured.
 fn check_anonymous(
     anonymous: Option<AnonymousCaller>,
     demanded: RouteAccess,
     pattern: &'static str,
-) -> Result<(), Denial> {
+) -> Result<(), Box<Denial>> {
     match anonymous {
         Some(AnonymousCaller(address)) if demanded != RouteAccess::Open => {
             let denial = Denial::of_stranger(DenialReason::NoCredentials, address);
-            Err(Denial { route: Some(pattern), demanded: Some(demanded), ..denial })
+            Err(Box::new(Denial { route: Some(pattern), demanded: Some(demanded), ..denial }))
         }
         _ => Ok(()),
     }

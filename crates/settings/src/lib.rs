@@ -5,18 +5,20 @@
 //! (`-data_manager_address`) are equivalent.
 
 mod commandline;
+mod file;
 mod page;
 mod resolve;
 mod secret;
 
 use std::fmt::Display;
-use std::path::Path;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 pub use commandline::{
     add_setting_args, normalise_args, parse_command_line, usage_error_line, visible_setting_args,
 };
+pub use file::SettingFile;
 pub use page::render_settings_page;
 pub use resolve::{ResolvedSettings, SettingSource, SettingValue};
 pub use secret::Secret;
@@ -151,15 +153,10 @@ impl ResolvedSettings {
         })
     }
 
-    /// What `open` makes of the file that the setting names; `None` if it names none.
-    pub fn open_file<T, E: Display>(
-        &self,
-        name: &'static str,
-        open: impl FnOnce(&Path) -> Result<T, E>,
-    ) -> Result<Option<T>, SettingError> {
-        let Some(file) = self.get_optional::<String>(name)? else { return Ok(None) };
-        let opened = open(Path::new(&file));
-        opened.map(Some).map_err(|error| self.invalid_setting(name, format!("{file}: {error}")))
+    /// The file that the setting names; `None` if it names none.
+    pub fn get_file(&self, name: &'static str) -> Option<SettingFile> {
+        let value = self.get_value(name)?;
+        Some(SettingFile::new(name, value.source.clone(), PathBuf::from(value.text().trim())))
     }
 
     /// Parsed value; an error if missing.

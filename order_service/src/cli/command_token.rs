@@ -9,8 +9,8 @@ pub(super) fn command_token(
     resolved: &ResolvedSettings,
 ) -> Result<Option<HeaderValue>, SettingError> {
     const SETTING: &str = "token";
-    if let Some(file) = resolved.open_file("token-file", TokenFile::open)? {
-        return Ok(Some(file.header()));
+    if let Some(file) = resolved.get_file("token-file") {
+        return Ok(Some(file.open(TokenFile::open)?.header()));
     }
     let Some(token) = resolved.get_value(SETTING) else { return Ok(None) };
     let header = bearer_header(token.text().trim());

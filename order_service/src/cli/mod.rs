@@ -183,7 +183,7 @@ fn missing_subcommand(command: &str) -> CommandFailure {
 
 async fn run_serve_command(resolved: &ResolvedSettings) -> Result<(), CommandFailure> {
     let settings = ServiceSettings::new(resolved)?;
-    check_exposure(&settings.listen, settings.exposure_permits())
+    check_exposure(&settings.listen, settings.access.exposure_permits())
         .map_err(|error| CommandFailure::Usage(error.to_string()))?;
     let filter: String = resolved.get_required("log-filter")?;
     serving::logs::start_logging(&filter)

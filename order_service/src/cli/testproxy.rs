@@ -49,7 +49,7 @@ pub(super) async fn run_testproxy_command(
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     let settings = ServiceSettings::new(resolved)?;
-    check_exposure(&settings.listen, settings.exposure_permits())
+    check_exposure(&settings.listen, settings.access.exposure_permits())
         .map_err(|error| CommandFailure::Usage(error.to_string()))?;
     let text = args.timeout.as_str();
     let timeout = humantime::parse_duration(text).map_err(|error| {

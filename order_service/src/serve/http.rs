@@ -3,18 +3,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use access::AccessControl;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use serving::error::{ApiError, ErrorCode};
-use serving::http_guard::AllowedHosts;
 use serving::listen::PortListeners;
 use serving::ops::{self, ServerReadiness};
 use serving::scoped_router::ScopedRouter;
-use serving::server::{
-    ByteBudget, ConnectionLimits, ListenerProtocol, RunningServer, ServerOptions,
-};
+use serving::server::{RunningServer, ServerOptions};
 use serving::timing::add_server_timing;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -60,9 +56,7 @@ async fn serve_late_routes(State(api): State<LateRoutes>, request: Request) -> R
 pub(super) async fn start_http_server(
     settings: &ServiceSettings,
     readiness: ServerReadiness,
-    limits: ConnectionLimits,
-    budget: ByteBudget,
-    access: Option<AccessControl>,
+    options: ServerOptions,
 ) -> anyhow::Result<(u16, HttpApiServer)> {
     let bound = if settings.is_http_port_explicit {
         PortListeners::bind(&settings.listen, settings.http_port, "--http-port").await
@@ -85,14 +79,12 @@ pub(super) async fn start_http_server(
         );
     }
     let metrics = ops::install_metrics().map_err(anyhow::Error::msg)?;
-    let hosts = AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned());
     let late_routes = LateRoutes::default();
     let late = axum::routing::any(serve_late_routes).with_state(late_routes.clone());
     let routes = ops::ops_routes(readiness, metrics).map_router(|router| {
         router.fallback_service(late).layer(axum::middleware::from_fn(add_server_timing))
     });
     let stop = CancellationToken::new();
-    let options = ServerOptions { protocol: ListenerProtocol::Http, hosts, limits, budget, access };
     let server = serving::server::serve_routes(listeners, routes, options, stop.clone());
     Ok((port, HttpApiServer { routes: late_routes, server, stop }))
 }

@@ -56,7 +56,8 @@ const ASSUMED_SHARD_COUNT: u64 = 16;
 
 /// Serves until `stop` is cancelled.
 pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> anyhow::Result<()> {
-    let access = settings.access.clone();
+    let (access, peer_token) =
+        (settings.access.open_clients()?, settings.access.open_peer_token()?);
     let grpc = settings.roles.contains(&ProcessRole::Grpc);
     if grpc {
         // Trial bind: the port opens once the service is ready, but a taken port fails immediately.
@@ -69,15 +70,9 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
         false => None,
     };
     let readiness = ServerReadiness::not_ready("the database is not open yet");
-    let (budget, limits) = (ByteBudget::default(), client_limits(&settings.database));
-    let (http_port, api) = http::start_http_server(
-        &settings,
-        readiness.clone(),
-        limits.clone(),
-        budget.clone(),
-        access.clone(),
-    )
-    .await?;
+    let options = server_options(&settings, access);
+    let (http_port, api) =
+        http::start_http_server(&settings, readiness.clone(), options.clone()).await?;
     let (database, shards) = tokio::select! {
         opened = open_databases(&settings.database) => opened?,
         () = stop.cancelled() => return Ok(()),
@@ -90,7 +85,8 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     )
     .with_queues(&settings.queues.engine);
     bundle::apply_initial_bundle(&targets, &settings.bundle).await?;
-    let running = process::start_process(&settings, &database, shards, stop.clone()).await?;
+    let running =
+        process::start_process(&settings, &database, shards, peer_token, stop.clone()).await?;
     let fifo =
         queues::open_fifo_queues(&settings.queues.engine, &database.pool, &running.notifications)
             .await;
@@ -121,7 +117,6 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     let parts =
         ShutdownParts { background, configurator_tasks, duties, heartbeat, heartbeat_stop, api };
     let served = if grpc {
-        let options = grpc_server_options(&settings, limits, budget, access);
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness, options).await
     } else {
         readiness.set(Ok(()));
@@ -204,17 +199,14 @@ fn client_limits(database: &crate::settings::DatabaseSettings) -> ConnectionLimi
     ConnectionLimits::for_open_files(raise_file_limit(), reserved_files, 2)
 }
 
-fn grpc_server_options(
-    settings: &ServiceSettings,
-    limits: ConnectionLimits,
-    budget: ByteBudget,
-    access: Option<AccessControl>,
-) -> ServerOptions {
+/// Options of the HTTP port; the gRPC port shares their budget and limits.
+fn server_options(settings: &ServiceSettings, access: Option<AccessControl>) -> ServerOptions {
     ServerOptions {
-        protocol: ListenerProtocol::Grpc,
+        protocol: ListenerProtocol::Http,
         hosts: AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned()),
-        limits: limits.with_max_message_bytes(MAX_GRPC_MESSAGE_BYTES),
-        budget,
+        limits: client_limits(&settings.database),
+        budget: ByteBudget::default(),
+        client_limiter: settings.access.client_limiter(),
         access,
     }
 }
@@ -239,6 +231,11 @@ async fn serve_grpc(
     readiness.set(Ok(()));
     tracing::info!(port, http_port, ?addresses, "order service ready");
     let finished = CancellationToken::new();
+    let options = ServerOptions {
+        protocol: ListenerProtocol::Grpc,
+        limits: options.limits.with_max_message_bytes(MAX_GRPC_MESSAGE_BYTES),
+        ..options
+    };
     let server = serving::server::serve_routes(
         listeners,
         ScopedRpcs::new(routes, &ORDER_SERVICE_RPCS),

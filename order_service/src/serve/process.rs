@@ -77,6 +77,7 @@ pub(super) async fn start_process(
     settings: &ServiceSettings,
     database: &ControlDatabase,
     shards: LedgerShards,
+    peer_token: PeerToken,
     stopping: CancellationToken,
 ) -> anyhow::Result<RunningProcess> {
     let pool = &database.pool;
@@ -85,7 +86,7 @@ pub(super) async fn start_process(
     let notifications = listen_for_notifications(pool);
     let ledger = start_ledger(settings, pool, shards, &notifications).await?;
     let (jobs, leases) = start_jobs(settings, database, &notifications).await?;
-    let exchange = start_exchange(settings, &clock)?;
+    let exchange = start_exchange(settings, peer_token, &clock)?;
     let parts = OrderParts::start(settings, pool, clock, jobs, exchange);
     let pipeline = parts.start_pipeline(settings, &ledger);
     let api_state = parts.start_api(settings, &pipeline.entrance, &notifications, stopping);
@@ -268,9 +269,9 @@ async fn start_jobs(
 
 fn start_exchange(
     settings: &ServiceSettings,
+    token: PeerToken,
     clock: &Arc<DatabaseClock>,
 ) -> anyhow::Result<Arc<DataManagerExchange>> {
-    let token = PeerToken::from_file(settings.peer_token.clone());
     let peer = GrpcPeer::with_token(&settings.data_manager_address, token)
         .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
     let options = ExchangeClientOptions {

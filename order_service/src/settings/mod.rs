@@ -13,11 +13,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use access::{AccessControl, TokenFile};
 use ledger::partitions::Retention;
 use ledger::sharding::MAX_EQUAL_SHARDS;
 use reconcile::BundleSource;
-use serving::listen::ExposurePermits;
+use serving::access_settings::AccessSettings;
 use serving::peer::parse_peer_address;
 use settings::{ResolvedSettings, SettingError, SettingSource};
 use store::{PgConnectOptions, parse_database_url};
@@ -94,14 +93,8 @@ pub struct ServiceSettings {
     pub is_http_port_explicit: bool,
     /// `--listen`: addresses of all listeners.
     pub listen: Vec<IpAddr>,
-    /// `--allow-unauthenticated`: allows non-loopback addresses without credentials.
-    pub allow_unauthenticated: bool,
-    /// `--allow-plaintext`: allows non-loopback addresses without TLS.
-    pub allow_plaintext: bool,
-    /// `--clients`: who may call; `None` without the setting.
-    pub access: Option<AccessControl>,
-    /// `--peer-token-file`: token of calls to the data manager.
-    pub peer_token: Option<TokenFile>,
+    /// Who may call, and the token of calls to the data manager.
+    pub access: AccessSettings,
     /// `--allowed-hosts`: accepted host names besides loopback.
     pub allowed_hosts: Vec<String>,
     /// `--data-manager-address`: `HOST:PORT` of the data manager.
@@ -192,14 +185,6 @@ impl DatabaseSettings {
 }
 
 impl ServiceSettings {
-    /// What allows listening on addresses that other machines can reach.
-    pub fn exposure_permits(&self) -> ExposurePermits {
-        ExposurePermits {
-            authentication: self.access.is_some() || self.allow_unauthenticated,
-            plaintext: self.allow_plaintext,
-        }
-    }
-
     /// Checks and types resolved settings.
     pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         let database = DatabaseSettings::new(resolved)?;
@@ -212,10 +197,7 @@ impl ServiceSettings {
             http_port: resolved.get_required("http-port")?,
             is_http_port_explicit: is_setting_given(resolved, "http-port"),
             listen: read_listen_addresses(resolved)?,
-            allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
-            allow_plaintext: resolved.is_switched_on("allow-plaintext")?,
-            access: resolved.open_file("clients", AccessControl::follow_file)?,
-            peer_token: resolved.open_file("peer-token-file", TokenFile::open)?,
+            access: AccessSettings::new(resolved)?,
             allowed_hosts: resolved.get_list("allowed-hosts"),
             data_manager_address: read_data_manager_address(resolved)?,
             export: ExportSettings::new(resolved, &database.data_dir)?,

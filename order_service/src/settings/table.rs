@@ -1,5 +1,6 @@
 //! Table of all settings, by groups.
 
+use serving::access_settings::{CLIENT_CONCURRENCY_SETTING, CLIENT_RATE_SETTING};
 use settings::{ProgramSettings, Setting, SettingGroup};
 
 /// All settings of the program.
@@ -63,6 +64,8 @@ const SERVING_SETTINGS: &[Setting] = &[
         "NAME,…",
         "Host names, besides loopback, that this service answers to",
     ),
+    CLIENT_RATE_SETTING,
+    CLIENT_CONCURRENCY_SETTING,
     Setting::new("data-manager-address", "HOST:PORT", "The data manager").with_default("localhost:8093"),
     Setting::new(
         "roles",

@@ -296,6 +296,9 @@ def test_a_start_without_what_it_needs_is_refused(program, tmp_path):
     broken.chmod(0o644)
     done = run_command([program, "--clients", broken], env={"ORDER_SERVICE_DATA_DIR": str(tmp_path / "d")})
     assert done.returncode == 2 and "chmod 600" in done.stderr, done.stderr
+    # Only what serves opens the files.
+    done = run_command([program, "config", "print", "--clients", missing, "--peer-token-file", missing])
+    assert done.returncode == 0 and str(missing) in done.stdout, done
 
 
 def test_a_clients_file_is_checked(tmp_path):

@@ -11,7 +11,9 @@ use serving::listen::{LOOPBACK_ADDRESSES, PortListeners};
 use serving::ops::{self, ServerReadiness};
 use serving::peer::{GrpcPeer, PeerToken};
 use serving::scoped_rpcs::{ScopedRpcs, ServedRoutes};
-use serving::server::{ByteBudget, ConnectionLimits, ListenerProtocol, ServerOptions};
+use serving::server::{
+    ByteBudget, ClientLimiter, ConnectionLimits, ListenerProtocol, ServerOptions,
+};
 use store::testing::run_test;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -43,6 +45,7 @@ async fn serve(routes: impl Into<ServedRoutes>, protocol: ListenerProtocol) -> u
         hosts: AllowedHosts::with_loopback([]),
         limits: ConnectionLimits::default(),
         budget: ByteBudget::default(),
+        client_limiter: ClientLimiter::default(),
         access: Some(control()),
     };
     serving::server::serve_routes(listeners, routes, options, CancellationToken::new());

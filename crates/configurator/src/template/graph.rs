@@ -127,8 +127,7 @@ impl Block {
     pub fn params_fingerprint(&self, params: &str) -> String {
         let content =
             json!([self.queue, self.task_type, self.version, self.outputs, params]).to_string();
-        let digest = Sha256::digest(content.as_bytes());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(Sha256::digest(content.as_bytes()))
     }
 }
 

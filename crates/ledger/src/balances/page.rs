@@ -64,5 +64,5 @@ fn query_fingerprint(query: &AccountQuery) -> String {
     let mut parts = vec![format!("{:x}", query.account.id.get()), query.group_by.join(",")];
     parts.extend(query.filter.iter().map(|(name, value)| format!("{name}={value}")));
     let digest = digest_parts(parts.iter().map(String::as_bytes));
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&digest[..8])
 }

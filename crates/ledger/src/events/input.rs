@@ -30,7 +30,7 @@ const MAX_REQUEST_ATTRIBUTES: usize = 2 * MAX_ATTRIBUTES_PER_TYPE;
 #[serde(deny_unknown_fields)]
 pub(crate) struct LedgerEventInput<'a> {
     #[serde(borrow, rename = "type")]
-    type_name: Cow<'a, str>,
+    pub(crate) type_name: Cow<'a, str>,
     #[serde(borrow)]
     event_id: Cow<'a, str>,
     #[serde(borrow)]

@@ -270,8 +270,8 @@ impl<'a> ExportVerifierRun<'a> {
             dropped: self.dropped,
             exported_seq,
             not_yet_exported: progress.last_seq.distance_from(exported_seq).max(0),
-            stream_sha256: to_hex(self.stream_hash),
-            ledger_sha256: to_hex(self.ledger_hash),
+            stream_sha256: hex::encode(self.stream_hash.finalize()),
+            ledger_sha256: hex::encode(self.ledger_hash.finalize()),
             difference_count: self.difference_count,
             differences: self.differences,
             alarm,
@@ -296,10 +296,6 @@ fn hash_entry(sum: &mut Sha256, entry: &ExportEntry) {
     // Unreadable content is reported as a difference elsewhere.
     sum.update(canonical_content(&entry.body).unwrap_or_default().as_bytes());
     sum.update(b"\n");
-}
-
-fn to_hex(sum: Sha256) -> String {
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Type and id of an entry's event.

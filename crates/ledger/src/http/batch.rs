@@ -14,9 +14,10 @@ use serde_json::value::RawValue;
 use serving::error::{ApiError, ErrorCode};
 use uuid::Uuid;
 
-use super::events::{build_event_results, check_event_types, check_events, refusal_error};
+use super::events::{build_event_results, check_events, refusal_error};
 use super::reads::shard_error;
 use super::states::invalid_state_error;
+use super::type_access::check_type_access;
 use crate::Ledger;
 use crate::attributes::LedgerKey;
 use crate::batch::{LedgerBatch, LedgerBatchOutcome, lock_ended_error};
@@ -103,15 +104,16 @@ fn check_batch(
         ));
     }
     let lock = request.lock_id.as_deref().map(parse_lock_id).transpose()?;
-    let events = check_events(ledger, request.events)?;
     let types = ledger.types.current();
+    for (n, state) in request.states.iter().enumerate() {
+        let is_known = types.states.contains_key(&*state.kind);
+        let field = || format!("states[{n}].type");
+        check_type_access(caller, Scope::LedgerWrite, field, &state.kind, is_known)?;
+    }
+    let events = check_events(ledger, caller, request.events)?;
     let states = request.states.into_iter().enumerate();
     let states = states.map(|(n, state)| state.into_state_write(&types, &format!("states[{n}]")));
     let states: Vec<StateWrite> = states.collect::<Result<_, _>>()?;
-    check_event_types(caller, &events)?;
-    for state in &states {
-        caller.check_account_type(Scope::LedgerWrite, &state.target.type_name)?;
-    }
     Ok(LedgerBatch { lock_id: lock, events, states })
 }
 

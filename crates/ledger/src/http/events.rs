@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serving::error::{ApiError, ErrorCode};
 
 use super::batch::{execute_batch, parse_lock_id};
+use super::type_access::check_type_access;
 use crate::Ledger;
 use crate::batch::LedgerBatch;
 use crate::events::{LedgerEvent, LedgerEventInput, LedgerEventOutcome, LedgerEventStatus};
@@ -44,9 +45,10 @@ pub(super) struct LedgerEventResult<'a> {
     shard: &'a str,
 }
 
-/// Validates the events of a call.
+/// Checks the right to the events of a call, and validates them.
 pub(super) fn check_events(
     ledger: &Ledger,
+    caller: &Caller,
     inputs: Vec<LedgerEventInput<'_>>,
 ) -> Result<Vec<LedgerEvent>, ApiError> {
     if inputs.len() > MAX_EVENTS_PER_REQUEST {
@@ -57,6 +59,11 @@ pub(super) fn check_events(
         return Err(ApiError::invalid_field("events", reason));
     }
     let (types, max_info_bytes) = (ledger.types.current(), ledger.max_info_bytes);
+    for (n, input) in inputs.iter().enumerate() {
+        let is_known = types.accounts.contains_key(&*input.type_name);
+        let field = || format!("events[{n}].type");
+        check_type_access(caller, Scope::LedgerWrite, field, &input.type_name, is_known)?;
+    }
     let mut events = Vec::with_capacity(inputs.len());
     for (n, input) in inputs.into_iter().enumerate() {
         events.push(
@@ -68,16 +75,6 @@ pub(super) fn check_events(
     Ok(events)
 }
 
-/// Checks the right to write the account types of these events.
-pub(super) fn check_event_types(caller: &Caller, events: &[LedgerEvent]) -> Result<(), ApiError> {
-    if caller.has_scope(Scope::LedgerWrite) {
-        return Ok(());
-    }
-    events
-        .iter()
-        .try_for_each(|event| caller.check_account_type(Scope::LedgerWrite, &event.type_name))
-}
-
 pub(super) async fn post_events(
     State(ledger): State<Arc<Ledger>>,
     caller: Caller,
@@ -86,8 +83,7 @@ pub(super) async fn post_events(
 ) -> Response {
     let checked = body::parse_object::<LedgerEventsRequest<'_>>(&body).and_then(|request| {
         let lock = request.lock_id.as_deref().map(parse_lock_id).transpose()?;
-        let events = check_events(&ledger, request.events)?;
-        check_event_types(&caller, &events)?;
+        let events = check_events(&ledger, &caller, request.events)?;
         Ok((lock, events))
     });
     let (lock, events) = match checked {

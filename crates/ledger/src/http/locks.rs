@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::event::type_unavailable_error;
 use super::reads::shard_error;
+use super::type_access::check_type_access;
 use crate::Ledger;
 use crate::attributes::{LedgerKey, attributes_to_json};
 use crate::events::{RawAttributes, unknown_type_error};
@@ -139,9 +140,12 @@ async fn acquire_lock(
     NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let mut request = body::parse_object::<LockAcquireRequest<'_>>(&body)?
-        .into_lock_request(&ledger.types.current())?;
-    caller.check_account_type(Scope::LedgerWrite, &request.target.type_name)?;
+    let (types, request) =
+        (ledger.types.current(), body::parse_object::<LockAcquireRequest<'_>>(&body)?);
+    let is_known = types.locks.contains_key(&*request.kind);
+    let field = || "type".to_owned();
+    check_type_access(&caller, Scope::LedgerWrite, field, &request.kind, is_known)?;
+    let mut request = request.into_lock_request(&types)?;
     request.owner = caller.resolve_identity("owner", request.owner.as_deref())?;
     drop(body);
     let grant = ledger.locks.acquire(request).await.map_err(refusal_error)?;

@@ -8,6 +8,7 @@ mod locks;
 mod reads;
 mod shards;
 mod states;
+mod type_access;
 
 use std::sync::Arc;
 

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use access::Scope;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value as Json_, json};
+use serving::caller::Caller;
 use serving::error::{ApiError, database_error};
 use serving::path::DecodedPath;
 use serving::query::{DecodedQuery as QueryString, parse_limit};
 use sqlx::PgPool;
 
 use super::event::{LedgerEventResponse, type_unavailable_error};
+use super::type_access::check_type_access;
 use crate::Ledger;
 use crate::attributes::attributes_to_json;
 use crate::balances::{
@@ -36,10 +39,11 @@ const MAX_EVENTS_LIMIT: i64 = 10_000;
 
 pub(super) async fn get_balances(
     State(ledger): State<Arc<Ledger>>,
+    caller: Caller,
     DecodedPath(name): DecodedPath<String>,
     parameters: LedgerQueryParameters,
 ) -> LedgerJsonResult {
-    let kind = find_account_type(&ledger, &name)?;
+    let kind = find_account_type(&ledger, &caller, &name)?;
     let bounds = AllowedQueryParameters {
         names: &["at", "group_by", "page_token", "explain"],
         allows_filters: true,
@@ -71,10 +75,11 @@ pub(super) async fn get_balances(
 
 pub(super) async fn get_turnovers(
     State(ledger): State<Arc<Ledger>>,
+    caller: Caller,
     DecodedPath(name): DecodedPath<String>,
     parameters: LedgerQueryParameters,
 ) -> LedgerJsonResult {
-    let kind = find_account_type(&ledger, &name)?;
+    let kind = find_account_type(&ledger, &caller, &name)?;
     let bounds = AllowedQueryParameters {
         names: &["from", "to", "group_by", "page_token"],
         allows_filters: true,
@@ -125,10 +130,11 @@ struct LedgerEventPageResponse<'a> {
 
 pub(super) async fn list_account_events(
     State(ledger): State<Arc<Ledger>>,
+    caller: Caller,
     DecodedPath(name): DecodedPath<String>,
     parameters: LedgerQueryParameters,
 ) -> Result<Response, ApiError> {
-    let kind = find_account_type(&ledger, &name)?;
+    let kind = find_account_type(&ledger, &caller, &name)?;
     let bounds = AllowedQueryParameters {
         names: &["from", "to", "limit", "page_token"],
         allows_filters: false,
@@ -183,9 +189,15 @@ fn render_events<'a>(
     Ok(rendered)
 }
 
-fn find_account_type(ledger: &Ledger, name: &str) -> Result<Arc<AccountType>, ApiError> {
+fn find_account_type(
+    ledger: &Ledger,
+    caller: &Caller,
+    name: &str,
+) -> Result<Arc<AccountType>, ApiError> {
     let types = ledger.types.current();
     let kind = types.accounts.get(name).cloned();
+    let field = || "type".to_owned();
+    check_type_access(caller, Scope::LedgerRead, field, name, kind.is_some())?;
     kind.ok_or_else(|| unknown_type_error("type", name, types.accounts.keys()))
 }
 

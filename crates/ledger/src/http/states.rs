@@ -16,12 +16,14 @@ use serving::query::DecodedQuery;
 use serving::scoped_router::ScopedRouter;
 
 use super::reads::shard_error;
+use super::type_access::check_type_access;
 use crate::Ledger;
 use crate::attributes::LedgerKey;
 use crate::events::unknown_type_error;
 use crate::json::JsonRefusal;
 use crate::states::{self, StateWrite, StateWriteOutcome};
 use serving::body::JsonBody;
+use serving::caller::Caller;
 
 type StateQueryParameters = DecodedQuery<Vec<(String, String)>>;
 
@@ -39,9 +41,12 @@ struct StateResponse<'a> {
 
 async fn get_state(
     State(ledger): State<Arc<Ledger>>,
+    caller: Caller,
     DecodedPath(name): DecodedPath<String>,
     parameters: StateQueryParameters,
 ) -> Result<Response, ApiError> {
+    let is_known = ledger.types.current().states.contains_key(&name);
+    check_type_access(&caller, Scope::LedgerRead, || "type".to_owned(), &name, is_known)?;
     let target = parse_state_target(&ledger, &name, &parameters)?;
     let Some(found) = ledger.states.get(&target).await.map_err(shard_error)? else {
         return Err(ApiError::new(
@@ -58,11 +63,14 @@ async fn get_state(
 
 async fn put_state(
     State(ledger): State<Arc<Ledger>>,
+    caller: Caller,
     DecodedPath(name): DecodedPath<String>,
     parameters: StateQueryParameters,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
+    let is_known = ledger.types.current().states.contains_key(&name);
+    check_type_access(&caller, Scope::LedgerWrite, || "type".to_owned(), &name, is_known)?;
     let target = parse_state_target(&ledger, &name, &parameters)?;
     let expected_version = parse_expected_version(&headers)?;
     let text =

@@ -78,7 +78,7 @@ impl ShardHash {
 
     /// Lower-case hex, 40 digits.
     pub fn to_hex(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(self.0)
     }
 }
 

@@ -80,6 +80,41 @@ fn a_narrowed_client_reads_and_writes_its_types_alone() {
 }
 
 #[test]
+fn a_narrowed_client_learns_no_other_types_name() {
+    store::testing::run_test(async {
+        let served = Served::fresh().await;
+        let scopes = "'ledger:write:gone', 'ledger:read:gone'";
+        let mut event = event("a", 1, "2024-05-01T00:00:00Z", "5");
+        let mut lock = lock(None);
+        let state = |name: &str| json!({"type": name, "attributes": {}, "state": {}});
+        for (named, status) in [("gone", 400), ("other", 403)] {
+            event["type"] = named.into();
+            lock["type"] = named.into();
+            let events = json!({"events": [event]});
+            let batch = json!({"states": [state(named)]});
+            let (states, balances) =
+                (format!("/v1/states/{named}"), format!("/v1/balances/{named}"));
+            for (method, path, body) in [
+                (Method::POST, "/v1/events", Some(&events)),
+                (Method::POST, "/v1/batch", Some(&events)),
+                (Method::POST, "/v1/batch", Some(&batch)),
+                (Method::POST, "/v1/locks", Some(&lock)),
+                (Method::GET, states.as_str(), None),
+                (Method::PUT, states.as_str(), Some(&json!({}))),
+                (Method::GET, balances.as_str(), None),
+            ] {
+                let (code, answer) = ask(&served, &client("a", scopes), method, path, body).await;
+                assert_eq!(code, status, "{path} {answer}");
+                assert!(!answer.to_string().contains("storage"), "{path} {answer}");
+            }
+        }
+        let (_, answer) =
+            ask(&served, &client("a", "ledger:read"), Method::GET, "/v1/balances/gone", None).await;
+        assert!(answer.to_string().contains("storage_outflow"), "{answer}");
+    });
+}
+
+#[test]
 fn a_client_is_the_owner_of_its_locks() {
     store::testing::run_test(async {
         let served = Served::fresh().await;

@@ -26,7 +26,7 @@ pub(crate) struct ReconcilerInputs<'b>(BTreeMap<&'b str, &'b Fingerprint>);
 impl Bundle {
     /// Fingerprint over the paths and contents of all files.
     pub fn fingerprint(&self) -> String {
-        fingerprint::to_hex(&fingerprint::hash_named(
+        hex::encode(fingerprint::hash_named(
             self.entries.iter().map(|entry| (entry.path.as_str(), &entry.fingerprint)),
         ))
     }
@@ -81,7 +81,7 @@ impl Bundle {
 impl ReconcilerInputs<'_> {
     /// The number of files and their combined fingerprint.
     pub(crate) fn to_json(&self) -> Json {
-        let sha256 = fingerprint::to_hex(&fingerprint::hash_named(
+        let sha256 = hex::encode(fingerprint::hash_named(
             self.0.iter().map(|(path, digest)| (*path, *digest)),
         ));
         json!({"files": self.0.len(), "sha256": sha256})

@@ -139,7 +139,7 @@ impl ReconcilePlan {
 
     /// Like [`ReconcilePlan::bind_target`] for one part of a target, such as a shard.
     pub fn bind_target_part(&mut self, part: &str, target: &impl Serialize) {
-        self.target.insert(part.to_owned(), fingerprint::to_hex(&fingerprint::hash_json(target)));
+        self.target.insert(part.to_owned(), hex::encode(fingerprint::hash_json(target)));
     }
 
     /// Whether there are no changes, refusals, failures or adopted objects.

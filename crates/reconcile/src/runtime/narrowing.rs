@@ -345,7 +345,7 @@ fn describe_inputs(bundle: &Bundle, reconciler: &str) -> Json {
 }
 
 fn hash_state(state: &Json) -> String {
-    fingerprint::to_hex(&fingerprint::hash_json(state))
+    hex::encode(fingerprint::hash_json(state))
 }
 
 fn changed_since_source(case: &ReconcilerCase<'_>) -> String {
@@ -364,8 +364,8 @@ fn record_shards(
         reconciler_run.runs.push(ReconcileShardRun { shard, why, sampled: false, evidence });
     }
     for (shard, unaffected) in shards.unaffected {
-        let sha256 = fingerprint::to_hex(&unaffected.fingerprint);
-        let compared = fingerprint::to_hex(&unaffected.compared_fingerprint);
+        let sha256 = hex::encode(unaffected.fingerprint);
+        let compared = hex::encode(unaffected.compared_fingerprint);
         let evidence = json!({"sha256": sha256, "compared_sha256": compared});
         reconciler_run.skipped.push(SkippedShard { shard, evidence });
     }

@@ -2,9 +2,8 @@
 //! credentials, except what is registered as open; unknown and odd paths, too.
 
 use std::net::IpAddr;
-use std::pin::Pin;
 
-use access::{AccessControl, Denial, RequestClient, RouteAccess};
+use access::{Denial, RequestClient, RouteAccess};
 use axum::body::Body as AxumBody;
 use axum::response::IntoResponse as _;
 use http::{Method, Request, Response};
@@ -15,9 +14,6 @@ use super::handler::ListenerProtocol;
 use crate::caller::{AnonymousCaller, denied_error};
 use crate::grpc_guard;
 use crate::scoped_rpcs::RouteDemands;
-
-/// Ends when the client of a request has lost its right to it.
-pub(super) type Withdrawal = Pin<Box<dyn Future<Output = Denial> + Send>>;
 
 /// The caller of a request.
 #[derive(Debug)]
@@ -44,13 +40,11 @@ impl AuthorizedCaller {
         }
     }
 
-    /// The end of the caller's right; `None` if it has no end.
-    pub(super) fn withdrawal(self) -> Option<Withdrawal> {
+    /// The client; `None` for other callers, whose right has no end.
+    pub(super) fn into_client(self) -> Option<RequestClient> {
         match self {
             Self::Trusted | Self::Anonymous(_) => None,
-            Self::Client(client) => {
-                Some(Box::pin(async move { client.wait_until_withdrawn().await }))
-            }
+            Self::Client(client) => Some(client),
         }
     }
 }
@@ -63,48 +57,36 @@ pub(super) fn authorize_request<B>(
 ) -> Result<AuthorizedCaller, Box<Response<AxumBody>>> {
     let Some(control) = &listener.access else { return Ok(AuthorizedCaller::Trusted) };
     let path = request.uri().path();
-    match &listener.demands {
+    let rpc = match &listener.demands {
         RouteDemands::OpenPaths(open) => {
             let reads = matches!(*request.method(), Method::GET | Method::HEAD);
             if reads && open.contains(&path) {
                 return Ok(AuthorizedCaller::Anonymous(address));
             }
-            let client = control.authenticate(request.headers(), address);
-            client.map(AuthorizedCaller::Client).map_err(|denial| {
-                denial.record();
-                denial_response(&denial, listener.protocol)
-            })
+            None
         }
-        RouteDemands::Rpcs(rpcs) => {
-            let rpc = rpcs.get_key_value(path).map(|(path, demanded)| (*path, *demanded));
-            authorize_call(control, rpc, request, address).map_err(|denial| {
-                denial.record();
-                denial_response(&denial, listener.protocol)
-            })?
-        }
-    }
-}
-
-/// Outer error: the call is denied. Inner one: the client is known, the rpc is not.
-fn authorize_call<B>(
-    control: &AccessControl,
-    rpc: Option<(&'static str, RouteAccess)>,
-    request: &Request<B>,
-    address: IpAddr,
-) -> Result<Result<AuthorizedCaller, Box<Response<AxumBody>>>, Denial> {
-    if rpc.is_some_and(|(_, demanded)| demanded == RouteAccess::Open) {
-        return Ok(Ok(AuthorizedCaller::Anonymous(address)));
-    }
-    let denied = control.authenticate(request.headers(), address);
-    let client = denied.map_err(|denial| {
-        let (route, demanded) = rpc.unzip();
-        Denial { route, demanded, ..denial }
-    })?;
-    let Some((path, demanded)) = rpc else {
-        return Ok(Err(Box::new(Status::unimplemented("").into_http())));
+        RouteDemands::Rpcs(rpcs) => rpcs.get_key_value(path).map(|(path, access)| (*path, *access)),
     };
-    client.check_route(path, demanded, None)?;
-    Ok(Ok(AuthorizedCaller::Client(client)))
+    let (route, demanded) = rpc.unzip();
+    if demanded == Some(RouteAccess::Open) {
+        return Ok(AuthorizedCaller::Anonymous(address));
+    }
+    let deny = |denial: Denial| {
+        denial.record();
+        denial_response(&denial, listener.protocol)
+    };
+    let client = control
+        .authenticate(request.headers(), address)
+        .map_err(|denial| deny(Denial { route, demanded, ..denial }))?;
+    match rpc {
+        Some((path, demanded)) => client.check_route(path, demanded, None).map_err(deny)?,
+        None if listener.protocol == ListenerProtocol::Grpc => {
+            return Err(Box::new(Status::unimplemented("").into_http()));
+        }
+        // The router checks the scope of the pattern that it matches.
+        None => {}
+    }
+    Ok(AuthorizedCaller::Client(client))
 }
 
 /// The response that denies a request.

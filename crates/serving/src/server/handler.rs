@@ -2,10 +2,12 @@
 //! and wraps the response.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::RequestClient;
 use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::response::IntoResponse as _;
@@ -16,7 +18,7 @@ use store::panics::catch_panic;
 use tower::Service as _;
 
 use super::activity::ConnectionActivity;
-use super::authorization::{AuthorizedCaller, Withdrawal, authorize_request, denial_response};
+use super::authorization::{AuthorizedCaller, authorize_request, denial_response};
 use super::framing::GrpcFraming;
 use super::in_flight::InFlightRequest;
 use super::request_body::RequestBody;
@@ -66,17 +68,17 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionHandler {
                 let timeout = is_grpc.then(|| grpc::parse_timeout(request.headers())).flatten();
                 let mut request = wrap_request_body(&listener, &in_flight, request);
                 caller.insert_into(&mut request);
-                Ok((self.routes.clone().call(request), timeout, caller.withdrawal()))
+                Ok((self.routes.clone().call(request), timeout, caller.into_client()))
             }
         };
         Box::pin(async move {
-            let mut withdrawal = None;
+            let mut client = None;
             let response = match answering {
                 Err(refusal) => *refusal,
-                Ok((answering, timeout, caller_withdrawal)) => {
-                    withdrawal = caller_withdrawal;
+                Ok((answering, timeout, caller)) => {
+                    client = caller;
                     let answering = with_call_timeout(timeout, answering);
-                    match catch_panic(unless_withdrawn(&mut withdrawal, protocol, answering)).await
+                    match catch_panic(unless_withdrawn(client.as_ref(), protocol, answering)).await
                     {
                         Ok(Ok(response)) => response,
                         Err(_) => panic_response(is_grpc),
@@ -84,7 +86,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionHandler {
                 }
             };
             let response = finish_response(response, in_flight, is_grpc, is_safe);
-            Ok(response.map(|body| body.with_withdrawal(withdrawal)))
+            Ok(response.map(|body| body.for_client(client)))
         })
     }
 }
@@ -113,17 +115,34 @@ fn check_request(
             http_guard::check_origin(&listener.hosts, method, uri, headers, addresses.local)?;
             let caller = authorize_request(listener, request, addresses.remote)?;
             http_guard::check_content(method, uri, headers, has_body)?;
-            in_flight.admit().map_err(|error| Box::new(error.into_response()))?;
+            admit_request(listener, in_flight, &caller, addresses.remote)
+                .map_err(|error| Box::new(error.into_response()))?;
             Ok(caller)
         }
         ListenerProtocol::Grpc => {
             let local = addresses.local;
             grpc_guard::check_call(&listener.hosts, request.method(), uri, headers, local)?;
             let caller = authorize_request(listener, request, addresses.remote)?;
-            in_flight.admit().map_err(|error| Box::new(grpc_guard::refusal_response(error)))?;
+            admit_request(listener, in_flight, &caller, addresses.remote)
+                .map_err(|error| Box::new(grpc_guard::refusal_response(error)))?;
             Ok(caller)
         }
     }
+}
+
+/// Admits a request to the limits of its client, from which probes are exempt, and to the budget.
+fn admit_request(
+    listener: &ListenerContext,
+    in_flight: &InFlightRequest,
+    caller: &AuthorizedCaller,
+    address: IpAddr,
+) -> Result<(), ApiError> {
+    if !in_flight.is_probe()
+        && let Some(permit) = listener.client_limiter.admit(caller, address)?
+    {
+        in_flight.hold_permit(permit);
+    }
+    in_flight.admit()
 }
 
 fn wrap_request_body(
@@ -143,16 +162,15 @@ fn wrap_request_body(
 
 /// The routes' response, or a denial as soon as the client has lost its right to the call.
 async fn unless_withdrawn(
-    withdrawal: &mut Option<Withdrawal>,
+    client: Option<&RequestClient>,
     protocol: ListenerProtocol,
     response: impl Future<Output = Result<Response<AxumBody>, Infallible>>,
 ) -> Result<Response<AxumBody>, Infallible> {
-    let Some(withdrawn) = withdrawal else { return response.await };
+    let Some(client) = client else { return response.await };
     tokio::select! {
         biased;
         response = response => response,
-        denial = withdrawn => {
-            *withdrawal = None;
+        denial = client.wait_until_withdrawn() => {
             denial.record();
             Ok(*denial_response(&denial, protocol))
         }

@@ -1,13 +1,14 @@
 //! Accounting of one request, from the end of its head until the last byte of the response is
 //! written to the socket: its bytes in the budget and its connection's activity.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use super::activity::ConnectionActivity;
 use super::budget::{BudgetShare, ByteBudget, MAX_SMALL_BODY_BYTES, REQUEST_COST_BYTES};
+use super::client_limits::ClientPermit;
 use crate::error::{ApiError, ErrorCode};
 
 /// A request in flight, shared by its body, its response and the response's unsent parts. Dropping
@@ -19,6 +20,8 @@ pub(super) struct InFlightRequest {
     /// Budget share of the request and of a small body.
     share: BudgetShare,
     taken_bytes: AtomicUsize,
+    /// Counts the request among those of its client.
+    client_permit: OnceLock<ClientPermit>,
 }
 
 impl InFlightRequest {
@@ -29,12 +32,29 @@ impl InFlightRequest {
     ) -> Arc<Self> {
         activity.begin_request();
         let share = if is_probe { BudgetShare::Probe } else { BudgetShare::Small };
-        Arc::new(Self { activity, budget, share, taken_bytes: AtomicUsize::new(0) })
+        Arc::new(Self {
+            activity,
+            budget,
+            share,
+            taken_bytes: AtomicUsize::new(0),
+            client_permit: OnceLock::new(),
+        })
     }
 
     /// Admits the request to the budget, or rejects it as overloaded.
     pub(super) fn admit(&self) -> Result<(), ApiError> {
         self.take_bytes(REQUEST_COST_BYTES, self.share)
+    }
+
+    /// Whether this is a probe, which must be answered even under overload.
+    pub(super) fn is_probe(&self) -> bool {
+        self.share == BudgetShare::Probe
+    }
+
+    /// Keeps the client's permit until the request has ended.
+    pub(super) fn hold_permit(&self, permit: ClientPermit) {
+        // A request has one permit.
+        let _ = self.client_permit.set(permit);
     }
 
     /// Reserves bytes for the body, which has reserved `held_bytes` already.

@@ -8,6 +8,7 @@
 mod activity;
 mod authorization;
 mod budget;
+mod client_limits;
 mod connection;
 mod files;
 mod framing;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use budget::{ByteBudget, MAX_BYTES_IN_FLIGHT};
+pub use client_limits::{ClientLimiter, ClientLimits};
 pub use files::raise_file_limit;
 pub use handler::ListenerProtocol;
 pub use limits::{ConnectionLimits, MAX_MESSAGE_BYTES};
@@ -53,7 +55,7 @@ const KEEPALIVE_PROBE_COUNT: u32 = 3;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Protocol, limits and budget of a port.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ServerOptions {
     /// HTTP or gRPC.
     pub protocol: ListenerProtocol,
@@ -63,6 +65,8 @@ pub struct ServerOptions {
     pub limits: ConnectionLimits,
     /// Byte budget, shared by all ports of a process.
     pub budget: ByteBudget,
+    /// Limits of each client, shared by all ports of a process.
+    pub client_limiter: ClientLimiter,
     /// Who may call; `None` if no clients are configured.
     pub access: Option<AccessControl>,
 }
@@ -74,6 +78,7 @@ struct ListenerContext {
     hosts: AllowedHosts,
     limits: ConnectionLimits,
     budget: ByteBudget,
+    client_limiter: ClientLimiter,
     /// Paths of client-streaming methods.
     client_streams: Vec<String>,
     access: Option<AccessControl>,
@@ -124,7 +129,7 @@ pub fn serve_routes(
     options: ServerOptions,
     stop: CancellationToken,
 ) -> RunningServer {
-    let ServerOptions { protocol, hosts, limits, budget, access } = options;
+    let ServerOptions { protocol, hosts, limits, budget, client_limiter, access } = options;
     let ServedRoutes { router, demands } = routes.into();
     let name = if protocol == ListenerProtocol::Grpc { "grpc" } else { "http" };
     let registry = ConnectionRegistry::new(name, &limits);
@@ -135,6 +140,7 @@ pub fn serve_routes(
         hosts,
         limits,
         budget,
+        client_limiter,
         client_streams,
         access,
         demands,

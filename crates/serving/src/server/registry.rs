@@ -2,8 +2,10 @@
 //! eviction of idle connections.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use access::client_network;
 
 use super::activity::ConnectionActivity;
 use super::limits::ConnectionLimits;
@@ -118,18 +120,6 @@ impl Drop for ConnectionSlot {
         let mut open = self.registry.lock_connections();
         open.remove(self.number);
         self.registry.update_gauge(&open);
-    }
-}
-
-/// The unit of the limit per address: an IPv4 address or an IPv6 /64, the size
-/// assigned to a household.
-fn client_network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        address => address,
     }
 }
 

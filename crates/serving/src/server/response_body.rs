@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use access::{Denial, RequestClient};
 use axum::body::Body as AxumBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::authorization::Withdrawal;
 use super::in_flight::InFlightRequest;
 use crate::caller::denied_error;
 use crate::error::{ApiError, ErrorCode};
@@ -21,6 +21,19 @@ const MAX_PART_BYTES: usize = 128 << 10;
 /// because they may confirm an effect.
 const LARGE_MESSAGE_BYTES: usize = 1 << 20;
 
+/// Frames after which a body counts as long: the only answer of a call has a message and trailers.
+const SHORT_BODY_FRAMES: u8 = 2;
+
+/// Whose right to a body is watched.
+enum BodyClient {
+    /// Nobody's: the caller's right has no end, or the body has ended.
+    None,
+    /// The client's, once the body has this many frames more, or one is not there yet.
+    Later(RequestClient, u8),
+    /// Ends when the client has lost its right.
+    Watched(Pin<Box<dyn Future<Output = Denial> + Send>>),
+}
+
 /// An outgoing body with its accounting.
 pub(super) struct ResponseBody {
     body: AxumBody,
@@ -31,8 +44,7 @@ pub(super) struct ResponseBody {
     /// Bytes reserved for that frame.
     held_bytes: usize,
     is_given_up: bool,
-    /// Ends the body when the client has lost its right to it.
-    withdrawal: Option<Withdrawal>,
+    client: BodyClient,
 }
 
 impl ResponseBody {
@@ -44,13 +56,15 @@ impl ResponseBody {
             unsent: Bytes::new(),
             held_bytes: 0,
             is_given_up: false,
-            withdrawal: None,
+            client: BodyClient::None,
         }
     }
 
     /// Ends the body when the client has lost its right to it.
-    pub(super) fn with_withdrawal(mut self, withdrawal: Option<Withdrawal>) -> Self {
-        self.withdrawal = withdrawal;
+    pub(super) fn for_client(mut self, client: Option<RequestClient>) -> Self {
+        if let Some(client) = client {
+            self.client = BodyClient::Later(client, SHORT_BODY_FRAMES);
+        }
         self
     }
 
@@ -59,9 +73,9 @@ impl ResponseBody {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<Frame<Bytes>, axum::Error>> {
-        let Some(withdrawal) = &mut self.withdrawal else { return Poll::Pending };
+        let BodyClient::Watched(withdrawal) = &mut self.client else { return Poll::Pending };
         let denial = ready!(withdrawal.as_mut().poll(context));
-        self.withdrawal = None;
+        self.client = BodyClient::None;
         self.is_given_up = true;
         denial.record();
         let error = denied_error(&denial);
@@ -70,6 +84,24 @@ impl ResponseBody {
         } else {
             Err(axum::Error::new(error))
         })
+    }
+
+    /// The next frame of the body. A body that is waited for, or long, is watched from then on: most
+    /// answers are neither.
+    fn poll_body(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let BodyClient::Later(client, frames_left) = &mut self.client else { return polled };
+        if polled.is_ready() && *frames_left > 0 {
+            *frames_left -= 1;
+            return polled;
+        }
+        let client = client.clone();
+        let withdrawal = Box::pin(async move { client.wait_until_withdrawn().await });
+        self.client = BodyClient::Watched(withdrawal);
+        polled
     }
 
     fn next_part(&mut self) -> Frame<Bytes> {
@@ -118,10 +150,11 @@ impl Body for ResponseBody {
             }
             let held_bytes = std::mem::take(&mut self.held_bytes);
             self.request.release_bytes(held_bytes);
+            let polled = self.poll_body(context);
             if let Poll::Ready(end) = self.poll_withdrawal(context) {
                 return Poll::Ready(Some(end));
             }
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            let frame = match ready!(polled) {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(frame)) => frame,

@@ -26,7 +26,7 @@ fn client_yaml(name: &str, scopes: &str, token: &str, expires: &str) -> String {
     format!("  - {{name: {name}, scopes: [{scopes}], tokens: [{{sha256: \"{hash}\"{expires}}}]}}\n")
 }
 
-fn clients() -> String {
+pub fn clients() -> String {
     let mut text = "clients:\n".to_owned();
     text += &client_yaml("reader", "events:read", "reads", "");
     text += &client_yaml("writer", "events:write", "writes", "");
@@ -35,11 +35,11 @@ fn clients() -> String {
     text + &client_yaml("root", "admin", "rules", "")
 }
 
-fn control() -> AccessControl {
+pub fn control() -> AccessControl {
     AccessControl::new(parse_clients(&clients()).unwrap())
 }
 
-fn routes() -> ScopedRouter {
+pub fn routes() -> ScopedRouter {
     let stream = async || {
         let parts = futures::stream::unfold((), |()| async {
             sleep(Duration::from_millis(50)).await;
@@ -70,13 +70,13 @@ async fn serve(control: Option<AccessControl>) -> Server {
     Server::guarded(routes(), ListenerProtocol::Http, limits, budget, control).await
 }
 
-async fn request(raw: &mut Raw, line: &str, headers: &[&str]) {
+pub async fn request(raw: &mut Raw, line: &str, headers: &[&str]) {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     raw.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"))
         .await;
 }
 
-async fn answer(server: &Server, line: &str, headers: &[&str]) -> (u16, String) {
+pub async fn answer(server: &Server, line: &str, headers: &[&str]) -> (u16, String) {
     let mut raw = server.connect().await;
     request(&mut raw, line, headers).await;
     let (text, _) = raw.read_to_end().await;

@@ -10,7 +10,8 @@ use serving::listen::{LOOPBACK_ADDRESSES, PortListeners};
 use serving::scoped_router::ScopedRouter;
 use serving::scoped_rpcs::ServedRoutes;
 use serving::server::{
-    ByteBudget, ConnectionLimits, ListenerProtocol, RunningServer, ServerOptions, serve_routes,
+    ByteBudget, ClientLimiter, ClientLimits, ConnectionLimits, ListenerProtocol, RunningServer,
+    ServerOptions, serve_routes,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -54,16 +55,46 @@ impl Server {
         budget: ByteBudget,
         access: Option<AccessControl>,
     ) -> Self {
+        Self::with_options(
+            routes,
+            ServerOptions {
+                protocol,
+                hosts: AllowedHosts::with_loopback([]),
+                limits,
+                budget,
+                client_limiter: ClientLimiter::default(),
+                access,
+            },
+        )
+        .await
+    }
+
+    /// A server that limits its clients.
+    pub async fn limited(
+        routes: impl Into<ServedRoutes>,
+        protocol: ListenerProtocol,
+        access: Option<AccessControl>,
+        client_limits: ClientLimits,
+    ) -> Self {
+        Self::with_options(
+            routes,
+            ServerOptions {
+                protocol,
+                hosts: AllowedHosts::with_loopback([]),
+                limits: ConnectionLimits::default(),
+                budget: ByteBudget::default(),
+                client_limiter: ClientLimiter::new(client_limits),
+                access,
+            },
+        )
+        .await
+    }
+
+    async fn with_options(routes: impl Into<ServedRoutes>, options: ServerOptions) -> Self {
         let listeners = PortListeners::bind(&LOOPBACK_ADDRESSES[..1], 0, "--port").await.unwrap();
         let (port, stop) = (listeners.port(), CancellationToken::new());
-        let terms = ServerOptions {
-            protocol,
-            hosts: AllowedHosts::with_loopback([]),
-            limits,
-            budget: budget.clone(),
-            access,
-        };
-        let serving = serve_routes(listeners, routes, terms, stop.clone());
+        let budget = options.budget.clone();
+        let serving = serve_routes(listeners, routes, options, stop.clone());
         Self { port, budget, serving, stop }
     }
 

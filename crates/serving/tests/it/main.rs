@@ -10,6 +10,7 @@
 
 mod access_control;
 mod bodies;
+mod client_limits;
 mod connections;
 mod harness;
 mod probes;

@@ -141,7 +141,7 @@ fn check_schema_name(schema: &str) -> Result<(), MigrateError> {
 }
 
 fn sha256_hex(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(text))
 }
 
 /// Compares by the precedence of Semantic Versioning: a pre-release is lower than its release, and

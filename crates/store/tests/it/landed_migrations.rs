@@ -16,7 +16,7 @@ fn no_migration_that_has_landed_was_edited_and_none_is_unlisted() {
             let file = file.unwrap().path();
             let name = format!("{role}/{}", file.file_name().unwrap().to_str().unwrap());
             let digest = Sha256::digest(std::fs::read(&file).unwrap());
-            present.insert(name, digest.iter().map(|byte| format!("{byte:02x}")).collect());
+            present.insert(name, hex::encode(digest));
         }
     }
     let list = std::fs::read_to_string(folder.join("landed.txt")).unwrap();

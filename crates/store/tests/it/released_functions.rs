@@ -29,7 +29,7 @@ fn functions_hash(role: &str) -> String {
         hash.update(format!("{name} {}\n", content.len()));
         hash.update(content);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash.finalize())
 }
 
 fn lines(path: &str) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::Scope;
+use access::{AccessControl, Scope};
 use configurator::Configurator;
 use configurator::transcript::{self, TranscriptEntry, TranscriptReplay};
 use queue::fifo::{
@@ -71,6 +71,7 @@ pub async fn run_test_proxy(
     proxy: TestProxyOptions,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let access = settings.access.open_clients()?;
     let listeners = PortListeners::bind(&settings.listen, proxy.port, "--port").await?;
     let database = tokio::select! {
         database = database::open_control_database(&settings.database, DatabaseAccess::CreateMissing) => database?,
@@ -113,7 +114,7 @@ pub async fn run_test_proxy(
         runs: runs.clone(),
         stop: stop.clone(),
     };
-    start_listener(listeners, &settings, shared, stop.clone())?;
+    start_listener(listeners, &settings, access, shared, stop.clone())?;
     stop.cancelled().await;
     // Waits until the runs are cancelled: active runs would block the next user of the database.
     runs.close();
@@ -127,6 +128,7 @@ pub async fn run_test_proxy(
 fn start_listener(
     listeners: PortListeners,
     settings: &ServiceSettings,
+    access: Option<AccessControl>,
     shared: TestProxyState,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -147,7 +149,8 @@ fn start_listener(
         hosts,
         limits,
         budget: ByteBudget::default(),
-        access: settings.access.clone(),
+        client_limiter: settings.access.client_limiter(),
+        access,
     };
     serving::server::serve_routes(listeners, routes, options, stop);
     tracing::info!(port, "test proxy ready: CONFIGSHOP_TEST_PROXY_URL=http://localhost:{port}");

@@ -127,9 +127,7 @@ impl HttpRequest {
 fn body_signature(secret: &[u8], body: &[u8]) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(body);
-    let digest: String =
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(format!("sha256={digest}"))
+    Some(format!("sha256={}", hex::encode(mac.finalize().into_bytes())))
 }
 
 fn connect_task_error(error: WebhookConnectError) -> TaskAttemptError {
