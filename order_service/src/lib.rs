@@ -4,6 +4,7 @@
 //! [`orders`] is the way of an order; [`serve`] starts everything. The command line is in the binary (`main.rs`, `cli`):
 //! both are compiled side by side, and a change of a command compiles nothing else.
 
+pub mod audit_http;
 pub mod background;
 pub mod orders;
 pub mod platform_integration;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit::AuditActor;
 use queue::fifo::{
     FifoConsumerOptions, FifoEngine, FifoQueue, FifoQueuePair, FifoTxSender, consume_messages,
 };
@@ -147,6 +148,15 @@ impl Configurator {
         self.begin_run_once(given, Uuid::new_v4()).await
     }
 
+    /// Like [`Self::begin_run`], as the act of an operator: it is in the audit trail.
+    pub async fn begin_run_for(
+        &self,
+        given: RunRequest,
+        actor: AuditActor,
+    ) -> Result<RunId, ConfiguratorError> {
+        self.begin_checked_run(given, Uuid::new_v4(), Some(actor)).await
+    }
+
     /// Begins a run. Idempotent by `request`: a repeated request gets the id of the same run, even
     /// when that has ended.
     pub async fn begin_run_once(
@@ -154,11 +164,20 @@ impl Configurator {
         given: RunRequest,
         request: Uuid,
     ) -> Result<RunId, ConfiguratorError> {
+        self.begin_checked_run(given, request, None).await
+    }
+
+    async fn begin_checked_run(
+        &self,
+        given: RunRequest,
+        request: Uuid,
+        actor: Option<AuditActor>,
+    ) -> Result<RunId, ConfiguratorError> {
         if !self.senders.contains_key(&given.env) {
             return Err(ConfiguratorError::NoEnvironment(given.env));
         }
         let new = self.prepare_run(given).await?;
-        match run::begin_run(&self.pool, new, request).await? {
+        match run::begin_run(&self.pool, new, request, actor).await? {
             BeginRunOutcome::Begun(run_id) => {
                 metrics::counter!("configurator_runs_begun_total").increment(1);
                 Ok(run_id)
@@ -198,17 +217,26 @@ impl Configurator {
     }
 
     /// Cancels a run, see [`run::cancel_run`].
-    pub async fn cancel_run(&self, run_id: RunId) -> Result<RunView, ConfiguratorError> {
+    pub async fn cancel_run(
+        &self,
+        run_id: RunId,
+        actor: &AuditActor,
+    ) -> Result<RunView, ConfiguratorError> {
         let env = self.get_run(run_id).await?.env.parse::<Env>();
         let sender =
             env.ok().and_then(|env| self.senders.get(&env).map(|sender| (env, sender.clone())));
         let Some((_, sender)) = sender else { return Err(ConfiguratorError::NoRun) };
-        self.run_after_control(run_id, run::cancel_run(&self.pool, run_id, sender).await?).await
+        let control = run::cancel_run(&self.pool, run_id, sender, actor).await?;
+        self.run_after_control(run_id, control).await
     }
 
     /// Resumes a failed or cancelled run, see [`run::resume_run`].
-    pub async fn resume_run(&self, run_id: RunId) -> Result<RunView, ConfiguratorError> {
-        self.run_after_control(run_id, run::resume_run(&self.pool, run_id).await?).await
+    pub async fn resume_run(
+        &self,
+        run_id: RunId,
+        actor: &AuditActor,
+    ) -> Result<RunView, ConfiguratorError> {
+        self.run_after_control(run_id, run::resume_run(&self.pool, run_id, actor).await?).await
     }
 
     async fn run_after_control(

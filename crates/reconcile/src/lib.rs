@@ -7,6 +7,7 @@
 //! transaction. The [`ReconcileRuntime`] decides which reconcilers and shards to run (a pure
 //! function, in `decide`), runs them and reports. `docs/reconcile.md` has an example reconciler.
 
+mod audited;
 mod bundle;
 mod decide;
 mod decided_runs;
@@ -25,6 +26,7 @@ mod runtime;
 mod saved_plan;
 mod transaction;
 
+pub use audited::audit_entries;
 pub use bundle::{
     Bundle, BundleCheck, BundleDocument, BundleSource, DocumentLookup, FilesToSend, GitRevision,
     METADATA_SCHEMA, ReconcilerMetadata, SentFile,

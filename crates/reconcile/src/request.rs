@@ -1,5 +1,7 @@
 //! Requests to run reconcilers.
 
+use audit::AuditActor;
+
 use crate::diagnostic::BundleDiagnostic;
 use crate::owner::ObjectOwner;
 
@@ -18,6 +20,8 @@ pub struct ReconcileRequest {
     pub allow_delete_all: bool,
     /// Owner of the objects that the run writes.
     pub owner: ObjectOwner,
+    /// Who asked for the run: the actor of its changes in the audit trail.
+    pub actor: AuditActor,
 }
 
 /// Why a request was rejected without any change.

@@ -1,5 +1,6 @@
 //! Saved plans: a plan in a file, reviewed and applied later.
 
+use audit::AuditActor;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
@@ -69,7 +70,7 @@ impl SavedPlan {
     }
 
     /// The request that applies this plan.
-    pub fn to_request(&self, owner: ObjectOwner) -> ReconcileRequest {
+    pub fn to_request(&self, owner: ObjectOwner, actor: AuditActor) -> ReconcileRequest {
         ReconcileRequest {
             reconcilers: self.plans.iter().map(|(name, _)| name.clone()).collect(),
             arguments: self.arguments.clone(),
@@ -77,6 +78,7 @@ impl SavedPlan {
             take_over: self.take_over,
             allow_delete_all: self.allow_delete_all,
             owner,
+            actor,
         }
     }
 

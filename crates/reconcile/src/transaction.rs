@@ -1,14 +1,17 @@
 //! Runs, also of a single shard, whose target is one transaction.
 //!
-//! - Shape: lock, read, plan, check the approval, write. A dry run uses a read-only transaction.
+//! - Shape: lock, read, plan, check the approval, write, record the changes in the audit trail. A dry
+//!   run uses a read-only transaction.
 //! - Lock order: advisory locks in the order of `exclusive_names`, then the writers' lock.
 //! - Promise: all changes or none. A refusal after a lost commit answer is
 //!   reported as outcome unknown.
 
+use audit::AuditActor;
 use futures::future::BoxFuture;
 use sqlx::PgPool;
 use store::{LONG_OPERATION_TIMEOUT, PgConnection, PgOperation, Result};
 
+use crate::audited::audit_entries;
 use crate::error::ReconcileError;
 use crate::exclusion::{exclude_other_runs_in_tx, set_read_only_in_tx};
 use crate::plan::{PlanApproval, ReconcilePlan};
@@ -43,6 +46,19 @@ pub trait ReconcileTransaction: Send + Sync + 'static {
         connection: &'a mut PgConnection,
         writes: &'a Self::PlannedWrites,
     ) -> BoxFuture<'a, Result<()>>;
+
+    /// Records the changes of the plan in the audit trail, after they were written. By default in
+    /// the same transaction, on a control database.
+    fn record_in_tx<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        plan: &'a ReconcilePlan,
+        actor: &'a AuditActor,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(
+            async move { audit::record_entries(connection, actor, &audit_entries(plan)).await },
+        )
+    }
 }
 
 /// Runs the transaction; `name` labels the operation. A real run has an approval, a
@@ -86,6 +102,7 @@ async fn plan_and_write_in_tx<T: ReconcileTransaction>(
         }
         store::fail_point("reconcile_planned");
         transaction.write_in_tx(connection, &writes).await?;
+        transaction.record_in_tx(connection, &plan, approval.actor()).await?;
         store::fail_point("reconcile_applied");
     }
     Ok(Ok((plan, writes)))

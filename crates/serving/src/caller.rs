@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 
 use access::{Denial, DenialReason, RequestClient, Scope};
+use audit::AuditActor;
 use axum::extract::FromRequestParts;
+use http::Extensions;
 use http::request::Parts;
 
 use crate::error::{ApiError, ErrorCode};
@@ -14,32 +16,52 @@ use crate::error::{ApiError, ErrorCode};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnonymousCaller(pub(crate) IpAddr);
 
+/// The address that a request came from, in its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallerAddress(pub(crate) IpAddr);
+
 /// Extractor: the caller. Without configured clients every caller is anonymous and trusted.
 #[derive(Debug, Clone, Default)]
-pub struct Caller(Option<RequestClient>);
+pub struct Caller {
+    client: Option<RequestClient>,
+    address: Option<IpAddr>,
+}
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(parts.extensions.get::<RequestClient>().cloned()))
+        Ok(Self::of_extensions(&parts.extensions))
     }
 }
 
 impl Caller {
+    /// The caller of a request with these extensions, also of a gRPC call.
+    pub fn of_extensions(extensions: &Extensions) -> Self {
+        Self {
+            client: extensions.get::<RequestClient>().cloned(),
+            address: extensions.get::<CallerAddress>().map(|address| address.0),
+        }
+    }
+
+    /// The caller as the actor of its changes in the audit trail.
+    pub fn to_audit_actor(&self) -> AuditActor {
+        AuditActor::of_caller(self.name(), self.address)
+    }
+
     /// Name of the authenticated client; `None` if no clients are configured.
     pub fn name(&self) -> Option<&str> {
-        self.0.as_ref().map(RequestClient::name)
+        self.client.as_ref().map(RequestClient::name)
     }
 
     /// Whether the caller may do everything of a scope.
     pub fn has_scope(&self, scope: Scope) -> bool {
-        self.0.as_ref().is_none_or(|client| client.has_scope(scope))
+        self.client.as_ref().is_none_or(|client| client.has_scope(scope))
     }
 
     /// Checks a scope that may be narrowed to account types, for one of them.
     pub fn check_account_type(&self, scope: Scope, account_type: &str) -> Result<(), ApiError> {
-        let Some(client) = &self.0 else { return Ok(()) };
+        let Some(client) = &self.client else { return Ok(()) };
         client.check_account_type(scope, account_type).map_err(|denial| {
             denial.record();
             denied_error(&denial)
@@ -53,7 +75,7 @@ impl Caller {
         field: &str,
         named: Option<&str>,
     ) -> Result<Option<String>, ApiError> {
-        let Some(client) = &self.0 else { return Ok(named.map(str::to_owned)) };
+        let Some(client) = &self.client else { return Ok(named.map(str::to_owned)) };
         match named {
             Some(named) if named != client.name() && !client.is_admin() => {
                 let denial = client.foreign_identity_denial();

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use audit::{AuditAction, AuditActor, AuditDifference, AuditEntry, record_entry};
 use queue::{delete_dead_jobs_in_tx, enqueue_jobs_in_tx, hurry_jobs_in_tx};
 use sqlx::PgConnection;
 use store::Result;
@@ -47,30 +48,56 @@ impl TaskControlRow {
     fn has_status(&self, status: TaskStatus) -> bool {
         self.status == status.name()
     }
+
+    /// Records the act of an operator on this task.
+    async fn record(
+        &self,
+        connection: &mut PgConnection,
+        task_id: TaskId,
+        actor: &AuditActor,
+        action: AuditAction,
+        retries: i32,
+    ) -> Result<()> {
+        let status_after = match action {
+            AuditAction::TaskCancel => TaskStatus::Cancelled,
+            _ => TaskStatus::Waiting,
+        };
+        let mut difference = AuditDifference::default()
+            .with_fact("task_type", self.task_type.as_str())
+            .with_fact("retries", retries);
+        if !self.has_status(status_after) {
+            let (before, after) = (self.status.as_str().into(), status_after.name().into());
+            difference = difference.with_field("status", Some(before), Some(after));
+        }
+        record_entry(connection, actor, &AuditEntry::new(action, "task", task_id, &difference))
+            .await
+    }
 }
 
 impl TaskStore {
     /// Cancels a task that has not ended: no attempt begins any more, and a running one is dropped
     /// at its next await.
-    pub async fn cancel(&self, task_id: TaskId) -> Result<TaskControlOutcome> {
-        store::transaction("cancel_task", task_id)
-            .run_refusable(&self.pool, TaskControlOutcome::is_refused, |connection, task_id| {
-                Box::pin(cancel_in_tx(connection, *task_id))
-            })
+    pub async fn cancel(&self, task_id: TaskId, actor: &AuditActor) -> Result<TaskControlOutcome> {
+        store::transaction("cancel_task", (task_id, actor.clone()))
+            .run_refusable(
+                &self.pool,
+                TaskControlOutcome::is_refused,
+                |connection, (task_id, actor)| Box::pin(cancel_in_tx(connection, *task_id, actor)),
+            )
             .await
     }
 
     /// Retries a failed or cancelled task with a fresh attempt count; a task waiting for its next
     /// attempt becomes due now.
-    pub async fn retry(&self, task_id: TaskId) -> Result<TaskControlOutcome> {
+    pub async fn retry(&self, task_id: TaskId, actor: &AuditActor) -> Result<TaskControlOutcome> {
         // `retries` as set by an attempt at this transaction whose commit outcome may be unknown.
         let own_retries = AtomicI32::new(i32::MAX);
-        store::transaction("retry_task", (self.clone(), task_id, own_retries))
+        store::transaction("retry_task", (self.clone(), task_id, actor.clone(), own_retries))
             .run_refusable(
                 &self.pool,
                 TaskControlOutcome::is_refused,
-                |connection, (tasks, task_id, own_retries)| {
-                    Box::pin(tasks.retry_in_tx(connection, *task_id, own_retries))
+                |connection, (tasks, task_id, actor, own_retries)| {
+                    Box::pin(tasks.retry_in_tx(connection, *task_id, actor, own_retries))
                 },
             )
             .await
@@ -80,6 +107,7 @@ impl TaskStore {
         &self,
         connection: &mut PgConnection,
         task_id: TaskId,
+        actor: &AuditActor,
         own_retries: &AtomicI32,
     ) -> Result<TaskControlOutcome> {
         let Some(row) = lock_task(connection, task_id).await? else {
@@ -92,6 +120,7 @@ impl TaskStore {
         let key = task_job_key(TaskRef { task_id, retries: row.retries });
         if row.has_status(TaskStatus::Waiting) {
             hurry_jobs_in_tx(connection, ACTION_TASK_QUEUE, &[key]).await?;
+            row.record(connection, task_id, actor, AuditAction::TaskRetry, row.retries).await?;
             return Ok(TaskControlOutcome::Applied);
         }
         if !row.has_status(TaskStatus::Failed) && !row.has_status(TaskStatus::Cancelled) {
@@ -108,6 +137,7 @@ impl TaskStore {
         delete_dead_jobs_in_tx(connection, ACTION_TASK_QUEUE, &[key]).await?;
         let retried = TaskRef { task_id, retries: row.retries + 1 };
         own_retries.store(retried.retries, Ordering::Relaxed);
+        row.record(connection, task_id, actor, AuditAction::TaskRetry, retried.retries).await?;
         if row.action_config.is_some() {
             let job = new_task_job(retried, row.priority, row.concurrency_key);
             enqueue_jobs_in_tx(connection, ACTION_TASK_QUEUE, None, &[job]).await?;
@@ -122,6 +152,7 @@ impl TaskStore {
 async fn cancel_in_tx(
     connection: &mut PgConnection,
     task_id: TaskId,
+    actor: &AuditActor,
 ) -> Result<TaskControlOutcome> {
     let Some(row) = lock_task(connection, task_id).await? else {
         return Ok(TaskControlOutcome::UnknownTask);
@@ -144,6 +175,7 @@ async fn cancel_in_tx(
     // The job becomes due, finds the task ended, and releases its concurrency key.
     let key = task_job_key(TaskRef { task_id, retries: row.retries });
     hurry_jobs_in_tx(connection, ACTION_TASK_QUEUE, &[key]).await?;
+    row.record(connection, task_id, actor, AuditAction::TaskCancel, row.retries).await?;
     Ok(TaskControlOutcome::Applied)
 }
 

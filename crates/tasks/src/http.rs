@@ -9,6 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
+use serving::caller::Caller;
 use serving::compute;
 use serving::error::{ApiError, ErrorCode, control_database_error};
 use serving::numbers::check_exact_numbers;
@@ -118,20 +119,24 @@ async fn get_task(
 
 async fn retry_task(
     State(tasks): State<TaskStore>,
+    caller: Caller,
     DecodedPath(id): DecodedPath<String>,
     NoQueryParameters: NoQueryParameters,
 ) -> Result<Json<Value>, ApiError> {
-    let outcome = tasks.retry(parse_task_id(&id)?).await.map_err(control_database_error)?;
+    let outcome = tasks.retry(parse_task_id(&id)?, &caller.to_audit_actor()).await;
+    let outcome = outcome.map_err(control_database_error)?;
     control_response(tasks, id, outcome, "only a failed, cancelled or waiting task can be retried")
         .await
 }
 
 async fn cancel_task(
     State(tasks): State<TaskStore>,
+    caller: Caller,
     DecodedPath(id): DecodedPath<String>,
     NoQueryParameters: NoQueryParameters,
 ) -> Result<Json<Value>, ApiError> {
-    let outcome = tasks.cancel(parse_task_id(&id)?).await.map_err(control_database_error)?;
+    let outcome = tasks.cancel(parse_task_id(&id)?, &caller.to_audit_actor()).await;
+    let outcome = outcome.map_err(control_database_error)?;
     control_response(tasks, id, outcome, "only a waiting or running task can be cancelled").await
 }
 

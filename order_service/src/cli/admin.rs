@@ -1,5 +1,6 @@
 //! Commands `migrate` and `config print`.
 
+use audit::{AuditAction, AuditActor, AuditDifference, AuditEntry};
 use clap::{Args, Subcommand};
 use ledger::sharding::ShardDefinition;
 use serde_json::json;
@@ -132,6 +133,9 @@ async fn migrate_databases(
         migrations.apply_pending(&mut connection).await?;
     }
     drop(connection);
+    if !dry_run {
+        record_migration(&database, "control", &pending).await?;
+    }
     let map = shards::load_shard_map_to_migrate(settings, &database, dry_run).await?;
     let mut steps = vec![DatabaseMigration { database: "control".to_owned(), pending }];
     for definition in map.shards() {
@@ -140,6 +144,38 @@ async fn migrate_databases(
     }
     database.close().await;
     Ok(steps)
+}
+
+/// Records what was applied to a database, after it was: the control database's own migrations make
+/// the table.
+async fn record_migration(
+    database: &ControlDatabase,
+    name: &str,
+    applied: &[PendingChange],
+) -> anyhow::Result<()> {
+    if applied.is_empty() {
+        return Ok(());
+    }
+    let (mut migrations, mut functions) = (Vec::new(), 0);
+    for change in applied {
+        match change {
+            PendingChange::Migration { version, description } => {
+                migrations.push(format!("{version} {description}"));
+            }
+            PendingChange::Function { .. } => functions += 1,
+        }
+    }
+    let difference = AuditDifference::default()
+        .with_fact("version", env!("CARGO_PKG_VERSION"))
+        .with_fact("migrations", migrations)
+        .with_fact("functions", functions);
+    let entry = AuditEntry::new(AuditAction::DatabaseMigrate, "database", name, &difference);
+    store::transaction("record_migration", (entry, AuditActor::of_command()))
+        .run(&database.pool, |connection, (entry, actor)| {
+            Box::pin(audit::record_entry(connection, actor, entry))
+        })
+        .await?;
+    Ok(())
 }
 
 /// Pending migrations of a shard; applies them unless `dry_run`. In a dry run a missing database
@@ -153,6 +189,9 @@ async fn migrate_shard(
     let pool = shards::connect_shard(settings, database, definition).await?;
     let pending = shards::migrate_shard(&pool, definition, dry_run).await?;
     store::close_pool(&pool).await;
+    if !dry_run {
+        record_migration(database, &format!("shard {}", definition.name), &pending).await?;
+    }
     Ok(pending)
 }
 

@@ -7,6 +7,7 @@ use clap::{Arg, Command, CommandFactory as _, Parser, Subcommand};
 
 use super::action_configs::ActionConfigsArgs;
 use super::admin::{ConfigCommand, MigrateArgs};
+use super::audit::AuditArgs;
 use super::bundle::BundleCommand;
 use super::clients::ClientsCommand;
 use super::configurator::ConfiguratorCommand;
@@ -150,6 +151,7 @@ pub(super) enum ServiceCommand {
     Reconcile(ReconcileArgs),
     ActionConfigs(ActionConfigsArgs),
     Status(StatusArgs),
+    Audit(AuditArgs),
     #[command(about = "Looks at the settings", arg_required_else_help = true)]
     Config {
         #[command(subcommand)]

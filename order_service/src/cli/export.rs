@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use audit::{AuditAction, AuditDifference, AuditEntry};
 use clap::{Args, Subcommand};
 use ledger::export::{
     ExportEngine, ExportError, ExportRealignment, ExportVerification, ExportVerifier, begin_epoch,
@@ -12,6 +13,7 @@ use ledger::types::LedgerTypeRegistry;
 use serde_json::json;
 use settings::ResolvedSettings;
 
+use super::audited::record_act;
 use super::definition::{all_examples, first_example, setting_args};
 use super::output::OutputArgs;
 use super::{CommandFailure, missing_subcommand, output};
@@ -260,6 +262,21 @@ enum ExportContinuation {
     Resume,
 }
 
+impl ExportContinuation {
+    fn audit_entry(self, shard: &str, decided: &ExportRealignment) -> AuditEntry {
+        let action = match self {
+            Self::NewEpoch => AuditAction::ExportNewEpoch,
+            Self::Resume => AuditAction::ExportResume,
+        };
+        let difference = AuditDifference::default()
+            .with_fact("epoch", json!(decided.epoch))
+            .with_fact("next_seq", json!(decided.next_seq))
+            .with_fact("void", json!(decided.void_range))
+            .with_fact("again", json!(decided.resend_range));
+        AuditEntry::new(action, "shard", shard, &difference)
+    }
+}
+
 async fn decide_export_position(
     args: &ExportPositionArgs,
     continuation: ExportContinuation,
@@ -282,6 +299,10 @@ async fn decide_export_position(
         };
         bar.finish_and_clear();
         let decided = decided.map_err(shard_failure(shard))?;
+        if !dry_run {
+            let entry = continuation.audit_entry(&shard.name, &decided);
+            record_act(&context.database.pool, entry).await?;
+        }
         if args.output.is_json() {
             output::print_json(decision_json(&shard.name, &decided, dry_run));
         } else {

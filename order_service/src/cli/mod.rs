@@ -3,6 +3,8 @@
 
 mod action_configs;
 mod admin;
+mod audit;
+mod audited;
 mod bundle;
 mod clients;
 mod command_token;
@@ -166,6 +168,7 @@ async fn dispatch_command(
         ServiceCommand::ActionConfigs(args) => {
             action_configs::run_action_configs_command(&args, resolved).await
         }
+        ServiceCommand::Audit(args) => audit::run_audit_command(&args, resolved).await,
         ServiceCommand::Status(args) => status::run_status_command(&args, resolved).await,
         ServiceCommand::Config { command } => admin::run_config_command(command, resolved),
         ServiceCommand::Settings => {

@@ -1,11 +1,13 @@
 //! Commands `queues ensure` and `queues bury`.
 
+use audit::{AuditAction, AuditDifference, AuditEntry};
 use clap::{Args, Subcommand};
 use configurator::BlockId;
 use configurator::dead_letters::{BuryMessageOptions, bury_message_by_id as bury_message};
 use serde_json::json;
 use settings::ResolvedSettings;
 
+use super::audited::record_act;
 use super::configurator::open_queue_engine;
 use super::definition::{QUEUE_SETTING_NAMES, all_examples, first_example, setting_args};
 use super::output::OutputArgs;
@@ -113,6 +115,9 @@ async fn ensure_queues(
         })?);
     }
     if let Some(database) = database {
+        let difference = AuditDifference::default().with_fact("queues", created.clone());
+        let entry = AuditEntry::new(AuditAction::QueueEnsure, "queue_env", env, &difference);
+        record_act(&database.pool, entry).await?;
         database.close().await;
     }
     if args.output.is_json() {
@@ -121,6 +126,13 @@ async fn ensure_queues(
         created.iter().for_each(output::print_line);
     }
     Ok(())
+}
+
+fn burial_entry(queue: &str, block_id: BlockId, receives: u32) -> AuditEntry {
+    let difference = AuditDifference::default()
+        .with_fact("block_id", block_id.get())
+        .with_fact("receives", receives);
+    AuditEntry::new(AuditAction::QueueBury, "queue", queue, &difference)
 }
 
 async fn bury_queue_message(
@@ -143,10 +155,13 @@ async fn bury_queue_message(
         search_timeout: within,
     };
     let buried = bury_message(queue_engine.fifo_engine(), &burial).await;
+    let name = env.queue_name(&burial.queue);
     if let Some(database) = database {
+        if let Ok(Some(receives)) = buried {
+            record_act(&database.pool, burial_entry(&name, block_id, receives)).await?;
+        }
         database.close().await;
     }
-    let name = env.queue_name(&burial.queue);
     let Some(receives) =
         buried.map_err(|error| CommandFailure::Failed(format!("{name}: {error}")))?
     else {

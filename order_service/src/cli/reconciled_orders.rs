@@ -1,5 +1,6 @@
 //! Command `orders reconcile`: compares orders with their postings.
 
+use audit::AuditActor;
 use clap::Args;
 use ledger::types::LedgerTypeRegistry;
 use serde_json::{Value, json};
@@ -53,6 +54,7 @@ pub(super) async fn reconcile_orders(
     let shards = shards::open_shards(&settings, &database).await?;
     let types = LedgerTypeRegistry::default();
     types.set(ledger::types::load_types(&database.pool).await.map_err(anyhow::Error::from)?);
+    let actor = AuditActor::of_command();
     let (mut outcome, mut after) = (OrderComparisonTotals::default(), None);
     loop {
         let page = compare_order_postings(&database.pool, &shards, &types, after)
@@ -66,7 +68,9 @@ pub(super) async fn reconcile_orders(
         outcome.compared += compared;
         outcome.differ += found.len();
         for found in found {
-            if apply && repair_order(&database.pool, found).await.map_err(anyhow::Error::from)? {
+            if apply
+                && repair_order(&database.pool, found, &actor).await.map_err(anyhow::Error::from)?
+            {
                 outcome.put_right += 1;
             }
             if outcome.listed.len() < MAX_LISTED_ORDERS {

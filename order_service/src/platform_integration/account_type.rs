@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use audit::AuditActor;
+use configurator::BlockId;
 use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
 use ledger::types::{
     LEDGER_TYPES_RECONCILER, LedgerTypeDefinition, LedgerTypeKind, LedgerTypeObjection,
@@ -14,7 +16,10 @@ use reconcile::{ObjectOwner, ReconcileError};
 use serde_json::{Map, Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 
-use super::{PlatformObject, can_take_over, foreign_owner_error, store_task_error};
+use super::{
+    PlatformObject, block_actor, can_take_over, foreign_owner_error, record_object_in_tx,
+    store_task_error,
+};
 
 const ACCOUNT_TYPE_LABEL: &str = "account type";
 
@@ -29,17 +34,20 @@ struct AccountTypeChange {
     name: String,
     /// `None` deletes the type.
     definition: Option<LedgerTypeDefinition>,
+    actor: AuditActor,
 }
 
 impl AccountTypeChange {
     fn from_params(
         action: BlockAction,
+        block_id: BlockId,
         mut params: Map<String, Json>,
     ) -> Result<Self, IntegrationError> {
         params.remove("$schema");
         let name = params.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
+        let actor = block_actor(block_id);
         if action == BlockAction::Delete {
-            return Ok(Self { name, definition: None });
+            return Ok(Self { name, definition: None, actor });
         }
         let new = LedgerTypeKind::Account.parse_definition(Json::Object(params));
         let new = new.map_err(|error| IntegrationError::invalid("params", error.to_string()))?;
@@ -49,7 +57,7 @@ impl AccountTypeChange {
                 problem.reason.clone(),
             ));
         }
-        Ok(Self { name, definition: Some(new) })
+        Ok(Self { name, definition: Some(new), actor })
     }
 }
 
@@ -62,7 +70,8 @@ impl IntegrationHandler for SetAccountType {
         &self,
         request: BlockRequest<Self::Params>,
     ) -> Result<PlatformObject, IntegrationError> {
-        let change = AccountTypeChange::from_params(request.action, request.params)?;
+        let change =
+            AccountTypeChange::from_params(request.action, request.block_id, request.params)?;
         let stored_types = store::run_statement(&self.pool, "look_at_types", |connection| {
             Box::pin(read_all_types(connection))
         });
@@ -97,6 +106,12 @@ impl SetAccountType {
             None => delete_type_in_tx(connection, LedgerTypeKind::Account, &change.name).await?,
         }
         notify_types_in_tx(connection).await?;
+        let stored_types = stored.as_deref().unwrap_or_default();
+        let old = find_account_type(stored_types, &change.name);
+        let old = old.map(|old| old.definition.to_json());
+        let sides = (old, change.definition.as_ref().map(LedgerTypeDefinition::to_json));
+        let object = (LedgerTypeKind::Account.object_name(), change.name.as_str());
+        record_object_in_tx(connection, &change.actor, object, sides).await?;
         Ok(Ok(()))
     }
 
@@ -109,11 +124,7 @@ impl SetAccountType {
         let stored = stored_types.as_ref().map_err(|reason| {
             IntegrationError::permanent("CONSISTENCY_ERROR", json!({"reason": reason}))
         })?;
-        let stored_type = stored.iter().find(|stored| {
-            stored.definition.kind() == LedgerTypeKind::Account
-                && stored.definition.name() == change.name
-        });
-        let Some(stored_type) = stored_type else {
+        let Some(stored_type) = find_account_type(stored, &change.name) else {
             return Ok(change.definition.is_some());
         };
         if change.definition.as_ref() == Some(&stored_type.definition)
@@ -162,6 +173,12 @@ impl SetAccountType {
             Err(error) => Err(IntegrationError::Temporary(error.to_string())),
         }
     }
+}
+
+fn find_account_type<'s>(stored: &'s [LedgerTypeRow], name: &str) -> Option<&'s LedgerTypeRow> {
+    stored.iter().find(|stored| {
+        stored.definition.kind() == LedgerTypeKind::Account && stored.definition.name() == name
+    })
 }
 
 fn type_conflict_error(name: &str, reason: &str) -> IntegrationError {

@@ -7,7 +7,7 @@ use reconcile::ObjectOwner;
 use serde_json::{Map, Value as Json};
 use sqlx::PgPool;
 
-use super::{PlatformObject, foreign_owner_error, store_task_error};
+use super::{PlatformObject, block_actor, foreign_owner_error, store_task_error};
 use crate::background::tasks::TASK_TYPES;
 
 pub(super) struct SetActionConfig {
@@ -33,7 +33,8 @@ impl IntegrationHandler for SetActionConfig {
             BlockAction::Delete => None,
             BlockAction::Create | BlockAction::Update => Some(parse_action_config(params)?),
         };
-        match set_config(&self.pool, name.clone(), new, ObjectOwner::Configurator)
+        let actor = block_actor(request.block_id);
+        match set_config(&self.pool, name.clone(), new, ObjectOwner::Configurator, &actor)
             .await
             .map_err(store_task_error)?
         {

@@ -11,12 +11,15 @@ mod posting_rule;
 
 use std::sync::Arc;
 
+use audit::{AuditAction, AuditActor, AuditDifference, AuditEntry, record_entry};
+use configurator::BlockId;
 use configurator::sdk::{IntegrationError, IntegrationHandlers};
 use ledger::types::LedgerTypeUsage;
 use reconcile::ObjectOwner;
+use reconcile::plan::diff_fields;
 use serde::Serialize;
-use serde_json::json;
-use sqlx::PgPool;
+use serde_json::{Value as Json, json};
+use sqlx::{PgConnection, PgPool};
 
 use account_type::SetAccountType;
 use action_config::SetActionConfig;
@@ -64,6 +67,27 @@ fn foreign_owner_error(what: &str, name: &str, owner: ObjectOwner) -> Integratio
         "CONFLICT",
         json!({"name": name, "owner": owner.name(), "reason": reason}),
     )
+}
+
+/// The actor of what a block changes: its origin is the block.
+fn block_actor(block_id: BlockId) -> AuditActor {
+    AuditActor::of_service("configurator").with_origin(format!("block/{block_id}"))
+}
+
+/// Records the change of an object from `old` to `new`; `None`: there is none.
+async fn record_object_in_tx(
+    connection: &mut PgConnection,
+    actor: &AuditActor,
+    (kind, name): (&str, &str),
+    (old, new): (Option<Json>, Option<Json>),
+) -> store::Result<()> {
+    let (old, new) = (old.unwrap_or_else(|| json!({})), new.unwrap_or_else(|| json!({})));
+    let mut difference = AuditDifference::default();
+    for change in diff_fields(&old, &new) {
+        difference = difference.with_field(&change.field, change.before, change.after);
+    }
+    let entry = AuditEntry::new(AuditAction::ObjectSet, kind, name, &difference);
+    record_entry(connection, actor, &entry).await
 }
 
 fn can_take_over(owner: ObjectOwner) -> bool {

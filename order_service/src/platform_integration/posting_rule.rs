@@ -1,13 +1,17 @@
 //! `platform.set_posting_rule`: params are a posting rule as in its document. The stored rules are
 //! one versioned set: a changed rule makes a new version of all, owned by the configurator.
 
+use audit::AuditActor;
 use configurator::sdk::{BlockAction, BlockRequest, IntegrationError, IntegrationHandler};
 use ledger::types::LEDGER_TYPES_RECONCILER;
 use reconcile::ObjectOwner;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use sqlx::{PgConnection, PgPool};
 
-use super::{PlatformObject, can_take_over, foreign_owner_error, store_task_error};
+use super::{
+    PlatformObject, block_actor, can_take_over, foreign_owner_error, record_object_in_tx,
+    store_task_error,
+};
 use crate::orders::postings::{
     POSTINGS_RECONCILER, PostingRule, find_rule_problems, put_posting_rules_in_tx,
     read_known_types, read_posting_rules,
@@ -22,6 +26,7 @@ struct PostingRuleChange {
     name: String,
     /// `None` deletes the rule.
     rule: Option<PostingRule>,
+    actor: AuditActor,
 }
 
 impl IntegrationHandler for SetPostingRule {
@@ -46,7 +51,11 @@ impl IntegrationHandler for SetPostingRule {
                 Some(rule.map_err(|error| IntegrationError::invalid("params", error.to_string()))?)
             }
         };
-        let change = PostingRuleChange { name: name.clone(), rule: new };
+        let change = PostingRuleChange {
+            name: name.clone(),
+            rule: new,
+            actor: block_actor(request.block_id),
+        };
         let result = store::transaction("set_posting_rule", change)
             .run(&self.pool, |connection, change| Box::pin(apply_change_in_tx(connection, change)))
             .await;
@@ -81,6 +90,7 @@ async fn apply_change_in_tx(
             return Ok(Err(IntegrationError::invalid(field, problem.reason.clone())));
         }
     }
+    let old = old_index.map(|old| json!(rules[old]));
     match (change.rule.clone(), old_index) {
         (Some(new), Some(old)) => rules[old] = new,
         (Some(new), None) => rules.push(new),
@@ -89,5 +99,8 @@ async fn apply_change_in_tx(
     }
     rules.sort_by(|a, b| a.name.cmp(&b.name));
     put_posting_rules_in_tx(connection, &rules, ObjectOwner::Configurator).await?;
+    let sides = (old, change.rule.as_ref().map(|rule| json!(rule)));
+    let object = ("posting_rule", change.name.as_str());
+    record_object_in_tx(connection, &change.actor, object, sides).await?;
     Ok(Ok(()))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use events::configs::LiveConfigIndex;
 use events::http::EventApiState;
@@ -15,7 +16,7 @@ use crate::background::events::OrderEventWriter;
 use crate::background::tasks::TASK_TYPES;
 use crate::settings::EventServiceSettings;
 
-/// Duty that drops events beyond the retention.
+/// Duty that deletes events and entries of the audit trail beyond their retention.
 const EVENT_RETENTION_DUTY: &str = "event-retention";
 /// Duty that writes the events of orders.
 const ORDER_EVENTS_DUTY: &str = "order-events";
@@ -52,12 +53,17 @@ pub(super) fn build_webhook_sender(settings: &EventServiceSettings) -> HttpReque
 /// Duties of processes with the role `tasks`.
 pub(super) fn event_duties(
     settings: &EventServiceSettings,
+    audit_age: Duration,
     events: &EventStore,
     pool: &PgPool,
 ) -> HashMap<&'static str, DutyWork> {
-    let (retention_pool, age) = (pool.clone(), settings.retention);
+    let (retention_pool, event_age) = (pool.clone(), settings.retention);
     let retention: DutyWork = Arc::new(move |lease| {
-        Box::pin(retention::run_retention(retention_pool.clone(), age, lease))
+        let pool = retention_pool.clone();
+        Box::pin(async move {
+            let events = retention::run_retention(pool.clone(), event_age, lease.clone());
+            tokio::join!(events, audit::run_retention(pool, audit_age, lease));
+        })
     });
     let order_events = OrderEventWriter { pool: pool.clone(), events: events.clone() };
     let order_events: DutyWork = Arc::new(move |lease| Box::pin(order_events.clone().run(lease)));

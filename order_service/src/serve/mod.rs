@@ -104,6 +104,7 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
             events,
             targets,
             configurator,
+            audit_pool: database.pool.clone(),
         }),
         false => ScopedRouter::new(),
     };

@@ -6,8 +6,10 @@ use configurator::Configurator;
 use events::http::EventApiState;
 use ledger::Ledger;
 use serving::scoped_router::ScopedRouter;
+use sqlx::PgPool;
 use tasks::TaskStore;
 
+use crate::audit_http;
 use crate::reconcilers::bundle::{self, ReconcileTargets};
 
 /// State of the routes.
@@ -22,6 +24,8 @@ pub struct HttpApiServices {
     pub targets: ReconcileTargets,
     /// Configurator for templates and runs.
     pub configurator: Configurator,
+    /// Control database, for the audit trail.
+    pub audit_pool: PgPool,
 }
 
 /// All routes, with their OpenAPI document.
@@ -31,6 +35,7 @@ pub fn build_api_routes(services: HttpApiServices) -> ScopedRouter {
         .merge(events::http::event_routes(services.events))
         .merge(bundle::http::build_reconcile_routes(services.targets))
         .merge(configurator::http::configurator_routes(services.configurator))
+        .merge(audit_http::audit_routes(services.audit_pool))
         .merge(openapi::docs_routes(collect_openapi_parts()))
 }
 
@@ -42,6 +47,7 @@ pub fn collect_openapi_parts() -> Vec<&'static str> {
         tasks::http::TASKS_OPENAPI_YAML,
         configurator::http::CONFIGURATOR_OPENAPI,
         bundle::http::OPENAPI_DOCUMENT,
+        audit_http::OPENAPI_DOCUMENT,
     ]);
     parts
 }

@@ -62,7 +62,9 @@ pub(super) async fn start_background_tasks(
         duties.insert(SCHEDULER_DUTY, work);
     }
     if settings.roles.contains(&ProcessRole::Tasks) {
-        duties.extend(super::events::event_duties(&settings.events, events, pool));
+        let event_duties =
+            super::events::event_duties(&settings.events, settings.audit_retention, events, pool);
+        duties.extend(event_duties);
         let worker_context =
             build_task_worker_context(settings, pool, process, events, fifo, &tasks, stop);
         let started = ActionWorker::start(

@@ -131,6 +131,8 @@ pub struct ServiceSettings {
     pub max_in_flight_orders: usize,
     /// `--queue-engine` and its options.
     pub queues: QueueSettings,
+    /// `--audit-retention`: age at which entries of the audit trail are deleted.
+    pub audit_retention: Duration,
     /// `--task-retention`: age at which ended tasks are deleted.
     pub task_retention: Duration,
     /// Settings of events and webhooks.
@@ -216,6 +218,7 @@ impl ServiceSettings {
             max_orders_per_request,
             max_in_flight_orders,
             queues: QueueSettings::new(resolved)?,
+            audit_retention: read_audit_retention(resolved)?,
             task_retention: resolved.get_duration("task-retention")?,
             events: EventServiceSettings::new(resolved)?,
             shutdown_timeout: resolved.get_duration("shutdown-timeout")?,
@@ -294,6 +297,15 @@ fn read_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, Set
         addresses.push(address);
     }
     if addresses.is_empty() { Err(SettingError::Missing("listen")) } else { Ok(addresses) }
+}
+
+fn read_audit_retention(resolved: &ResolvedSettings) -> Result<Duration, SettingError> {
+    let retention = resolved.get_duration("audit-retention")?;
+    if retention < audit::MIN_RETENTION {
+        let reason = "must be at least 1day".to_owned();
+        return Err(resolved.invalid_setting("audit-retention", reason));
+    }
+    Ok(retention)
 }
 
 fn read_ledger_retention(resolved: &ResolvedSettings) -> Result<Retention, SettingError> {

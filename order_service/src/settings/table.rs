@@ -205,6 +205,8 @@ const TASK_EVENT_SETTINGS: &[Setting] = &[
         .with_default("90days"),
     Setting::new("event-retention", "TIME", "How long events and their stories are kept, by weeks")
         .with_default("90days"),
+    Setting::new("audit-retention", "TIME", "How long the audit trail is kept, at least a day")
+        .with_default("365days"),
     Setting::new(
         "event-chain-limit",
         "COUNT",

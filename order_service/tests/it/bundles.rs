@@ -52,6 +52,7 @@ fn request(integrations: &[&str], dry_run: bool) -> ReconcileRequest {
         take_over: false,
         allow_delete_all: false,
         owner: ObjectOwner::Bundle,
+        actor: audit::AuditActor::of_service("test"),
     }
 }
 

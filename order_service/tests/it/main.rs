@@ -12,6 +12,7 @@
 
 mod accepting;
 mod access_matrix;
+mod audit_trail;
 mod bundle_commands;
 mod bundles;
 mod callbacks;

@@ -71,7 +71,14 @@ fn a_failed_order_is_revived_by_retry_only_and_keeps_its_failure() {
         process.until(1, |order| order.state == Failed).await;
         let again = process.accept(&[(1, 7)]).await.unwrap();
         assert_eq!(again.ended_orders.len(), 1, "the stored result, and nothing else");
-        order_service::orders::db::retry_order(&pool, &process.jobs, 1.into()).await.unwrap();
+        order_service::orders::db::retry_order(
+            &pool,
+            &process.jobs,
+            1.into(),
+            &audit::AuditActor::of_service("test"),
+        )
+        .await
+        .unwrap();
         let order = process.until(1, |order| order.state == ProcessFinished).await;
         let expected =
             [Initialized, ProcessStarted, FinishedExternalInteraction, Failed, ProcessFinished];

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use serving::body::{self, JsonBody};
+use serving::caller::Caller;
 use serving::compute;
 use serving::error::{ApiError, ErrorCode, control_database_error};
 use serving::numbers::check_exact_numbers;
@@ -67,11 +68,13 @@ async fn read_run_request(body: Bytes) -> Result<RunRequest, ApiError> {
 
 pub(super) async fn begin_run(
     State(configurator): State<Configurator>,
+    caller: Caller,
     NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Value>, ApiError> {
     let run_request = read_run_request(body).await?;
-    let run_id = configurator.begin_run(run_request).await.map_err(to_api_error)?;
+    let actor = caller.to_audit_actor();
+    let run_id = configurator.begin_run_for(run_request, actor).await.map_err(to_api_error)?;
     Ok(Json(json!({"run_id": run_id})))
 }
 
@@ -85,12 +88,13 @@ pub(super) async fn show_run(
 
 pub(super) async fn resume_run(
     State(configurator): State<Configurator>,
+    caller: Caller,
     DecodedPath(run_id): DecodedPath<String>,
     NoQueryParameters: NoQueryParameters,
 ) -> Result<Json<Value>, ApiError> {
     Ok(Json(
         configurator
-            .resume_run(parse_run_id(&run_id)?)
+            .resume_run(parse_run_id(&run_id)?, &caller.to_audit_actor())
             .await
             .map_err(to_api_error)?
             .to_summary_json(),
@@ -99,12 +103,13 @@ pub(super) async fn resume_run(
 
 pub(super) async fn cancel_run(
     State(configurator): State<Configurator>,
+    caller: Caller,
     DecodedPath(run_id): DecodedPath<String>,
     NoQueryParameters: NoQueryParameters,
 ) -> Result<Json<Value>, ApiError> {
     Ok(Json(
         configurator
-            .cancel_run(parse_run_id(&run_id)?)
+            .cancel_run(parse_run_id(&run_id)?, &caller.to_audit_actor())
             .await
             .map_err(to_api_error)?
             .to_summary_json(),

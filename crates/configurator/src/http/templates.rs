@@ -7,6 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use serving::body;
+use serving::caller::Caller;
 use serving::error::{ApiError, ErrorCode};
 use serving::path::DecodedPath;
 
@@ -17,6 +18,7 @@ use crate::{Configurator, ConfiguratorError, template_store};
 
 pub(super) async fn put_template(
     State(configurator): State<Configurator>,
+    caller: Caller,
     DecodedPath(name): DecodedPath<String>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
@@ -25,7 +27,8 @@ pub(super) async fn put_template(
     let text = String::from_utf8(body.to_vec())
         .map_err(|_| ApiError::invalid_field("body", "must be UTF-8"))?;
     let (text, graph) = parse_on_compute_pool(text).await.map_err(to_api_error)?;
-    let version = template_store::put_template(&configurator.pool, &name, &text)
+    let actor = caller.to_audit_actor();
+    let version = template_store::put_template(&configurator.pool, &name, &text, &actor)
         .await
         .map_err(|error| to_api_error(ConfiguratorError::Store(error)))?;
     Ok(Json(json!({"name": name, "version": version, "blocks": graph.blocks().count()})))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use audit::{AuditAction, AuditActor, AuditDifference, AuditEntry, record_entry};
 use serde_json::{Map, Value as Json};
 use sqlx::{PgConnection, PgPool};
 use store::Result;
@@ -41,15 +42,17 @@ pub enum BeginRunOutcome {
 }
 
 /// Begins a run, unless another run of the instance is running. Idempotent by `request_id`: a
-/// repeated request gets the same run. One transaction, which also notifies the drivers.
+/// repeated request gets the same run. One transaction, which also notifies the drivers. With an
+/// actor it is an act of an operator, and recorded in the audit trail.
 pub async fn begin_run(
     pool: &PgPool,
     new_run: NewRun,
     request_id: Uuid,
+    actor: Option<AuditActor>,
 ) -> Result<BeginRunOutcome> {
-    store::transaction("begin_run", (new_run, request_id))
-        .run(pool, |connection, (new_run, request_id)| {
-            Box::pin(begin_in_tx(connection, new_run, *request_id))
+    store::transaction("begin_run", (new_run, request_id, actor))
+        .run(pool, |connection, (new_run, request_id, actor)| {
+            Box::pin(begin_in_tx(connection, new_run, *request_id, actor.as_ref()))
         })
         .await
 }
@@ -83,6 +86,7 @@ async fn begin_in_tx(
     connection: &mut PgConnection,
     new_run: &NewRun,
     request_id: Uuid,
+    actor: Option<&AuditActor>,
 ) -> Result<BeginRunOutcome> {
     let instance_id = lock_instance(connection, &new_run.template_name, new_run.env).await?;
     let existing: Option<(RunId, bool)> = store::statement(
@@ -124,7 +128,30 @@ async fn begin_in_tx(
     .await?;
     insert_step_rows(connection, run_id, &rows).await?;
     wake_instance(connection, instance_id).await?;
+    if let Some(actor) = actor {
+        record_begin_in_tx(connection, new_run, run_id, actor).await?;
+    }
     Ok(BeginRunOutcome::Begun(run_id))
+}
+
+async fn record_begin_in_tx(
+    connection: &mut PgConnection,
+    new_run: &NewRun,
+    run_id: RunId,
+    actor: &AuditActor,
+) -> Result<()> {
+    // Inputs may hold secrets: the trail has their names.
+    let difference = AuditDifference::default()
+        .with_fact("template_name", new_run.template_name.as_str())
+        .with_fact("env", new_run.env.name())
+        .with_fact("general_inputs", input_names(&new_run.general_inputs))
+        .with_fact("env_inputs", input_names(&new_run.env_inputs));
+    let entry = AuditEntry::new(AuditAction::RunBegin, "run", run_id, &difference);
+    record_entry(connection, actor, &entry).await
+}
+
+fn input_names(inputs: &Map<String, Json>) -> Vec<String> {
+    inputs.keys().cloned().collect()
 }
 
 async fn insert_step_rows(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use audit::{AuditAction, AuditActor, AuditDifference, AuditEntry, record_entry};
 use queue::fifo::FifoTxSender;
 use sqlx::{PgConnection, PgPool};
 use store::Result;
@@ -61,10 +62,11 @@ pub async fn cancel_run(
     pool: &PgPool,
     run_id: RunId,
     sender: Arc<dyn FifoTxSender>,
+    actor: &AuditActor,
 ) -> Result<RunControlOutcome> {
-    store::transaction("cancel_run", (run_id, sender))
-        .run_refusable(pool, is_refused, |connection, (run_id, sender)| {
-            Box::pin(cancel_in_tx(connection, *run_id, sender.as_ref()))
+    store::transaction("cancel_run", (run_id, sender, actor.clone()))
+        .run_refusable(pool, is_refused, |connection, (run_id, sender, actor)| {
+            Box::pin(cancel_in_tx(connection, *run_id, sender.as_ref(), actor))
         })
         .await
 }
@@ -73,6 +75,7 @@ async fn cancel_in_tx(
     connection: &mut PgConnection,
     run_id: RunId,
     sender: &dyn FifoTxSender,
+    actor: &AuditActor,
 ) -> Result<RunControlOutcome> {
     let Some((instance_id, status)) = lock_run_instance(connection, run_id).await? else {
         return Ok(RunControlOutcome::RunNotFound);
@@ -107,20 +110,49 @@ async fn cancel_in_tx(
     end_run(connection, run_id, RunStatus::Cancelled, None).await?;
     touch_instance(connection, instance_id, None, None).await?;
     notify_run_end(connection, run_id).await?;
+    record_control_in_tx(connection, run_id, actor, AuditAction::RunCancel, status).await?;
     Ok(RunControlOutcome::Done)
 }
 
 /// Resumes a failed or cancelled run: failed and skipped blocks are pending again. Only the latest
 /// run of an instance can be resumed, as later runs have superseded it.
-pub async fn resume_run(pool: &PgPool, run_id: RunId) -> Result<RunControlOutcome> {
-    store::transaction("resume_run", run_id)
-        .run_refusable(pool, is_refused, |connection, run_id| {
-            Box::pin(resume_in_tx(connection, *run_id))
+pub async fn resume_run(
+    pool: &PgPool,
+    run_id: RunId,
+    actor: &AuditActor,
+) -> Result<RunControlOutcome> {
+    store::transaction("resume_run", (run_id, actor.clone()))
+        .run_refusable(pool, is_refused, |connection, (run_id, actor)| {
+            Box::pin(resume_in_tx(connection, *run_id, actor))
         })
         .await
 }
 
-async fn resume_in_tx(connection: &mut PgConnection, run_id: RunId) -> Result<RunControlOutcome> {
+/// Records the act of an operator on a run that had this status.
+async fn record_control_in_tx(
+    connection: &mut PgConnection,
+    run_id: RunId,
+    actor: &AuditActor,
+    action: AuditAction,
+    old: RunStatus,
+) -> Result<()> {
+    let new = match action {
+        AuditAction::RunCancel => RunStatus::Cancelled,
+        _ => RunStatus::Running,
+    };
+    let difference = AuditDifference::default().with_field(
+        "status",
+        Some(old.name().into()),
+        Some(new.name().into()),
+    );
+    record_entry(connection, actor, &AuditEntry::new(action, "run", run_id, &difference)).await
+}
+
+async fn resume_in_tx(
+    connection: &mut PgConnection,
+    run_id: RunId,
+    actor: &AuditActor,
+) -> Result<RunControlOutcome> {
     let Some((instance_id, status)) = lock_run_instance(connection, run_id).await? else {
         return Ok(RunControlOutcome::RunNotFound);
     };
@@ -155,5 +187,6 @@ async fn resume_in_tx(connection: &mut PgConnection, run_id: RunId) -> Result<Ru
     .execute(&mut *connection)
     .await?;
     wake_instance(connection, instance_id).await?;
+    record_control_in_tx(connection, run_id, actor, AuditAction::RunResume, status).await?;
     Ok(RunControlOutcome::Done)
 }

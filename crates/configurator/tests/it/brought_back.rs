@@ -74,7 +74,7 @@ async fn run_answered(
 async fn run_cancelled(world: &ConfiguratorHarness, template: &str, block: &str) -> BlockId {
     let run_id = world.begin_run("t", template).await.unwrap();
     let number = wait_for_block_id(world, run_id, block).await;
-    world.configurator.cancel_run(run_id).await.unwrap();
+    world.configurator.cancel_run(run_id, &audit::AuditActor::of_service("test")).await.unwrap();
     number
 }
 

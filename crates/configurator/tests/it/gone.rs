@@ -88,7 +88,11 @@ fn a_failed_block_takes_its_dependants_along_and_the_run_is_resumed_from_it() {
         integration.abort();
         let _ = integration.await;
         let mended = super::sdk::MendedIntegration::start(&world, "q");
-        world.configurator.resume_run(run.run_id).await.unwrap();
+        world
+            .configurator
+            .resume_run(run.run_id, &audit::AuditActor::of_service("test"))
+            .await
+            .unwrap();
         let run = world.wait_for_end(run.run_id).await;
         assert_eq!(run.status, RunStatus::Succeeded);
         assert_eq!(
@@ -97,7 +101,8 @@ fn a_failed_block_takes_its_dependants_along_and_the_run_is_resumed_from_it() {
             "what had succeeded is not sent again"
         );
         assert_eq!(run.blocks[1].attempts, 2);
-        let again = world.configurator.resume_run(run.run_id).await;
+        let again =
+            world.configurator.resume_run(run.run_id, &audit::AuditActor::of_service("test")).await;
         assert!(matches!(again, Err(ConfiguratorError::Status("succeeded"))), "{again:?}");
     });
 }
@@ -120,9 +125,17 @@ fn one_run_of_an_instance_at_a_time_and_a_cancelled_one_stores_what_still_comes(
                 world.begun.load(std::sync::atomic::Ordering::SeqCst) > 0
             })
             .await;
-        let cancelled = world.configurator.cancel_run(run_id).await.unwrap();
+        let cancelled = world
+            .configurator
+            .cancel_run(run_id, &audit::AuditActor::of_service("test"))
+            .await
+            .unwrap();
         assert_eq!(statuses(&cancelled), ["a sent", "b skipped"]);
-        world.configurator.cancel_run(run_id).await.unwrap();
+        world
+            .configurator
+            .cancel_run(run_id, &audit::AuditActor::of_service("test"))
+            .await
+            .unwrap();
         world.go_on.add_permits(1);
         let answered = async || {
             let run = world.configurator.get_run(run_id).await.unwrap();
@@ -133,7 +146,8 @@ fn one_run_of_an_instance_at_a_time_and_a_cancelled_one_stores_what_still_comes(
         world.go_on.add_permits(10);
         assert_eq!(world.run("t", &waiting).await.status, RunStatus::Succeeded);
         assert_eq!(world.came(), ["update a", "create b"]);
-        let superseded = world.configurator.resume_run(run_id).await;
+        let superseded =
+            world.configurator.resume_run(run_id, &audit::AuditActor::of_service("test")).await;
         assert!(matches!(superseded, Err(ConfiguratorError::Superseded(_))), "{superseded:?}");
     });
 }

@@ -81,6 +81,6 @@ fn an_answer_that_one_process_commits_is_acted_upon_by_another_within_100_ms() {
         // only, it would be a second.
         assert!(took[took.len() / 2] < Duration::from_millis(100), "{took:?}");
         stop.cancel();
-        configurator.cancel_run(run_id).await.unwrap();
+        configurator.cancel_run(run_id, &audit::AuditActor::of_service("test")).await.unwrap();
     });
 }

@@ -1,5 +1,6 @@
 //! Reconciler `action-configs`: reconciles the bundle's configs with the control database.
 
+use audit::AuditActor;
 use futures::future::BoxFuture;
 use reconcile::owned::{
     OwnedObject, OwnedObjectSet, OwnedObjectTransaction, StoredObject, allow_every_change,
@@ -62,14 +63,15 @@ fn with_default_authors(configs: Vec<ActionConfig>, owner: ObjectOwner) -> Vec<A
     configs.into_iter().map(|config| config.with_default_author(owner)).collect()
 }
 
-/// Reconciles the stored configs with `desired` in one transaction; returns the plan.
+/// Reconciles the stored configs with `desired` in one transaction; returns the plan. A dry run has no
+/// actor.
 pub async fn sync_configs(
     pool: &PgPool,
     desired: Vec<ActionConfig>,
     options: OwnershipOptions,
-    dry_run: bool,
+    actor: Option<AuditActor>,
 ) -> Result<ActionConfigSteps> {
-    let approval = (!dry_run).then(PlanApproval::default);
+    let approval = actor.map(PlanApproval::of_any_change);
     match reconcile::run_transaction(
         pool,
         ActionConfig::TRANSACTION_NAME,
@@ -80,7 +82,7 @@ pub async fn sync_configs(
     {
         Ok((_, steps)) => Ok(steps),
         Err(ReconcileError::Store(error)) => Err(error),
-        // Unreachable: the default approval accepts every plan.
+        // Unreachable: this approval accepts every plan.
         Err(_) => Err(store::Error::Abandoned),
     }
 }

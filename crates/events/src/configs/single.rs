@@ -2,6 +2,7 @@
 
 use std::slice::from_ref;
 
+use audit::AuditActor;
 use reconcile::ObjectOwner;
 use sqlx::{PgConnection, PgPool};
 use store::Result;
@@ -9,7 +10,7 @@ use store::Result;
 use super::ActionConfig;
 use super::stored::{
     ActionConfigFilter, delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx,
-    put_configs_in_tx, read_configs,
+    put_configs_in_tx, read_configs, record_config_change_in_tx,
 };
 
 /// Sets the config `name` to `new` (`None`: deleted) for `owner`. Changes nothing and returns the
@@ -20,10 +21,11 @@ pub async fn set_config(
     name: String,
     new: Option<ActionConfig>,
     owner: ObjectOwner,
+    actor: &AuditActor,
 ) -> Result<Option<ObjectOwner>> {
-    store::transaction("set_action_config", (name, new, owner))
-        .run(pool, |connection, (name, new, owner)| {
-            Box::pin(set_config_in_tx(connection, name, new.as_ref(), *owner))
+    store::transaction("set_action_config", (name, new, owner, actor.clone()))
+        .run(pool, |connection, (name, new, owner, actor)| {
+            Box::pin(set_config_in_tx(connection, name, new.as_ref(), *owner, actor))
         })
         .await
 }
@@ -33,6 +35,7 @@ async fn set_config_in_tx(
     name: &String,
     new: Option<&ActionConfig>,
     owner: ObjectOwner,
+    actor: &AuditActor,
 ) -> Result<Option<ObjectOwner>> {
     lock_configs_in_tx(connection).await?;
     let old = read_configs(connection, ActionConfigFilter::of_name(name)).await?.pop();
@@ -49,5 +52,8 @@ async fn set_config_in_tx(
         Some(new) => put_configs_in_tx(connection, from_ref(new), owner, version).await?,
         None => delete_configs_in_tx(connection, from_ref(name), version).await?,
     }
+    let old = old.as_ref().map(|old| (&old.config, old.owner));
+    let new = new.map(|new| (new, owner));
+    record_config_change_in_tx(connection, actor, name, (old, new)).await?;
     Ok(None)
 }

@@ -1,13 +1,15 @@
 //! Stored configs: `action_configs`, and all versions in `action_config_history`.
 
+use audit::{AuditAction, AuditActor, AuditDifference, AuditEntry, record_entry};
 use chrono::{DateTime, Utc};
 use reconcile::ObjectOwner;
+use reconcile::plan::diff_fields;
 use serde_json::Value as Json;
 use sqlx::PgConnection;
 use sqlx::types::Json as Jsonb;
 use store::{Result, StatementTarget};
 
-use super::{ActionConfig, CompiledActionConfig};
+use super::{ACTION_CONFIG_KIND, ActionConfig, CompiledActionConfig};
 
 /// `NOTIFY` channel of config changes.
 pub const ACTION_CONFIGS_CHANNEL: &str = "action_configs";
@@ -156,6 +158,38 @@ pub async fn delete_configs_in_tx(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// A config of one name and its owner, before or after a change; `None`: there is none.
+pub(crate) type ConfigSide<'c> = Option<(&'c ActionConfig, ObjectOwner)>;
+
+/// Records the change of one config in the audit trail.
+pub(crate) async fn record_config_change_in_tx(
+    connection: &mut PgConnection,
+    actor: &AuditActor,
+    name: &str,
+    (old, new): (ConfigSide<'_>, ConfigSide<'_>),
+) -> Result<()> {
+    let side_json = |side: ConfigSide<'_>| {
+        side.map_or_else(
+            || serde_json::json!({}),
+            |(config, owner)| {
+                let mut shown = config.to_json();
+                shown["owner"] = owner.name().into();
+                shown
+            },
+        )
+    };
+    let mut difference = AuditDifference::default();
+    for change in diff_fields(&side_json(old), &side_json(new)) {
+        difference = difference.with_field(&change.field, change.before, change.after);
+    }
+    let action = match new {
+        Some(_) => AuditAction::ActionConfigPut,
+        None => AuditAction::ActionConfigDelete,
+    };
+    let entry = AuditEntry::new(action, ACTION_CONFIG_KIND, name, &difference);
+    record_entry(connection, actor, &entry).await
 }
 
 /// Changes after a version.

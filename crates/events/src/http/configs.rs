@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use audit::AuditActor;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -24,7 +25,7 @@ use super::caller::resolve_author;
 use super::{EventApiState, shorten_name};
 use crate::configs::stored::{
     ActionConfigFilter, delete_configs_in_tx, lock_configs_in_tx, next_version_in_tx,
-    put_configs_in_tx, read_configs, select_configs,
+    put_configs_in_tx, read_configs, record_config_change_in_tx, select_configs,
 };
 use crate::configs::{
     ActionConfig, ActionConfigIndex, MAX_CONFIG_BYTES, StoredActionConfig, check_config,
@@ -38,11 +39,12 @@ const MAX_REPORTED_PROBLEMS: usize = 100;
 /// Response-only fields, ignored in requests.
 const READ_ONLY_FIELDS: [&str; 3] = ["$schema", "owner", "time_changed"];
 
-/// Ownership of a config write.
-#[derive(Debug, Clone, Copy)]
+/// Ownership of a config write, and who asked for it.
+#[derive(Debug, Clone)]
 struct ActionConfigWriteOptions {
     owner: ObjectOwner,
     take_over: bool,
+    actor: AuditActor,
 }
 
 /// Outcome of a config write.
@@ -103,8 +105,8 @@ pub(super) async fn create_config(
     DecodedQuery(query): DecodedQuery<Vec<(String, String)>>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let (options, config) =
-        (parse_write_options(query)?, parse_config(&state, caller, body).await?);
+    let options = parse_write_options(query, &caller)?;
+    let config = parse_config(&state, caller, body).await?;
     write_response(
         &state,
         write_config(&state, config, ActionConfigWriteMode::Create, options).await?,
@@ -119,8 +121,8 @@ pub(super) async fn put_config(
     DecodedQuery(query): DecodedQuery<Vec<(String, String)>>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let (options, config) =
-        (parse_write_options(query)?, parse_config(&state, caller, body).await?);
+    let options = parse_write_options(query, &caller)?;
+    let config = parse_config(&state, caller, body).await?;
     if config.name != name {
         return Err(ApiError::invalid_field("name", "must be the name in the address"));
     }
@@ -130,15 +132,16 @@ pub(super) async fn put_config(
 
 pub(super) async fn delete_config(
     State(state): State<EventApiState>,
+    caller: Caller,
     DecodedPath(name): DecodedPath<String>,
     DecodedQuery(query): DecodedQuery<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
-    let (options, name) = (parse_write_options(query)?, name.replace('\0', "\u{fffd}"));
+    let (options, name) = (parse_write_options(query, &caller)?, name.replace('\0', "\u{fffd}"));
     // Set by an attempt whose commit outcome may be unknown.
     let deleted = AtomicBool::new(false);
     let done = store::transaction("delete_action_config", (name, options, deleted))
         .run(&state.events.pool, |connection, (name, options, deleted)| {
-            Box::pin(delete_config_in_tx(connection, name, *options, deleted))
+            Box::pin(delete_config_in_tx(connection, name, options, deleted))
         })
         .await;
     write_response(&state, done.map_err(control_database_error)?).await
@@ -147,7 +150,7 @@ pub(super) async fn delete_config(
 async fn delete_config_in_tx(
     connection: &mut PgConnection,
     name: &String,
-    options: ActionConfigWriteOptions,
+    options: &ActionConfigWriteOptions,
     deleted: &AtomicBool,
 ) -> store::Result<ActionConfigWriteOutcome> {
     lock_configs_in_tx(connection).await?;
@@ -163,13 +166,19 @@ async fn delete_config_in_tx(
     }
     let version = next_version_in_tx(connection).await?;
     delete_configs_in_tx(connection, std::slice::from_ref(name), version).await?;
+    let sides = (Some((&old.config, old.owner)), None);
+    record_config_change_in_tx(connection, &options.actor, name, sides).await?;
     deleted.store(true, Ordering::Relaxed);
     Ok(ActionConfigWriteOutcome::Deleted)
 }
 
 /// Clients that sync a bundle pass `owner=bundle`; their configs then belong to the bundle.
-fn parse_write_options(query: Vec<(String, String)>) -> Result<ActionConfigWriteOptions, ApiError> {
-    let mut options = ActionConfigWriteOptions { owner: ObjectOwner::Api, take_over: false };
+fn parse_write_options(
+    query: Vec<(String, String)>,
+    caller: &Caller,
+) -> Result<ActionConfigWriteOptions, ApiError> {
+    let actor = caller.to_audit_actor();
+    let mut options = ActionConfigWriteOptions { owner: ObjectOwner::Api, take_over: false, actor };
     for (name, value) in query {
         match (name.as_str(), value.as_str()) {
             ("owner", "api") => options.owner = ObjectOwner::Api,
@@ -246,7 +255,7 @@ async fn write_config(
 ) -> Result<ActionConfigWriteOutcome, ApiError> {
     store::transaction("write_action_config", (config, mode, options))
         .run(&state.events.pool, |connection, (config, mode, options)| {
-            Box::pin(write_config_in_tx(connection, config, *mode, *options))
+            Box::pin(write_config_in_tx(connection, config, *mode, options))
         })
         .await
         .map_err(control_database_error)
@@ -256,7 +265,7 @@ async fn write_config_in_tx(
     connection: &mut PgConnection,
     config: &ActionConfig,
     mode: ActionConfigWriteMode,
-    options: ActionConfigWriteOptions,
+    options: &ActionConfigWriteOptions,
 ) -> store::Result<ActionConfigWriteOutcome> {
     lock_configs_in_tx(connection).await?;
     let old = read_configs(connection, ActionConfigFilter::of_name(&config.name)).await?.pop();
@@ -275,6 +284,8 @@ async fn write_config_in_tx(
     }
     let version = next_version_in_tx(connection).await?;
     put_configs_in_tx(connection, std::slice::from_ref(config), options.owner, version).await?;
+    let sides = (old.as_ref().map(|old| (&old.config, old.owner)), Some((config, options.owner)));
+    record_config_change_in_tx(connection, &options.actor, &config.name, sides).await?;
     let new = read_configs(connection, ActionConfigFilter::of_name(&config.name)).await?.pop();
     let done = if old.is_some() {
         ActionConfigWriteOutcome::Changed
@@ -285,7 +296,7 @@ async fn write_config_in_tx(
 }
 
 /// A bundle changes no config of another owner; API clients may change any.
-fn is_foreign(old: &StoredActionConfig, options: ActionConfigWriteOptions) -> bool {
+fn is_foreign(old: &StoredActionConfig, options: &ActionConfigWriteOptions) -> bool {
     options.owner == ObjectOwner::Bundle && !options.take_over && !old.owner.yields_to_bundle()
 }
 

@@ -304,9 +304,15 @@ mod tests {
                 json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}}),
             )
             .unwrap();
-            set_config(&pool, "c".to_owned(), Some(config), reconcile::ObjectOwner::Api)
-                .await
-                .unwrap();
+            set_config(
+                &pool,
+                "c".to_owned(),
+                Some(config),
+                reconcile::ObjectOwner::Api,
+                &audit::AuditActor::of_service("test"),
+            )
+            .await
+            .unwrap();
             for requests in [
                 vec![new_request("plain", None), new_request("plain", None)],
                 vec![

@@ -241,9 +241,15 @@ mod tests {
                 json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}}),
             )
             .unwrap();
-            set_config(&pool, "c".to_owned(), Some(config), reconcile::ObjectOwner::Api)
-                .await
-                .unwrap();
+            set_config(
+                &pool,
+                "c".to_owned(),
+                Some(config),
+                reconcile::ObjectOwner::Api,
+                &audit::AuditActor::of_service("test"),
+            )
+            .await
+            .unwrap();
             assert_eq!(
                 write_and_check_started(&events, vec![new(1), new(2)]).await.1,
                 [true, true]
@@ -286,9 +292,15 @@ mod tests {
             );
             let config = json!({"name": "c", "on": [{"event": "e"}], "action": {"task": "noop"}});
             let config: ActionConfig = serde_json::from_value(config).unwrap();
-            set_config(&pool, "c".to_owned(), Some(config), reconcile::ObjectOwner::Api)
-                .await
-                .unwrap();
+            set_config(
+                &pool,
+                "c".to_owned(),
+                Some(config),
+                reconcile::ObjectOwner::Api,
+                &audit::AuditActor::of_service("test"),
+            )
+            .await
+            .unwrap();
             insert_crash_notes(&pool, &new(1), 3).await;
             sqlx::query("UPDATE event_renderings SET begun_at = now() - interval '25 hours'")
                 .execute(&pool)

@@ -39,6 +39,7 @@ async fn run(
         take_over: false,
         allow_delete_all: false,
         owner: ObjectOwner::Bundle,
+        actor: audit::AuditActor::of_service("test"),
     };
     let decided = runtime.decide_runs(bundle, &request, &narrowing).await.unwrap();
     runtime.execute(bundle, &request, &decided, &ReconcileOptions::default()).await.unwrap()

@@ -145,13 +145,23 @@ fn a_bundle_changes_what_is_its_own_and_says_what_it_did() {
             allow_delete_all: false,
         };
         let wanted = vec![config("a", "e"), config("b", "e")];
-        let dry = sync_configs(&world.pool, wanted.clone(), terms, true).await.unwrap();
+        let dry = sync_configs(&world.pool, wanted.clone(), terms, None).await.unwrap();
         assert_eq!(
             (dry.plan.changes.len(), world.count("SELECT count(*) FROM action_configs").await),
             (2, 0)
         );
-        sync_configs(&world.pool, wanted.clone(), terms, false).await.unwrap();
-        let again = sync_configs(&world.pool, wanted, terms, false).await.unwrap();
+        sync_configs(
+            &world.pool,
+            wanted.clone(),
+            terms,
+            Some(audit::AuditActor::of_service("test")),
+        )
+        .await
+        .unwrap();
+        let again =
+            sync_configs(&world.pool, wanted, terms, Some(audit::AuditActor::of_service("test")))
+                .await
+                .unwrap();
         assert_eq!(
             (again.plan.changes.len(), again.unchanged),
             (0, vec!["a".to_owned(), "b".to_owned()])
@@ -164,7 +174,14 @@ fn a_bundle_changes_what_is_its_own_and_says_what_it_did() {
         // A client takes over one config through the API and creates another.
         assert_eq!(world.send("PUT", "/api/v1/action_configs/a", &noop_on("a", "g")).await.0, 200);
         world.config(noop_on("own", "e")).await;
-        let steps = sync_configs(&world.pool, vec![config("a", "e")], terms, false).await.unwrap();
+        let steps = sync_configs(
+            &world.pool,
+            vec![config("a", "e")],
+            terms,
+            Some(audit::AuditActor::of_service("test")),
+        )
+        .await
+        .unwrap();
         assert_eq!((steps.plan.refused.len(), steps.deletes), (1, vec!["b".to_owned()]));
         let event = world.event("e", json!({})).await;
         assert_eq!(world.started(&event).await.len(), 1);

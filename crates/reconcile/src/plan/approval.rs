@@ -1,13 +1,18 @@
-//! Approval of a run's changes: any change, or only those of a saved plan.
+//! Approval of a run's changes: any change, or only those of a saved plan; and who gave it.
 
 use std::sync::Arc;
+
+use audit::AuditActor;
 
 use super::{PlanChange, ReconcilePlan};
 use crate::error::ReconcileError;
 
-/// Permission to write. The default allows any change; clones share the plan.
-#[derive(Debug, Clone, Default)]
-pub struct PlanApproval(Option<Arc<ApprovedPlan>>);
+/// Permission to write, and who gave it; clones share the plan.
+#[derive(Debug, Clone)]
+pub struct PlanApproval {
+    plan: Option<Arc<ApprovedPlan>>,
+    actor: AuditActor,
+}
 
 #[derive(Debug)]
 struct ApprovedPlan {
@@ -17,15 +22,29 @@ struct ApprovedPlan {
 }
 
 impl PlanApproval {
+    /// Allows any change.
+    pub fn of_any_change(actor: AuditActor) -> Self {
+        Self { plan: None, actor }
+    }
+
     /// Allows only the changes of `plan`.
-    pub(crate) fn for_plan(plan: ReconcilePlan, may_be_partly_done: bool) -> Self {
-        Self(Some(Arc::new(ApprovedPlan { plan, may_be_partly_done })))
+    pub(crate) fn for_plan(
+        plan: ReconcilePlan,
+        may_be_partly_done: bool,
+        actor: AuditActor,
+    ) -> Self {
+        Self { plan: Some(Arc::new(ApprovedPlan { plan, may_be_partly_done })), actor }
+    }
+
+    /// Who gave it: the actor of the changes in the audit trail.
+    pub fn actor(&self) -> &AuditActor {
+        &self.actor
     }
 
     /// Checks the plan that is about to be written, in the transaction that writes it. After an
     /// error, nothing may be written.
     pub fn check(&self, plan: &ReconcilePlan) -> Result<(), ReconcileError> {
-        let Some(approved) = &self.0 else { return Ok(()) };
+        let Some(approved) = &self.plan else { return Ok(()) };
         let target = &approved.plan.target;
         if !approved.may_be_partly_done
             && plan.target.iter().any(|(part, digest)| target.get(part) != Some(digest))
@@ -57,6 +76,7 @@ mod tests {
             plan.bind_target(&target);
             plan
         };
+        let actor = AuditActor::of_service("test");
         let approved = plan(&["a", "b"], "then");
         let table = [
             (plan(&["a", "b"], "then"), true, true),
@@ -68,10 +88,11 @@ mod tests {
         for (found, first, again) in table {
             for (second, expected) in [(false, first), (true, again)] {
                 let allowed =
-                    PlanApproval::for_plan(approved.clone(), second).check(&found).is_ok();
+                    PlanApproval::for_plan(approved.clone(), second, actor.clone()).check(&found);
+                let allowed = allowed.is_ok();
                 assert_eq!(allowed, expected, "{found:?}");
             }
         }
-        assert!(PlanApproval::default().check(&approved).is_ok());
+        assert!(PlanApproval::of_any_change(actor).check(&approved).is_ok());
     }
 }

@@ -185,10 +185,12 @@ impl ReconcileExecution<'_> {
             }
         };
         let approval = match self.saved_plan {
-            Some(saved) => {
-                PlanApproval::for_plan(saved.plan_of(name).cloned().unwrap_or_default(), is_retry)
-            }
-            None => PlanApproval::default(),
+            Some(saved) => PlanApproval::for_plan(
+                saved.plan_of(name).cloned().unwrap_or_default(),
+                is_retry,
+                self.request.actor.clone(),
+            ),
+            None => PlanApproval::of_any_change(self.request.actor.clone()),
         };
         let context = ReconcileContext {
             reconciler: name,

@@ -8,6 +8,7 @@ mod requested_shard;
 
 use std::collections::BTreeMap;
 
+use audit::AuditActor;
 use serde_json::Value as Json;
 use yaml::{list_names, suggest_name};
 
@@ -114,6 +115,7 @@ impl ReconcileRuntime {
         bundle: &Bundle,
         saved_plan: &SavedPlan,
         owner: ObjectOwner,
+        actor: AuditActor,
         options: &ReconcileOptions,
     ) -> Result<ReconcileReport, ReconcileRequestError> {
         if bundle.fingerprint() != saved_plan.bundle {
@@ -122,7 +124,7 @@ impl ReconcileRuntime {
                 "{source} is not the one that the plan was made from"
             )));
         }
-        let request = saved_plan.to_request(owner);
+        let request = saved_plan.to_request(owner, actor);
         let (selected, arguments) =
             self.select_reconcilers(&request).map_err(ReconcileRequestError::InvalidUsage)?;
         self.check_bundle(bundle)?;

@@ -147,7 +147,7 @@ pub(super) fn desired_state_of(
         metadata,
         selected: &[],
         outcomes: &[],
-        approval: PlanApproval::default(),
+        approval: PlanApproval::of_any_change(request.actor.clone()),
         owner: request.owner,
         take_over: request.take_over,
         allow_delete_all: request.allow_delete_all,

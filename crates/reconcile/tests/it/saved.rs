@@ -25,7 +25,13 @@ async fn applied(things: &Things, folder: &Folder, plan: &SavedPlan) -> String {
     let before = things.stored.lock().unwrap().clone();
     match things
         .runtime()
-        .apply(&folder.bundle(), plan, ObjectOwner::Bundle, &ReconcileOptions::default())
+        .apply(
+            &folder.bundle(),
+            plan,
+            ObjectOwner::Bundle,
+            audit::AuditActor::of_service("test"),
+            &ReconcileOptions::default(),
+        )
         .await
     {
         Ok(report) => report.to_string(),

@@ -191,6 +191,7 @@ pub fn dry() -> ReconcileRequest {
         take_over: false,
         allow_delete_all: false,
         owner: ObjectOwner::Bundle,
+        actor: audit::AuditActor::of_service("test"),
     }
 }
 

@@ -24,6 +24,7 @@ use super::in_flight::InFlightRequest;
 use super::request_body::RequestBody;
 use super::response_body::ResponseBody;
 use super::{ConnectionAddresses, ListenerContext};
+use crate::caller::CallerAddress;
 use crate::error::{ApiError, ErrorCode};
 use crate::{grpc, grpc_guard, http_guard};
 
@@ -67,6 +68,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionHandler {
             Ok(caller) => {
                 let timeout = is_grpc.then(|| grpc::parse_timeout(request.headers())).flatten();
                 let mut request = wrap_request_body(&listener, &in_flight, request);
+                request.extensions_mut().insert(CallerAddress(self.addresses.remote));
                 caller.insert_into(&mut request);
                 Ok((self.routes.clone().call(request), timeout, caller.into_client()))
             }

@@ -98,7 +98,10 @@ fn a_retry_that_was_followed_is_not_told_that_it_cannot_be() {
     run_test(async {
         let world = World::fresh().await;
         let task = world.begin("nothing").await;
-        assert_eq!(world.tasks.cancel(TaskId(task)).await.unwrap(), TaskControlOutcome::Applied);
+        assert_eq!(
+            world.tasks.cancel(TaskId(task), &actor()).await.unwrap(),
+            TaskControlOutcome::Applied
+        );
         let (tasks, sender) = losing(&world);
         // As if a worker began the task before the retry.
         sqlx::query(
@@ -114,10 +117,14 @@ fn a_retry_that_was_followed_is_not_told_that_it_cannot_be() {
         .execute(&world.pool)
         .await
         .unwrap();
-        assert_eq!(tasks.retry(TaskId(task)).await.unwrap(), TaskControlOutcome::Applied);
+        assert_eq!(tasks.retry(TaskId(task), &actor()).await.unwrap(), TaskControlOutcome::Applied);
         assert!(!sender.loses.load(Ordering::SeqCst), "an answer was lost");
         let retries: i32 =
             sqlx::query_scalar("SELECT retries FROM tasks").fetch_one(&world.pool).await.unwrap();
         assert_eq!(retries, 1);
     });
+}
+
+fn actor() -> audit::AuditActor {
+    audit::AuditActor::of_service("test")
 }

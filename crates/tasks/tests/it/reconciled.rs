@@ -44,6 +44,7 @@ impl Folder {
             take_over: false,
             allow_delete_all: false,
             owner: ObjectOwner::Bundle,
+            actor: audit::AuditActor::of_service("test"),
         };
         runtime.run(&bundle, &request).await.unwrap()
     }

@@ -1,5 +1,6 @@
 //! Sync of action configs in the database of the settings.
 
+use audit::AuditActor;
 use events::configs::{
     ActionConfig, ActionConfigFilter, ActionConfigSteps, read_configs, sync_configs,
 };
@@ -39,9 +40,9 @@ async fn sync_pool(
         let (events, did) = latest_events(pool, count).await?;
         history = Some(EventHistory { events, started_configs: did, stored_configs: stored });
     }
+    let actor = (!options.dry_run).then(AuditActor::of_command);
     Ok((
-        sync_configs(pool, desired_configs.to_vec(), options.ownership_options(), options.dry_run)
-            .await?,
+        sync_configs(pool, desired_configs.to_vec(), options.ownership_options(), actor).await?,
         history,
     ))
 }

@@ -1,5 +1,6 @@
 //! Parsed command line of `reconcile`.
 
+use audit::AuditActor;
 use clap::{ArgGroup, Args, value_parser};
 use reconcile::{ObjectOwner, ReconcileRequest};
 
@@ -191,6 +192,7 @@ fn build_request(args: &ReconcileArgs, dry_run: bool) -> Result<ReconcileRequest
         take_over: args.ownership.take_over,
         allow_delete_all: args.ownership.allow_delete_all,
         owner: ObjectOwner::Bundle,
+        actor: AuditActor::of_command(),
     })
 }
 

@@ -175,7 +175,7 @@ async fn apply_plan_file(
     )
     .await?;
     let report = reconcile_runtime(&targets.targets)
-        .apply(bundle, &saved, ObjectOwner::Bundle, options)
+        .apply(bundle, &saved, ObjectOwner::Bundle, command.request.actor.clone(), options)
         .await;
     targets.close().await;
     Ok(report)

@@ -1,5 +1,6 @@
 //! `RetryOrders`: many orders in one call.
 
+use audit::AuditActor;
 use proto::order_service::{RetryError, RetryOrdersResponse};
 use serving::error::{ApiError, control_database_error};
 use tonic::Status;
@@ -23,6 +24,7 @@ pub(super) async fn retry_target_orders(
     api_state: &OrderApiState,
     target: RetryTarget,
     dry_run: bool,
+    actor: &AuditActor,
 ) -> Result<RetryOrdersResponse, ApiError> {
     let mut errors = Vec::new();
     let orders = match target {
@@ -31,10 +33,10 @@ pub(super) async fn retry_target_orders(
             count_retryable(&api_state.pool, Vec::new(), Some(state)).await
         }
         RetryTarget::State(state) => {
-            retry_orders_in_state(&api_state.pool, &api_state.jobs, state).await
+            retry_orders_in_state(&api_state.pool, &api_state.jobs, state, actor).await
         }
         RetryTarget::Ids(ids) => {
-            retry_orders(&api_state.pool, &api_state.jobs, &ids).await.map(|refused| {
+            retry_orders(&api_state.pool, &api_state.jobs, &ids, actor).await.map(|refused| {
                 let orders = ids.len() - refused.len();
                 errors.extend(refused.into_iter().map(wire_retry_error));
                 orders as i64

@@ -9,6 +9,7 @@ use futures::future::join_all;
 use proto::order_service as wire;
 use proto::order_service::order_service_server::OrderService;
 use proto::order_service::process_orders_response::OrderResponse;
+use serving::caller::Caller;
 use serving::error::{ApiError, ErrorCode};
 use serving::grpc;
 use serving::scoped_rpcs::RpcAccess;
@@ -172,10 +173,11 @@ impl OrderService for OrderApi {
         &self,
         request: Request<wire::RetryOrderRequest>,
     ) -> Result<Response<wire::Order>, Status> {
+        let actor = Caller::of_extensions(request.extensions()).to_audit_actor();
         let order_id = OrderId::from(request.into_inner().order_id);
         let api_state = self.0.clone();
         run_detached(async move {
-            let result = retry_order(&api_state.pool, &api_state.jobs, order_id).await;
+            let result = retry_order(&api_state.pool, &api_state.jobs, order_id, &actor).await;
             result.map_err(|error| convert::retry_api_error(order_id, error))?;
             read::get_order(&api_state, order_id).await
         })
@@ -186,11 +188,12 @@ impl OrderService for OrderApi {
         &self,
         request: Request<wire::RetryOrdersRequest>,
     ) -> Result<Response<wire::RetryOrdersResponse>, Status> {
+        let actor = Caller::of_extensions(request.extensions()).to_audit_actor();
         let request = request.into_inner();
         let target = validate::validate_retry(&request)?;
         let api_state = self.0.clone();
         run_detached(async move {
-            retries::retry_target_orders(&api_state, target, request.dry_run).await
+            retries::retry_target_orders(&api_state, target, request.dry_run, &actor).await
         })
         .await
     }

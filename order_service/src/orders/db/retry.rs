@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use audit::{AuditAction, AuditActor, AuditDifference, AuditEntry, record_entry};
 use queue::{JobQueue, NewJob, delete_dead_jobs_in_tx, enqueue_jobs_in_tx, hurry_jobs_in_tx};
 use sqlx::{PgConnection, PgPool};
 use store::{Error, LONG_OPERATION_TIMEOUT, Lease, PgOperation};
@@ -54,8 +55,9 @@ pub async fn retry_order(
     pool: &PgPool,
     jobs: &JobQueue,
     order_id: OrderId,
+    actor: &AuditActor,
 ) -> Result<(), OrderRetryError> {
-    let refused = retry_orders(pool, jobs, &[order_id]).await?;
+    let refused = retry_orders(pool, jobs, &[order_id], actor).await?;
     refused.into_iter().next().map_or(Ok(()), |refused| Err(refused.error))
 }
 
@@ -65,14 +67,18 @@ pub async fn retry_orders(
     pool: &PgPool,
     jobs: &JobQueue,
     order_ids: &[OrderId],
+    actor: &AuditActor,
 ) -> Result<Vec<RefusedRetry>, Error> {
     let mut refused = Vec::new();
     for ids in order_ids.chunks(MAX_RETRIES_PER_TX) {
-        let retried = store::transaction("retry_orders", (jobs.own_lane(), ids.to_vec()))
+        let arguments = (jobs.own_lane(), ids.to_vec(), actor.clone());
+        let retried = store::transaction("retry_orders", arguments)
             .run_refusable(
                 pool,
                 |refused: &Vec<RefusedRetry>| !refused.is_empty(),
-                |connection, (lane, ids)| Box::pin(revive_or_hurry_orders(connection, lane, ids)),
+                |connection, (lane, ids, actor)| {
+                    Box::pin(revive_or_hurry_orders(connection, lane, ids, actor))
+                },
             )
             .await?;
         refused.extend(retried);
@@ -86,6 +92,7 @@ pub async fn retry_orders_in_state(
     pool: &PgPool,
     jobs: &JobQueue,
     state: OrderState,
+    actor: &AuditActor,
 ) -> Result<i64, Error> {
     let (mut after, mut retried) = (None, 0);
     loop {
@@ -97,7 +104,7 @@ pub async fn retry_orders_in_state(
         let ids: Vec<OrderId> = page.iter().map(|order| order.order_id).collect();
         let Some(last) = ids.last().copied() else { return Ok(retried) };
         // Orders in the pipeline are refused.
-        let refused = retry_orders(pool, jobs, &ids).await?;
+        let refused = retry_orders(pool, jobs, &ids, actor).await?;
         retried += (ids.len() - refused.len()) as i64;
         after = Some(last);
     }
@@ -132,6 +139,7 @@ async fn revive_or_hurry_orders(
     connection: &mut PgConnection,
     lane: &Lease,
     order_ids: &[OrderId],
+    actor: &AuditActor,
 ) -> Result<Vec<RefusedRetry>, Error> {
     lane.fence(connection).await?;
     let locked: Vec<LockedOrderRow> = store::statement("lock_orders", LOCK_ORDERS_SQL)
@@ -150,39 +158,68 @@ async fn revive_or_hurry_orders(
     let hurried = hurry_jobs_in_tx(connection, ORDER_QUEUE, &other_keys).await?;
     let hurried: HashSet<String> = hurried.into_iter().collect();
     revive_orders_in_tx(connection, &failed_ids, Some(lane)).await?;
-    let mut refused = Vec::new();
+    let (mut refused, mut retried) = (Vec::new(), Vec::new());
     for order_id in order_ids {
         let error = match states.get(order_id) {
             None => OrderRetryError::Unknown,
-            Some(OrderState::Failed) => continue,
-            Some(state) if !state.is_final() && hurried.contains(&order_id.to_string()) => continue,
+            Some(OrderState::Failed) => {
+                retried.push(*order_id);
+                continue;
+            }
+            Some(state) if !state.is_final() && hurried.contains(&order_id.to_string()) => {
+                retried.push(*order_id);
+                continue;
+            }
             Some(state) => OrderRetryError::NotWaiting(*state),
         };
         refused.push(RefusedRetry { order_id: *order_id, error });
     }
+    record_retry_in_tx(connection, actor, &retried, failed_ids.len()).await?;
     Ok(refused)
 }
 
+/// One entry for the retried orders of a transaction.
+async fn record_retry_in_tx(
+    connection: &mut PgConnection,
+    actor: &AuditActor,
+    retried: &[OrderId],
+    revived: usize,
+) -> Result<(), Error> {
+    let Some((first, others)) = retried.split_first() else { return Ok(()) };
+    let mut difference = AuditDifference::default()
+        .with_fact("revived", revived)
+        .with_fact("made_due", retried.len() - revived);
+    let name = if others.is_empty() {
+        first.to_string()
+    } else {
+        let ids: Vec<i32> = retried.iter().map(|order_id| order_id.get()).collect();
+        difference = difference.with_fact("order_ids", ids);
+        "many".to_owned()
+    };
+    let entry = AuditEntry::new(AuditAction::OrderRetry, "order", name, &difference);
+    record_entry(connection, actor, &entry).await
+}
+
 /// Revives failed orders in the state they had reached, with a new job without failures; their
-/// history keeps the failure. Without a lane, any live process takes them up.
+/// history keeps the failure. Without a lane, any live process takes them up. Returns their number.
 pub(super) async fn revive_orders_in_tx(
     connection: &mut PgConnection,
     order_ids: &[OrderId],
     lane: Option<&Lease>,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     let revived: Vec<OrderId> = store::statement("revive_orders", REVIVE_ORDERS_SQL)
         .bind(order_ids)
         .fetch_values(&mut *connection)
         .await?;
     if revived.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let keys: Vec<String> = revived.iter().map(OrderId::to_string).collect();
     delete_dead_jobs_in_tx(connection, ORDER_QUEUE, &keys).await?;
     let jobs: Vec<NewJob> =
         keys.into_iter().map(|key| NewJob { key: Some(key), ..NewJob::default() }).collect();
     enqueue_jobs_in_tx(connection, ORDER_QUEUE, lane, &jobs).await?;
-    Ok(())
+    Ok(revived.len())
 }
 
 const LOCK_ORDERS_SQL: &str =

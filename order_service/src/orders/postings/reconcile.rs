@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use audit::AuditActor;
 use ledger::events::{
     LedgerEvent, LedgerEventMatch, StoredLedgerEvent, find_stored_events, match_stored_events,
 };
@@ -251,14 +252,17 @@ fn single_value<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
 }
 
 /// Repairs an order; false if it needs an operator. Safe to repeat.
-pub async fn repair_order(pool: &PgPool, differing_order: DifferingOrder) -> Result<bool, Error> {
+pub async fn repair_order(
+    pool: &PgPool,
+    differing_order: DifferingOrder,
+    actor: &AuditActor,
+) -> Result<bool, Error> {
+    let order_id = differing_order.order_id;
     match differing_order.difference {
-        PostingDifference::NotPosted => db::repost_order(pool, differing_order.order_id).await?,
-        PostingDifference::FailedThoughPosted => {
-            db::revive_order(pool, differing_order.order_id).await?
-        }
+        PostingDifference::NotPosted => db::repost_order(pool, order_id, actor).await?,
+        PostingDifference::FailedThoughPosted => db::revive_order(pool, order_id, actor).await?,
         PostingDifference::PostedWithOtherData(stored) => {
-            db::apply_ledger_data(pool, differing_order.order_id, stored).await?
+            db::apply_ledger_data(pool, order_id, stored, actor).await?
         }
         PostingDifference::Unexplained => return Ok(false),
     }

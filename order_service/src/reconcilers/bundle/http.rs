@@ -6,6 +6,7 @@
 use std::sync::{Arc, LazyLock};
 
 use access::Scope;
+use audit::AuditActor;
 use axum::Json;
 use axum::extract::State;
 use reconcile::{
@@ -14,6 +15,7 @@ use reconcile::{
 };
 use serde::{Deserialize, Serialize};
 use serving::body::{self, JsonBody};
+use serving::caller::Caller;
 use serving::compute::ComputePool;
 use serving::error::{ApiError, ErrorCode};
 use serving::scoped_router::ScopedRouter;
@@ -73,17 +75,23 @@ pub fn build_reconcile_routes(targets: ReconcileTargets) -> ScopedRouter {
 
 async fn handle_reconcile(
     State(targets): State<Arc<ReconcileTargets>>,
+    caller: Caller,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ReconcileReport>, ApiError> {
     // Parsing, checking and diffing are CPU-bound, so the whole run has its own thread. A cancelled
     // caller does not cancel the run.
     let runtime = Handle::current();
-    RECONCILE_POOL.run(move || runtime.block_on(run_reconcile(&targets, &body))).await?.map(Json)
+    let actor = caller.to_audit_actor();
+    RECONCILE_POOL
+        .run(move || runtime.block_on(run_reconcile(&targets, &body, actor)))
+        .await?
+        .map(Json)
 }
 
 async fn run_reconcile(
     targets: &ReconcileTargets,
     body: &[u8],
+    actor: AuditActor,
 ) -> Result<ReconcileReport, ApiError> {
     let parsed_body: ReconcileRequestBody = body::parse_object(body)?;
     let bundle = Bundle::read(BundleSource::Sent(parsed_body.files.into()));
@@ -94,7 +102,7 @@ async fn run_reconcile(
     let options = ReconcileOptions { pool_size, progress: None };
     if let Some(plan) = &parsed_body.plan {
         return runtime
-            .apply(&bundle, plan, ObjectOwner::Bundle, &options)
+            .apply(&bundle, plan, ObjectOwner::Bundle, actor, &options)
             .await
             .map_err(to_api_error);
     }
@@ -105,6 +113,7 @@ async fn run_reconcile(
         take_over: parsed_body.take_over,
         allow_delete_all: parsed_body.allow_delete_all,
         owner: ObjectOwner::Bundle,
+        actor,
     };
     let report = match &parsed_body.decided {
         Some(decided) => runtime.execute(&bundle, &request, decided, &options).await,

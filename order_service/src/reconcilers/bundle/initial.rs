@@ -4,6 +4,7 @@
 //! - Lock order: the advisory locks of ledger types, posting rules, schedules, action configs.
 //! - Promise: of concurrent or later starts, only the first one writes.
 
+use audit::{AuditAction, AuditActor, AuditDifference, AuditEntry, record_entry};
 use events::configs::{self, ACTION_CONFIGS_RECONCILER, ActionConfig, parse_configs};
 use ledger::types::{LEDGER_TYPES_RECONCILER, LedgerTypeDefinition, parse_bundle_types};
 use reconcile::owned::{OwnedObjectTransaction, reconcile_in_tx};
@@ -45,6 +46,8 @@ struct InitialBundleContent {
     schedules: Vec<TaskSchedule>,
     action_configs: Vec<ActionConfig>,
     owner: ObjectOwner,
+    /// Name of the bundle.
+    source: String,
 }
 
 /// Writes the built-in bundle to a control database that was never reconciled. Its objects have the
@@ -98,6 +101,7 @@ async fn reconcile_initial_targets(
         take_over: false,
         allow_delete_all: false,
         owner,
+        actor: initial_actor(),
     };
     let what = reconcilers.join(" and ");
     match reconcile_runtime(targets)
@@ -145,6 +149,11 @@ async fn write_initial_bundle(
     Ok(written)
 }
 
+/// Actor of what a new database gets at its first start.
+fn initial_actor() -> AuditActor {
+    AuditActor::of_service("start")
+}
+
 fn bundle_owner(source: &BundleSource) -> ObjectOwner {
     match source {
         BundleSource::Builtin => ObjectOwner::Builtin,
@@ -167,6 +176,7 @@ fn read_bundle_content(source: &BundleSource) -> Result<InitialBundleContent, In
         schedules: parse_schedules(&bundle)?,
         action_configs: parse_configs(&bundle)?,
         owner: bundle_owner(source),
+        source: source.to_string(),
     })
 }
 
@@ -217,6 +227,13 @@ async fn write_content_in_tx(
         &configs::desired_config_set(content.action_configs.clone(), options),
     )
     .await?;
+    let difference = AuditDifference::default()
+        .with_fact("ledger_types", content.types.len())
+        .with_fact("posting_rules", content.rules.len())
+        .with_fact("schedules", content.schedules.len())
+        .with_fact("action_configs", content.action_configs.len());
+    let entry = AuditEntry::new(AuditAction::BundleInitial, "bundle", &content.source, &difference);
+    record_entry(connection, &initial_actor(), &entry).await?;
     Ok(true)
 }
 

@@ -73,13 +73,13 @@ impl ReconcileTargets {
 pub fn reconcile_runtime(targets: &ReconcileTargets) -> ReconcileRuntime {
     let ReconcileTargets { pool, nested_pool, shards, queues } = targets.clone();
     let usage: Arc<dyn LedgerTypeUsage> =
-        Arc::new(TypeUsageFinder::new(nested_pool, shards.clone()));
+        Arc::new(TypeUsageFinder::new(nested_pool.clone(), shards.clone()));
     ReconcileRuntime::new(BUNDLE_CHECKS.to_vec())
         .with_reconciler(LedgerTypeReconciler { pool: pool.clone(), usage })
         .with_reconciler(PostingRuleReconciler { pool: pool.clone() })
         .with_reconciler(ScheduleReconciler { pool: pool.clone(), usage: () })
         .with_reconciler(ActionConfigReconciler { pool: pool.clone(), usage: () })
-        .with_reconciler(PartitionReconciler { shards })
+        .with_reconciler(PartitionReconciler { pool: nested_pool, shards })
         .with_reconciler(QueueReconciler { pool, queues })
 }
 

@@ -1,11 +1,15 @@
 //! Reconciler `partitions`: one transaction per shard.
 //!
 //! - Shape: advisory lock on the shard's name, read the missing months, plan, create.
+//! - Audit: a shard's database has no audit trail. The entries are in the control database before the
+//!   shard's transaction commits: without them nothing is created.
 //! - Cost: shards run concurrently; a failed shard is reported and does not stop the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use audit::AuditActor;
 use chrono::{DateTime, Utc};
 use futures::future::{BoxFuture, join_all};
 use ledger::partitions::{MONTH_FORMAT, create_missing_partitions, list_missing_partitions};
@@ -16,10 +20,11 @@ use reconcile::{
 };
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use tasks::schedule::{SCHEDULE_SCHEMA, TaskSchedule};
 
 use crate::background::tasks::months_ahead;
+use crate::reconcilers::audited::record_plan;
 use crate::reconcilers::bundle::ShardSet;
 
 /// Name of the reconciler in commands and locks.
@@ -27,6 +32,8 @@ pub const PARTITIONS_RECONCILER: &str = "partitions";
 
 /// Creates the missing monthly partitions of the ledger.
 pub struct PartitionReconciler {
+    /// Control database, for the audit trail.
+    pub pool: PgPool,
     /// Shards by name, opened on first use.
     pub shards: Arc<ShardSet>,
 }
@@ -126,7 +133,12 @@ impl PartitionReconciler {
         let Some(shard) = self.shards.get_shard(name).await.map_err(ReconcileError::Failed)? else {
             return Ok(ReconcilePlan::default());
         };
-        let run = PartitionRun { shard: name.to_owned(), months_ahead: ahead };
+        let run = PartitionRun {
+            shard: name.to_owned(),
+            months_ahead: ahead,
+            control: self.pool.clone(),
+            recorded: AtomicBool::new(false),
+        };
         Ok(reconcile::run_transaction(&shard.pool, "reconcile_partitions", run, approval).await?.0)
     }
 }
@@ -135,6 +147,9 @@ impl PartitionReconciler {
 struct PartitionRun {
     shard: String,
     months_ahead: u32,
+    control: PgPool,
+    /// Whether an attempt at the transaction has recorded the changes.
+    recorded: AtomicBool,
 }
 
 impl ReconcileTransaction for PartitionRun {
@@ -176,6 +191,21 @@ impl ReconcileTransaction for PartitionRun {
                 true => Ok(()),
                 false => create_missing_partitions(connection, missing).await.map(drop),
             }
+        })
+    }
+
+    fn record_in_tx<'a>(
+        &'a self,
+        _: &'a mut PgConnection,
+        plan: &'a ReconcilePlan,
+        actor: &'a AuditActor,
+    ) -> BoxFuture<'a, store::Result<()>> {
+        Box::pin(async move {
+            if !self.recorded.load(Ordering::Relaxed) {
+                record_plan(&self.control, plan, actor).await?;
+                self.recorded.store(true, Ordering::Relaxed);
+            }
+            Ok(())
         })
     }
 }

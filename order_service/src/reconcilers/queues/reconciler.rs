@@ -1,6 +1,7 @@
 //! Reconciler `queues`: creates the bundle's FIFO queues in Postgres or SQS, per environment.
 //!
 //! - Promise: creating a queue is idempotent, so the next run completes one that was killed.
+//! - Audit: entries are in the control database before the first queue is made.
 //! - Lock order: one advisory lock in the control database per environment excludes concurrent real
 //!   runs.
 
@@ -17,13 +18,14 @@ use sqlx::PgPool;
 use super::definition::{QUEUE_SCHEMA, QueueFile, desired_queue_state, queues_of_env};
 use super::plan::plan_queues;
 use super::{ENV_NAMES, EnvQueues};
+use crate::reconcilers::audited::record_plan;
 
 /// Name of the reconciler in commands and locks.
 pub const QUEUES_RECONCILER: &str = "queues";
 
 /// Creates and updates the queues.
 pub struct QueueReconciler {
-    /// Control database, for the advisory locks.
+    /// Control database, for the advisory locks and the audit trail.
     pub pool: PgPool,
     /// Catalogues of the environments.
     pub queues: Arc<dyn EnvQueues>,
@@ -100,8 +102,13 @@ impl QueueReconciler {
         else {
             return Ok(ReconcilePlan::default());
         };
-        let reconciling =
-            reconcile_queues(queues, env.to_owned(), desired_queues, approval.clone());
+        let reconciling = reconcile_queues(
+            self.pool.clone(),
+            queues,
+            env.to_owned(),
+            desired_queues,
+            approval.clone(),
+        );
         match approval {
             None => reconciling.await,
             Some(_) => {
@@ -118,6 +125,7 @@ impl QueueReconciler {
 }
 
 async fn reconcile_queues(
+    pool: PgPool,
     queues: Arc<dyn FifoCatalogue>,
     env: String,
     desired_queues: Vec<(String, FifoQueueOptions)>,
@@ -128,6 +136,7 @@ async fn reconcile_queues(
     let (plan, ensure) = plan_queues(&env, &stored_queues, &desired_queues);
     if let Some(approval) = approval {
         approval.check(&plan)?;
+        record_plan(&pool, &plan, approval.actor()).await?;
         for (name, options) in ensure {
             store::fail_point("reconcile_planned");
             queues.ensure_queue(&name, options).await.map_err(fifo_reconcile_error)?;

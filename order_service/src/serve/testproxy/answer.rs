@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use audit::AuditActor;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -65,7 +66,7 @@ async fn run_to_end(
     let is_running = run.as_ref().map_or(true, |run| run.status == RunStatus::Running);
     if is_running {
         // An active run would block the next run of the same template.
-        let cancelled = configurator.cancel_run(run_id).await;
+        let cancelled = configurator.cancel_run(run_id, &AuditActor::of_service("testproxy")).await;
         if let Err(error) = cancelled.map_err(to_api_error) {
             tracing::warn!(run_id = run_id.get(), %error, "a run that nobody waits for could not be cancelled");
         }

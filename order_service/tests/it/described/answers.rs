@@ -197,3 +197,13 @@ fn of_reconcile() {
         }
     });
 }
+
+#[test]
+fn of_the_audit_trail() {
+    run_test(async {
+        let (asking, path) = (Asking::new().await, "/api/v1/audit");
+        let listed = asking.ask("GET", path, "/api/v1/audit?limit=10", 200).await;
+        assert_eq!(listed["result"][0]["action"], "bundle.initial", "{listed}");
+        asking.ask("GET", path, "/api/v1/audit?action=nonsense", 400).await;
+    });
+}

@@ -56,6 +56,7 @@ impl World {
             ledger: Ledger::start(shards, LedgerTypeRegistry::default()),
             tasks: TaskStore::new(pool.clone(), TASK_TYPES.into(), fifo.task_sender.clone()),
             events: EventApiState { writer: EventWriter::start(events.clone()), events },
+            audit_pool: pool.clone(),
             configurator: configurator::build_configurator(&settings, &pool, &notifications, &fifo),
         };
         let scoped = routes::build_api_routes(served);

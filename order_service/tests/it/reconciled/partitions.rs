@@ -40,6 +40,7 @@ fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
             take_over: false,
             allow_delete_all: false,
             owner: ObjectOwner::Bundle,
+            actor: audit::AuditActor::of_service("test"),
         };
         let whole = runtime.run(&bundle, &request(false)).await.unwrap();
         assert_eq!(whole.failure_summary().unwrap(), "1 of 1 integrations failed, 1 shard failed");
@@ -104,6 +105,7 @@ fn a_bundle_that_wants_more_months_is_noticed_where_the_shards_are_not_known() {
             take_over: false,
             allow_delete_all: false,
             owner: ObjectOwner::Bundle,
+            actor: audit::AuditActor::of_service("test"),
         };
         let narrowing =
             || ReconcileNarrowing { compare: Some(Ok(&other)), ..ReconcileNarrowing::default() };

@@ -101,6 +101,7 @@ fn an_environment_that_has_no_account_here_is_left_alone() {
             take_over: false,
             allow_delete_all: false,
             owner: ObjectOwner::Bundle,
+            actor: audit::AuditActor::of_service("test"),
         };
         let report = reconcile_runtime(&targets)
             .run(&Bundle::read(BundleSource::Builtin).unwrap(), &request)

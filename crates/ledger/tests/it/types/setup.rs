@@ -93,6 +93,7 @@ impl<'p> Run<'p> {
             // These tests are about single types, so deleting all is allowed.
             allow_delete_all: true,
             owner: ObjectOwner::Bundle,
+            actor: audit::AuditActor::of_service("test"),
         };
         let runtime = ReconcileRuntime::new(vec![check_types]).with_reconciler(integration);
         runtime.run(&bundle(types), &request).await.unwrap()
