@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ::settings::{ProgramSettings, ResolvedSettings, Setting, SettingError, SettingGroup};
-use access::{AccessControl, TokenFile};
+use access::{AccessControl, AccessFiles, TokenFile};
 use serving::listen::ExposurePermits;
 use store::{PgConnectOptions, parse_database_url};
 
@@ -45,6 +45,16 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
                     "clients",
                     "FILE",
                     "the clients that may call, with their tokens and scopes (YAML, readable by nobody else)",
+                ),
+                Setting::new(
+                    "token-keys",
+                    "FILE",
+                    "public keys of signed tokens (JWKS, writable by nobody else)",
+                ),
+                Setting::new(
+                    "token-audience",
+                    "NAME",
+                    "what `aud` of a signed token must contain; goes with --token-keys",
                 ),
                 Setting::new(
                     "peer-token-file",
@@ -237,7 +247,7 @@ impl DataManagerSettings {
             app_port: resolved.get_in_range("app-port", 1..=u16::MAX)?,
             allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
             allow_plaintext: resolved.is_switched_on("allow-plaintext")?,
-            access: resolved.open_file("clients", AccessControl::follow_file)?,
+            access: follow_access_files(resolved)?,
             peer_token: resolved.open_file("peer-token-file", TokenFile::open)?,
             allowed_hosts: resolved.get_list("allowed-hosts"),
             database: parse_database_options(resolved)?,
@@ -254,6 +264,16 @@ impl DataManagerSettings {
             delivery_options: DeliveryOptions::default(),
         })
     }
+}
+
+/// Who may call, by the files that the settings name.
+fn follow_access_files(resolved: &ResolvedSettings) -> Result<Option<AccessControl>, SettingError> {
+    let files = AccessFiles {
+        clients: resolved.get_optional("clients")?,
+        token_keys: resolved.get_optional("token-keys")?,
+        token_audience: resolved.get_optional("token-audience")?,
+    };
+    files.follow().map_err(|error| resolved.invalid_setting(error.setting, error.reason))
 }
 
 fn parse_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, SettingError> {

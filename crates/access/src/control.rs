@@ -1,9 +1,8 @@
-//! The current policy, and the task that follows the clients file.
+//! The rules in force, and the clients of requests by them.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::Utc;
 use http::HeaderMap;
@@ -12,14 +11,10 @@ use tokio::sync::watch;
 use crate::calls_by_address::{CallCountVerdict, CallsByAddress};
 use crate::credentials::find_bearer_token;
 use crate::denied::{Denial, DenialReason};
-use crate::file::{ClientsFileError, parse_clients, read_clients_file};
-use crate::policy::{AccessPolicy, TokenLookup};
+use crate::policy::AccessPolicy;
 use crate::request::RequestClient;
-use crate::token::TokenHash;
-
-/// Interval at which the file is read. A changed content is found however it was written: in place,
-/// by a renamed file, or behind a symbolic link.
-const READ_INTERVAL: Duration = Duration::from_secs(2);
+use crate::rules::AccessRules;
+use crate::signed::SignedTokenVerifier;
 
 /// Who may call; clones share the state.
 #[derive(Debug, Clone)]
@@ -27,48 +22,31 @@ pub struct AccessControl(Arc<ControlState>);
 
 #[derive(Debug)]
 struct ControlState {
-    policy: watch::Sender<Arc<AccessPolicy>>,
+    rules: watch::Sender<AccessRules>,
     wrong_tokens: CallsByAddress,
 }
 
 impl AccessControl {
-    /// A fixed policy.
+    /// A policy without signed tokens.
     pub fn new(policy: AccessPolicy) -> Self {
-        let policy = watch::Sender::new(Arc::new(policy));
-        Self(Arc::new(ControlState { policy, wrong_tokens: CallsByAddress::default() }))
-    }
-
-    /// The policy of a file, which is followed from now on, by a thread of its own: settings are read
-    /// before there is a runtime, and a network file system may block.
-    pub fn follow_file(path: &Path) -> Result<Self, ClientsFileError> {
-        let text = read_clients_file(path)?;
-        let control = Self::new(parse_clients(&text)?);
-        let follower = FileFollower {
-            path: path.to_owned(),
-            control: control.clone(),
-            seen: content_key(&Ok(text)),
-            is_current: true,
-        };
-        let name = "clients-file".to_owned();
-        let followed = std::thread::Builder::new().name(name).spawn(move || follower.run());
-        followed
-            .map_err(|error| ClientsFileError::of_file(format!("cannot be followed: {error}")))?;
-        Ok(control)
-    }
-
-    /// The current policy.
-    pub fn policy(&self) -> Arc<AccessPolicy> {
-        Arc::clone(&self.0.policy.borrow())
+        let rules = AccessRules { policy: Arc::new(policy), verifier: None };
+        let rules = watch::Sender::new(rules);
+        Self(Arc::new(ControlState { rules, wrong_tokens: CallsByAddress::default() }))
     }
 
     /// Replaces the policy. Open calls of clients that lost their right end soon.
     pub fn replace_policy(&self, policy: AccessPolicy) {
-        self.0.policy.send_replace(Arc::new(policy));
+        self.0.rules.send_modify(|rules| rules.policy = Arc::new(policy));
     }
 
-    /// Receives the policies to come.
-    pub fn watch(&self) -> watch::Receiver<Arc<AccessPolicy>> {
-        self.0.policy.subscribe()
+    /// Replaces the keys of signed tokens. Open calls with tokens of a key that is gone end soon.
+    pub fn replace_verifier(&self, verifier: SignedTokenVerifier) {
+        self.0.rules.send_modify(|rules| rules.verifier = Some(Arc::new(verifier)));
+    }
+
+    /// Receives the rules to come.
+    pub(crate) fn watch(&self) -> watch::Receiver<AccessRules> {
+        self.0.rules.subscribe()
     }
 
     /// The client whose token the headers carry.
@@ -79,20 +57,20 @@ impl AccessControl {
     ) -> Result<RequestClient, Denial> {
         let token =
             find_bearer_token(headers).map_err(|reason| Denial::of_stranger(reason, address))?;
-        let hash = TokenHash::of_token(token);
-        let lookup = self.0.policy.borrow().find_token(&hash, Utc::now());
-        let denial = match lookup {
-            TokenLookup::Valid { client, .. } => {
-                return Ok(RequestClient::new(self.clone(), client, hash, address));
+        // A copy, so that no replacement waits for the check of a signature.
+        let rules = self.0.rules.borrow().clone();
+        let may_verify = || !self.0.wrong_tokens.is_exceeded(address, Instant::now());
+        let wrong = match rules.authenticate(token, Utc::now(), may_verify) {
+            Ok((client, credential)) => {
+                return Ok(RequestClient::new(self.clone(), client, credential, address));
             }
-            TokenLookup::Expired(client) => Denial {
-                client: Some(client.name.clone()),
-                ..Denial::of_stranger(DenialReason::ExpiredToken, address)
-            },
-            TokenLookup::Unknown => Denial::of_stranger(DenialReason::UnknownToken, address),
+            Err(wrong) => wrong,
         };
         match self.0.wrong_tokens.count(address, Instant::now()) {
-            CallCountVerdict::Within => Err(denial),
+            CallCountVerdict::Within => {
+                let denial = Denial::of_stranger(wrong.reason, address);
+                Err(Denial { client: wrong.client, ..denial })
+            }
             verdict => {
                 if verdict == CallCountVerdict::FirstBeyond {
                     tracing::warn!(%address, "too many wrong tokens: refused for some seconds");
@@ -103,73 +81,17 @@ impl AccessControl {
     }
 }
 
-/// Follows a clients file for the life of the process.
-struct FileFollower {
-    path: PathBuf,
-    control: AccessControl,
-    /// What was read last, good or not.
-    seen: ContentKey,
-    /// Whether the policy in force is that of the file.
-    is_current: bool,
-}
-
-/// Identifies what was read: the hash of the text, or the error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum ContentKey {
-    Text(TokenHash),
-    Unreadable(String),
-}
-
-fn content_key(read: &Result<String, ClientsFileError>) -> ContentKey {
-    match read {
-        Ok(text) => ContentKey::Text(TokenHash::of_token(text.as_bytes())),
-        Err(error) => ContentKey::Unreadable(error.to_string()),
-    }
-}
-
-impl FileFollower {
-    fn run(mut self) {
-        loop {
-            std::thread::sleep(READ_INTERVAL);
-            self.apply(read_clients_file(&self.path));
-            // Set each time: the recorder is installed after the first.
-            let value = if self.is_current { 1.0 } else { 0.0 };
-            metrics::gauge!("clients_file_is_current").set(value);
-        }
-    }
-
-    fn apply(&mut self, read: Result<String, ClientsFileError>) {
-        let key = content_key(&read);
-        if key == self.seen {
-            return;
-        }
-        self.seen = key;
-        let path = self.path.display();
-        match read.and_then(|text| parse_clients(&text)) {
-            Ok(policy) => {
-                let clients = policy.clients().len();
-                self.control.replace_policy(policy);
-                self.is_current = true;
-                metrics::counter!("clients_file_loads_total", "outcome" => "loaded").increment(1);
-                tracing::info!(%path, clients, "the clients file has changed and is in force");
-            }
-            Err(error) => {
-                self.is_current = false;
-                metrics::counter!("clients_file_loads_total", "outcome" => "refused").increment(1);
-                tracing::error!(
-                    %path, %error, code = "VALIDATION_ERROR",
-                    "the new clients file is refused; the clients of the old one stay in force"
-                );
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::header;
 
     use super::*;
+    use crate::file::parse_clients;
+    use crate::signed::signing::{AUDIENCE, Signer, claims_of, claims_until, key_set};
+    use crate::signed::{SignedTokenProblem, TokenKeys};
+    use crate::token::TokenHash;
 
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -189,28 +111,6 @@ mod tests {
     fn client_of(control: &AccessControl, token: &str) -> Result<String, DenialReason> {
         let client = control.authenticate(&headers(token), ADDRESS);
         client.map(|client| client.name().to_owned()).map_err(|denial| denial.reason)
-    }
-
-    fn follower(control: &AccessControl) -> FileFollower {
-        let seen = ContentKey::Unreadable(String::new());
-        FileFollower { path: PathBuf::new(), control: control.clone(), seen, is_current: true }
-    }
-
-    #[test]
-    fn a_good_file_replaces_and_a_broken_one_does_not() {
-        let control = AccessControl::new(AccessPolicy::default());
-        let mut follower = follower(&control);
-        follower.apply(Ok(clients_text("a", "admin", "one")));
-        assert_eq!(client_of(&control, "one"), Ok("a".to_owned()));
-        for broken in ["", "clients: []", "clients: [", "nothing"] {
-            follower.apply(Ok(broken.to_owned()));
-            assert_eq!(client_of(&control, "one"), Ok("a".to_owned()), "{broken}");
-        }
-        follower.apply(parse_clients("").map(|_| String::new()));
-        assert_eq!(client_of(&control, "one"), Ok("a".to_owned()));
-        follower.apply(Ok(clients_text("b", "admin", "two")));
-        assert_eq!(client_of(&control, "one"), Err(DenialReason::UnknownToken));
-        assert_eq!(client_of(&control, "two"), Ok("b".to_owned()));
     }
 
     #[test]
@@ -302,5 +202,91 @@ mod tests {
                 assert!(denial.message().contains(demanded.label()), "{denial:?}");
             }
         }
+    }
+
+    fn control_of_signer(signer: &Signer) -> AccessControl {
+        let text = "clients: [{name: a, scopes: [orders:read], subjects: [svc-a, svc-b]}]";
+        let control = AccessControl::new(parse_clients(text).unwrap());
+        control.replace_verifier(verifier_of(&[signer]));
+        control
+    }
+
+    fn verifier_of(signers: &[&Signer]) -> SignedTokenVerifier {
+        SignedTokenVerifier::new(TokenKeys::parse(&key_set(signers)).unwrap(), AUDIENCE.into())
+    }
+
+    #[test]
+    fn over_the_limit_no_signature_is_checked_and_verified_tokens_are_taken() {
+        let (signer, forger) = (Signer::ed25519("k"), Signer::ed25519("k"));
+        let control = control_of_signer(&signer);
+        let [known, fresh, strange] =
+            ["svc-a", "svc-b", "svc-c"].map(|subject| signer.sign(&claims_of(subject)));
+        assert_eq!(client_of(&control, &known), Ok("a".to_owned()));
+        let refused = |problem| Err(DenialReason::WrongSignedToken(problem));
+        for n in 0..30 {
+            let forged = forger.sign(&claims_of(&format!("svc-{n}")));
+            assert_eq!(client_of(&control, &forged), refused(SignedTokenProblem::WrongSignature));
+        }
+        assert_eq!(client_of(&control, &strange), Err(DenialReason::TooManyWrongTokens));
+        assert_eq!(client_of(&control, &known), Ok("a".to_owned()), "verified before");
+        assert_eq!(client_of(&control, &fresh), Err(DenialReason::TooManyWrongTokens));
+        let elsewhere = control.authenticate(&headers(&fresh), IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(elsewhere.unwrap().name(), "a");
+        let elsewhere = control.authenticate(&headers(&strange), IpAddr::from([192, 0, 2, 1]));
+        let reason = elsewhere.unwrap_err().reason;
+        assert_eq!(Err::<String, _>(reason), refused(SignedTokenProblem::UnknownSubject));
+    }
+
+    #[test]
+    fn a_denied_token_names_its_client_only_if_its_signature_is_right() {
+        let (signer, forger) = (Signer::es256("k"), Signer::es256("k"));
+        let control = control_of_signer(&signer);
+        let expired = claims_until("svc-a", Utc::now().timestamp() - 60);
+        for (signer, client) in [(&signer, Some("a")), (&forger, None)] {
+            let token = signer.sign(&expired);
+            let denial = control.authenticate(&headers(&token), ADDRESS).unwrap_err();
+            assert_eq!(denial.client.as_deref(), client);
+            assert!(!format!("{denial:?} {}", denial.message()).contains(&token[..20]));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_ends_when_its_signed_token_loses_its_key_or_its_client() {
+        let (signer, other) = (Signer::ed25519("k"), Signer::ed25519("other"));
+        let text = |subject: &str| {
+            format!("clients: [{{name: a, scopes: [orders:read], subjects: [{subject}]}}]")
+        };
+        for (keys, subject, is_withdrawn) in [
+            (vec![&signer, &other], "svc-a", false),
+            (vec![&other], "svc-a", true),
+            (vec![&signer], "svc-b", true),
+        ] {
+            let control = control_of_signer(&signer);
+            let token = signer.sign(&claims_of("svc-a"));
+            let client = control.authenticate(&headers(&token), ADDRESS).unwrap();
+            let wait = tokio::spawn(async move { client.wait_until_withdrawn().await });
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(!wait.is_finished());
+            control.replace_verifier(verifier_of(&keys));
+            control.replace_policy(parse_clients(&text(subject)).unwrap());
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert_eq!(wait.is_finished(), is_withdrawn, "{} keys, {subject}", keys.len());
+            wait.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_ends_soon_after_its_signed_token_expires() {
+        let signer = Signer::ed25519("k");
+        let control = control_of_signer(&signer);
+        // It has expired; the leeway lets it in for one or two seconds.
+        let exp = Utc::now().timestamp() - 3;
+        let token = signer.sign(&claims_until("svc-a", exp));
+        let client = control.authenticate(&headers(&token), ADDRESS).unwrap();
+        let denial = client.wait_until_withdrawn().await;
+        assert_eq!(denial.reason, DenialReason::Withdrawn);
+        assert!(Utc::now().timestamp() - exp < 10);
+        let expired = DenialReason::WrongSignedToken(SignedTokenProblem::Expired);
+        assert_eq!(client_of(&control, &token), Err(expired), "though it was verified before");
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::calls_by_address::{CallCountVerdict, CallsByAddress};
 use crate::scope::RouteAccess;
+use crate::signed::SignedTokenProblem;
 
 /// Denied calls that were logged: a stranger must not be able to fill the log.
 static LOGGED_CALLS: LazyLock<CallsByAddress> = LazyLock::new(CallsByAddress::default);
@@ -21,6 +22,8 @@ pub enum DenialReason {
     UnknownToken,
     /// A token after its expiry.
     ExpiredToken,
+    /// A signed token that is refused.
+    WrongSignedToken(SignedTokenProblem),
     /// A wrong token after too many others from the same address.
     TooManyWrongTokens,
     /// The client lacks the scope.
@@ -39,6 +42,7 @@ impl DenialReason {
             Self::MalformedCredentials => "malformed_credentials",
             Self::UnknownToken => "unknown_token",
             Self::ExpiredToken => "expired_token",
+            Self::WrongSignedToken(problem) => problem.label(),
             Self::TooManyWrongTokens => "too_many_wrong_tokens",
             Self::MissingScope => "missing_scope",
             Self::ForeignIdentity => "foreign_identity",
@@ -70,7 +74,7 @@ impl Denial {
         Self { reason, demanded: None, client: None, account_type: None, route: None, address }
     }
 
-    /// What the caller is told: nothing about tokens, and the same for unknown and expired ones.
+    /// What the caller is told: nothing about tokens, and the same for all wrong ones.
     pub fn message(&self) -> String {
         match self.reason {
             DenialReason::NoCredentials => {
@@ -79,7 +83,9 @@ impl Denial {
             DenialReason::MalformedCredentials => {
                 "Authorization: must be one header, `Bearer TOKEN` or `OAuth TOKEN`".to_owned()
             }
-            DenialReason::UnknownToken | DenialReason::ExpiredToken => {
+            DenialReason::UnknownToken
+            | DenialReason::ExpiredToken
+            | DenialReason::WrongSignedToken(_) => {
                 "the token is not one of this service's clients".to_owned()
             }
             DenialReason::TooManyWrongTokens => {

@@ -10,7 +10,7 @@ use http::HeaderValue;
 use crate::private_file::{PrivateFileError, read_private_file};
 
 /// Maximum size of a token file in bytes.
-const MAX_TOKEN_FILE_BYTES: u64 = 4096;
+const MAX_TOKEN_FILE_BYTES: u64 = 8 << 10;
 /// Interval at which the file is read again.
 const READ_INTERVAL: Duration = Duration::from_secs(2);
 

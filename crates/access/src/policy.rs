@@ -17,6 +17,8 @@ pub struct Client {
     pub scopes: GrantedScopes,
     /// Hashes of its tokens, with the moment from which each is refused.
     pub tokens: Vec<(TokenHash, Option<DateTime<Utc>>)>,
+    /// Subjects (`sub`) of signed tokens that name it.
+    pub subjects: Vec<String>,
 }
 
 /// What a presented token is.
@@ -41,6 +43,7 @@ pub struct AccessPolicy {
     clients: Vec<Arc<Client>>,
     /// Tokens by the first bytes of their hash.
     tokens: HashMap<[u8; 8], Vec<ClientToken>>,
+    subjects: HashMap<String, Arc<Client>>,
 }
 
 #[derive(Debug)]
@@ -51,22 +54,30 @@ struct ClientToken {
 }
 
 impl AccessPolicy {
-    /// A policy of these clients; their names and hashes are unique.
+    /// A policy of these clients; their names, hashes and subjects are unique.
     pub fn new(clients: Vec<Client>) -> Self {
         let clients: Vec<Arc<Client>> = clients.into_iter().map(Arc::new).collect();
         let mut tokens: HashMap<[u8; 8], Vec<ClientToken>> = HashMap::new();
+        let mut subjects = HashMap::new();
         for client in &clients {
+            let named = client.subjects.iter().map(|name| (name.clone(), Arc::clone(client)));
+            subjects.extend(named);
             for &(hash, expires) in &client.tokens {
                 let token = ClientToken { hash, expires, client: Arc::clone(client) };
                 tokens.entry(hash.prefix()).or_default().push(token);
             }
         }
-        Self { clients, tokens }
+        Self { clients, tokens, subjects }
     }
 
     /// The clients, in the order of the file.
     pub fn clients(&self) -> &[Arc<Client>] {
         &self.clients
+    }
+
+    /// The client that a right signed token with this subject names.
+    pub fn find_subject(&self, subject: &str) -> Option<&Arc<Client>> {
+        self.subjects.get(subject)
     }
 
     /// Whose token this is. `now` is the system clock of this process: an expiry is a date that an
@@ -97,6 +108,7 @@ mod tests {
             name: "shop".to_owned(),
             scopes: GrantedScopes::default(),
             tokens: vec![(hash("for ever"), None), (hash("until now"), Some(now))],
+            subjects: Vec::new(),
         };
         let policy = AccessPolicy::new(vec![client]);
         let before = now - chrono::TimeDelta::nanoseconds(1);

@@ -1,4 +1,4 @@
-//! Reading of files that nobody else may read or write.
+//! Reading of files that nobody else may write, and, if they are private, read.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -29,6 +29,12 @@ pub enum PrivateFileError {
         /// Permission bits.
         mode: u32,
     },
+    /// Group or others may write it.
+    #[error("can be written by others (mode {mode:03o}): chmod go-w it")]
+    WritableByOthers {
+        /// Permission bits.
+        mode: u32,
+    },
     /// Larger than allowed.
     #[error("is larger than {max_bytes} bytes")]
     TooLarge {
@@ -40,9 +46,28 @@ pub enum PrivateFileError {
     NotText,
 }
 
-/// Reads a file of at most `max_bytes`. Owner and permissions are those of the opened file, so they
-/// cannot change before it is read; symbolic links are followed.
+/// Reads a file of at most `max_bytes` that only its owner may read and write. Owner and permissions
+/// are those of the opened file, so they cannot change before it is read; symbolic links are followed.
 pub fn read_private_file(path: &Path, max_bytes: u64) -> Result<String, PrivateFileError> {
+    read_checked_file(path, max_bytes, |mode| match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(PrivateFileError::OpenToOthers { mode }),
+    })
+}
+
+/// Like [`read_private_file`], of a file that everybody may read: only its owner may write it.
+pub fn read_public_file(path: &Path, max_bytes: u64) -> Result<String, PrivateFileError> {
+    read_checked_file(path, max_bytes, |mode| match mode & 0o022 {
+        0 => Ok(()),
+        _ => Err(PrivateFileError::WritableByOthers { mode }),
+    })
+}
+
+fn read_checked_file(
+    path: &Path,
+    max_bytes: u64,
+    check_mode: impl FnOnce(u32) -> Result<(), PrivateFileError>,
+) -> Result<String, PrivateFileError> {
     // Opening a pipe must not wait for its writer.
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
@@ -54,10 +79,7 @@ pub fn read_private_file(path: &Path, max_bytes: u64) -> Result<String, PrivateF
     if owner != 0 && owner != geteuid().as_raw() {
         return Err(PrivateFileError::ForeignOwner { owner });
     }
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(PrivateFileError::OpenToOthers { mode });
-    }
+    check_mode(metadata.mode() & 0o777)?;
     let mut bytes = Vec::new();
     file.take(max_bytes + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {

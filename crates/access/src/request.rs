@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 
 use crate::control::AccessControl;
 use crate::denied::{Denial, DenialReason};
-use crate::policy::{AccessPolicy, Client, TokenLookup};
+use crate::policy::Client;
+use crate::rules::{AccessRules, Credential};
 use crate::scope::{RouteAccess, Scope};
-use crate::token::TokenHash;
 
 /// How long a call whose client lost its right may take to finish: time for a short call, not for a
 /// stream, a long poll or a wait for a lock.
@@ -24,7 +24,7 @@ pub struct RequestClient(Arc<RequestState>);
 struct RequestState {
     control: AccessControl,
     client: Arc<Client>,
-    hash: TokenHash,
+    credential: Credential,
     address: IpAddr,
     /// The route and what it demands, once it is known.
     route: OnceLock<(&'static str, RouteAccess)>,
@@ -36,11 +36,11 @@ impl RequestClient {
     pub(crate) fn new(
         control: AccessControl,
         client: Arc<Client>,
-        hash: TokenHash,
+        credential: Credential,
         address: IpAddr,
     ) -> Self {
         let (route, account_type) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(RequestState { control, client, hash, address, route, account_type }))
+        Self(Arc::new(RequestState { control, client, credential, address, route, account_type }))
     }
 
     /// The client's name.
@@ -97,8 +97,8 @@ impl RequestClient {
     pub async fn wait_until_withdrawn(&self) -> Denial {
         let mut changes = self.0.control.watch();
         loop {
-            let policy = Arc::clone(&changes.borrow_and_update());
-            let Some(expires) = self.still_allowed(&policy, Utc::now()) else { break };
+            let rules = changes.borrow_and_update().clone();
+            let Some(expires) = self.still_allowed(&rules, Utc::now()) else { break };
             let expiry = async {
                 match expires {
                     Some(expires) => tokio::time::sleep(time_until(expires)).await,
@@ -115,16 +115,14 @@ impl RequestClient {
         self.denial(DenialReason::Withdrawn, None)
     }
 
-    /// When the token expires, if the policy still allows the request.
+    /// When the token expires, if the rules still allow the request.
     fn still_allowed(
         &self,
-        policy: &AccessPolicy,
+        rules: &AccessRules,
         now: DateTime<Utc>,
     ) -> Option<Option<DateTime<Utc>>> {
         let state = &self.0;
-        let TokenLookup::Valid { client, expires } = policy.find_token(&state.hash, now) else {
-            return None;
-        };
+        let (client, expires) = rules.find_client(&state.credential, now)?;
         let scopes = &client.scopes;
         let is_allowed = match state.route.get().map(|(_, demanded)| *demanded) {
             None | Some(RouteAccess::Open | RouteAccess::AnyClient) => true,

@@ -90,15 +90,25 @@ fn check_clients(args: &CheckClientsArgs) -> Result<(), CommandFailure> {
         return Ok(());
     }
     for client in policy.clients() {
-        let count = client.tokens.len();
-        let tokens = if count == 1 { "1 token".to_owned() } else { format!("{count} tokens") };
+        let credentials =
+            [count_of(client.tokens.len(), "token"), count_of(client.subjects.len(), "subject")];
         output::print_line(format!(
-            "{}  {tokens}  {}",
+            "{}  {}  {}",
             client.name,
+            credentials.into_iter().flatten().collect::<Vec<_>>().join(", "),
             client.scopes.names().join(", ")
         ));
     }
     Ok(())
+}
+
+/// Such as `2 tokens`; `None` if there is none.
+fn count_of(count: usize, what: &str) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        _ => Some(format!("{count} {what}s")),
+    }
 }
 
 fn clients_json(policy: &AccessPolicy) -> Value {
@@ -111,7 +121,12 @@ fn clients_json(policy: &AccessPolicy) -> Value {
                 json!({"sha256": hash.to_hex(), "expires": expires})
             })
             .collect();
-        json!({"name": client.name, "scopes": client.scopes.names(), "tokens": tokens})
+        json!({
+            "name": client.name,
+            "scopes": client.scopes.names(),
+            "tokens": tokens,
+            "subjects": client.subjects,
+        })
     });
     json!({"clients": clients.collect::<Vec<_>>()})
 }

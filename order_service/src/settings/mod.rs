@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use access::{AccessControl, TokenFile};
+use access::{AccessControl, AccessFiles, TokenFile};
 use ledger::partitions::Retention;
 use ledger::sharding::MAX_EQUAL_SHARDS;
 use reconcile::BundleSource;
@@ -214,7 +214,7 @@ impl ServiceSettings {
             listen: read_listen_addresses(resolved)?,
             allow_unauthenticated: resolved.is_switched_on("allow-unauthenticated")?,
             allow_plaintext: resolved.is_switched_on("allow-plaintext")?,
-            access: resolved.open_file("clients", AccessControl::follow_file)?,
+            access: follow_access_files(resolved)?,
             peer_token: resolved.open_file("peer-token-file", TokenFile::open)?,
             allowed_hosts: resolved.get_list("allowed-hosts"),
             data_manager_address: read_data_manager_address(resolved)?,
@@ -301,6 +301,16 @@ fn read_database_url(
     parse_database_url(url.reveal())
         .map(Some)
         .map_err(|reason| resolved.invalid_setting(setting_name, reason))
+}
+
+/// Who may call, by the files that the settings name.
+fn follow_access_files(resolved: &ResolvedSettings) -> Result<Option<AccessControl>, SettingError> {
+    let files = AccessFiles {
+        clients: resolved.get_optional("clients")?,
+        token_keys: resolved.get_optional("token-keys")?,
+        token_audience: resolved.get_optional("token-audience")?,
+    };
+    files.follow().map_err(|error| resolved.invalid_setting(error.setting, error.reason))
 }
 
 fn read_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, SettingError> {

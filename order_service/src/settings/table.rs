@@ -43,6 +43,16 @@ const SERVING_SETTINGS: &[Setting] = &[
         "The clients that may call, with their tokens and scopes (YAML, readable by nobody else); followed while the service runs",
     ),
     Setting::new(
+        "token-keys",
+        "FILE",
+        "Public keys of signed tokens (JWKS, writable by nobody else); followed while the service runs",
+    ),
+    Setting::new(
+        "token-audience",
+        "NAME",
+        "What `aud` of a signed token must contain; goes with --token-keys",
+    ),
+    Setting::new(
         "token",
         "TOKEN",
         "The token of commands that call a running service; in ORDER_SERVICE_TOKEN others do not see it",
