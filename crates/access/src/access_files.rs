@@ -205,8 +205,7 @@ mod tests {
             files.follow().map(|control| control.is_some())
         };
         let (clients, keys) = (Some(clients.as_path()), Some(keys.as_path()));
-        for (mode, part) in [(0o644, ""), (0o664, "chmod go-w"), (0o646, "chmod go-w"), (0o444, "")]
-        {
+        for (mode, part) in [(0o644, ""), (0o664, "chmod 644"), (0o646, "chmod 644"), (0o444, "")] {
             std::fs::set_permissions(keys.unwrap(), Permissions::from_mode(mode)).unwrap();
             let followed = follow(clients, keys, Some("x"));
             let reason = followed.map_or_else(|error| error.reason, |_| String::new());

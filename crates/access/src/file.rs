@@ -7,7 +7,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use yaml::FieldPath;
 
-use crate::file_fields::Place;
+use crate::place::Place;
 use crate::policy::{AccessPolicy, Client};
 use crate::private_file::read_private_file;
 use crate::scope::GrantedScopes;

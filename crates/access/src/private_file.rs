@@ -1,4 +1,4 @@
-//! Reading of files that nobody else may write, and, if they are private, read.
+//! Reading of files that nobody else may read or write, or only write.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -29,8 +29,8 @@ pub enum PrivateFileError {
         /// Permission bits.
         mode: u32,
     },
-    /// Group or others may write it.
-    #[error("can be written by others (mode {mode:03o}): chmod go-w it")]
+    /// Group or others may write.
+    #[error("may be changed by others (mode {mode:03o}): chmod 644 it")]
     WritableByOthers {
         /// Permission bits.
         mode: u32,
@@ -46,8 +46,8 @@ pub enum PrivateFileError {
     NotText,
 }
 
-/// Reads a file of at most `max_bytes` that only its owner may read and write. Owner and permissions
-/// are those of the opened file, so they cannot change before it is read; symbolic links are followed.
+/// Reads a file of at most `max_bytes`. Owner and permissions are those of the opened file, so they
+/// cannot change before it is read; symbolic links are followed.
 pub fn read_private_file(path: &Path, max_bytes: u64) -> Result<String, PrivateFileError> {
     read_checked_file(path, max_bytes, |mode| match mode & 0o077 {
         0 => Ok(()),
@@ -55,8 +55,8 @@ pub fn read_private_file(path: &Path, max_bytes: u64) -> Result<String, PrivateF
     })
 }
 
-/// Like [`read_private_file`], of a file that everybody may read: only its owner may write it.
-pub fn read_public_file(path: &Path, max_bytes: u64) -> Result<String, PrivateFileError> {
+/// Like [`read_private_file`], for what others may know and not change, such as certificates.
+pub fn read_trusted_file(path: &Path, max_bytes: u64) -> Result<String, PrivateFileError> {
     read_checked_file(path, max_bytes, |mode| match mode & 0o022 {
         0 => Ok(()),
         _ => Err(PrivateFileError::WritableByOthers { mode }),

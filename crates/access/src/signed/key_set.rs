@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::key::{PublicKey, TokenKey};
-use crate::private_file::{PrivateFileError, read_public_file};
+use crate::private_file::{PrivateFileError, read_trusted_file};
 
 /// Maximum size of the file in bytes.
 pub const MAX_TOKEN_KEYS_FILE_BYTES: u64 = 64 << 10;
@@ -82,7 +82,7 @@ struct Jwk {
 
 /// Text of the keys file at `path`, if it belongs to this user or root and nobody else may write it.
 pub fn read_token_keys_file(path: &Path) -> Result<String, TokenKeysError> {
-    Ok(read_public_file(path, MAX_TOKEN_KEYS_FILE_BYTES)?)
+    Ok(read_trusted_file(path, MAX_TOKEN_KEYS_FILE_BYTES)?)
 }
 
 impl TokenKeys {

@@ -1,4 +1,4 @@
-//! Reading of the clients file's nodes: what is refused is told with line and field.
+//! Nodes of the clients file, with the field and line that errors name.
 
 use yaml::{FieldPath, YamlNode, YamlTree, list_names, suggest_name};
 
@@ -29,7 +29,6 @@ impl<'t> Place<'t> {
         Ok(Fields { place: self, entries })
     }
 
-    /// The items of a list, whose number must be allowed.
     pub(crate) fn read_items(
         &self,
         allowed: std::ops::RangeInclusive<usize>,
