@@ -196,7 +196,8 @@ def test_wrong_tokens_are_refused_counted_and_shown_nowhere(world):
     assert len(tokens) <= 30, "more than the limit of an address"
     answers, expected = {}, {}
     for name, (token, reason) in tokens.items():
-        answers[name] = ask(service, "GET", f"/api/v1/events?token={token}", token)
+        # In the URL, too, where it must not show either; targets are limited.
+        answers[name] = ask(service, "GET", f"/api/v1/events?token={token[:900]}", token)
         assert answers[name][0] == 401, (name, answers[name])
         expected[reason] = expected.get(reason, 0) + 1
     assert len({json.loads(text)["error"]["message"] for _, _, text in answers.values()}) == 1, "it tells no reason"
@@ -207,7 +208,7 @@ def test_wrong_tokens_are_refused_counted_and_shown_nowhere(world):
     for name, (token, _) in tokens.items():
         signature = token.split(".")[2]
         for text in shown:
-            assert token not in text and (len(signature) < 20 or signature not in text), name
+            assert token[:900] not in text and (len(signature) < 20 or signature not in text), name
 
 
 def test_wrong_tokens_are_refused_on_grpc(world):
