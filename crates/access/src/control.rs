@@ -1,25 +1,25 @@
 //! The current policy, and the task that follows the clients file.
 
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::Utc;
 use http::HeaderMap;
 use tokio::sync::watch;
 
 use crate::calls_by_address::{CallCountVerdict, CallsByAddress};
+use crate::certificate::ClientCertificate;
 use crate::credentials::find_bearer_token;
 use crate::denied::{Denial, DenialReason};
 use crate::file::{ClientsFileError, parse_clients, read_clients_file};
-use crate::policy::{AccessPolicy, TokenLookup};
+use crate::follow::follow_files;
+use crate::identify::Credentials;
+use crate::policy::AccessPolicy;
 use crate::request::RequestClient;
 use crate::token::TokenHash;
-
-/// Interval at which the file is read. A changed content is found however it was written: in place,
-/// by a renamed file, or behind a symbolic link.
-const READ_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Who may call; clones share the state.
 #[derive(Debug, Clone)]
@@ -38,20 +38,17 @@ impl AccessControl {
         Self(Arc::new(ControlState { policy, wrong_tokens: CallsByAddress::default() }))
     }
 
-    /// The policy of a file, which is followed from now on, by a thread of its own: settings are read
-    /// before there is a runtime, and a network file system may block.
+    /// The policy of a file, which is followed from now on.
     pub fn follow_file(path: &Path) -> Result<Self, ClientsFileError> {
         let text = read_clients_file(path)?;
         let control = Self::new(parse_clients(&text)?);
-        let follower = FileFollower {
+        let mut follower = FileFollower {
             path: path.to_owned(),
             control: control.clone(),
             seen: content_key(&Ok(text)),
             is_current: true,
         };
-        let name = "clients-file".to_owned();
-        let followed = std::thread::Builder::new().name(name).spawn(move || follower.run());
-        followed
+        follow_files("clients-file", move || follower.read_again())
             .map_err(|error| ClientsFileError::of_file(format!("cannot be followed: {error}")))?;
         Ok(control)
     }
@@ -71,26 +68,33 @@ impl AccessControl {
         self.0.policy.subscribe()
     }
 
-    /// The client whose token the headers carry.
+    /// The client whose token the headers carry, or whose certificate the connection began with.
     pub fn authenticate(
         &self,
         headers: &HeaderMap,
+        certificate: Option<&Arc<ClientCertificate>>,
         address: IpAddr,
     ) -> Result<RequestClient, Denial> {
-        let token =
-            find_bearer_token(headers).map_err(|reason| Denial::of_stranger(reason, address))?;
-        let hash = TokenHash::of_token(token);
-        let lookup = self.0.policy.borrow().find_token(&hash, Utc::now());
-        let denial = match lookup {
-            TokenLookup::Valid { client, .. } => {
-                return Ok(RequestClient::new(self.clone(), client, hash, address));
-            }
-            TokenLookup::Expired(client) => Denial {
-                client: Some(client.name.clone()),
-                ..Denial::of_stranger(DenialReason::ExpiredToken, address)
-            },
-            TokenLookup::Unknown => Denial::of_stranger(DenialReason::UnknownToken, address),
+        let token = match find_bearer_token(headers) {
+            Ok(token) => Some(TokenHash::of_token(token)),
+            Err(DenialReason::NoCredentials) => None,
+            Err(reason) => return Err(Denial::of_stranger(reason, address)),
         };
+        let credentials = Credentials { token, certificate: certificate.cloned() };
+        let policy = self.policy();
+        let refusal = match credentials.identify(&policy, Utc::now()) {
+            Ok(found) => {
+                return Ok(RequestClient::new(self.clone(), found.client, credentials, address));
+            }
+            Err(refusal) => refusal,
+        };
+        let denial = Denial {
+            client: refusal.client.map(|client| client.name.clone()),
+            ..Denial::of_stranger(refusal.reason, address)
+        };
+        if !matches!(refusal.reason, DenialReason::UnknownToken | DenialReason::ExpiredToken) {
+            return Err(denial);
+        }
         match self.0.wrong_tokens.count(address, Instant::now()) {
             CallCountVerdict::Within => Err(denial),
             verdict => {
@@ -128,14 +132,12 @@ fn content_key(read: &Result<String, ClientsFileError>) -> ContentKey {
 }
 
 impl FileFollower {
-    fn run(mut self) {
-        loop {
-            std::thread::sleep(READ_INTERVAL);
-            self.apply(read_clients_file(&self.path));
-            // Set each time: the recorder is installed after the first.
-            let value = if self.is_current { 1.0 } else { 0.0 };
-            metrics::gauge!("clients_file_is_current").set(value);
-        }
+    fn read_again(&mut self) -> ControlFlow<()> {
+        self.apply(read_clients_file(&self.path));
+        // Set each time: the recorder is installed after the first.
+        let value = if self.is_current { 1.0 } else { 0.0 };
+        metrics::gauge!("clients_file_is_current").set(value);
+        ControlFlow::Continue(())
     }
 
     fn apply(&mut self, read: Result<String, ClientsFileError>) {
@@ -167,6 +169,8 @@ impl FileFollower {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::header;
 
     use super::*;
@@ -187,7 +191,7 @@ mod tests {
     }
 
     fn client_of(control: &AccessControl, token: &str) -> Result<String, DenialReason> {
-        let client = control.authenticate(&headers(token), ADDRESS);
+        let client = control.authenticate(&headers(token), None, ADDRESS);
         client.map(|client| client.name().to_owned()).map_err(|denial| denial.reason)
     }
 
@@ -218,7 +222,7 @@ mod tests {
         let control =
             AccessControl::new(parse_clients(&clients_text("a", "admin", "one")).unwrap());
         for _ in 0..40 {
-            let none = control.authenticate(&HeaderMap::new(), ADDRESS).unwrap_err();
+            let none = control.authenticate(&HeaderMap::new(), None, ADDRESS).unwrap_err();
             assert_eq!(none.reason, DenialReason::NoCredentials);
             assert!(client_of(&control, "one").is_ok());
         }
@@ -240,12 +244,36 @@ mod tests {
         ] {
             let text = clients_text("a", "orders:read", "one");
             let control = AccessControl::new(parse_clients(&text).unwrap());
-            let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
+            let client = control.authenticate(&headers("one"), None, ADDRESS).unwrap();
             client.check_route("/x", RouteAccess::Scope(Scope::OrdersRead), None).unwrap();
             let wait = tokio::spawn(async move { client.wait_until_withdrawn().await });
             tokio::time::sleep(Duration::from_secs(60)).await;
             assert!(!wait.is_finished());
             control.replace_policy(parse_clients(&changed).unwrap());
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert_eq!(wait.is_finished(), is_withdrawn, "{changed}");
+            wait.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_withdrawn_when_its_certificate_is_no_longer_its_clients() {
+        let with = |clients: &str| parse_clients(&format!("clients: [{clients}]")).unwrap();
+        let before = "{name: a, scopes: [admin], certificates: ['dns:a', 'dns:b']}";
+        for (changed, is_withdrawn) in [
+            ("{name: a, scopes: [admin], certificates: ['dns:a']}", false),
+            ("{name: a, scopes: [admin], certificates: ['dns:c']}", true),
+            ("{name: b, scopes: [admin], certificates: ['dns:a']}", true),
+        ] {
+            let control = AccessControl::new(with(before));
+            let expires = Utc::now() + chrono::TimeDelta::days(1);
+            let certificate =
+                Arc::new(ClientCertificate { names: vec!["dns:a".to_owned()], expires });
+            let client = control.authenticate(&HeaderMap::new(), Some(&certificate), ADDRESS);
+            let client = client.unwrap();
+            let wait = tokio::spawn(async move { client.wait_until_withdrawn().await });
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            control.replace_policy(with(changed));
             tokio::time::sleep(Duration::from_secs(4)).await;
             assert_eq!(wait.is_finished(), is_withdrawn, "{changed}");
             wait.abort();
@@ -262,7 +290,7 @@ mod tests {
         ] {
             let policy = parse_clients(&clients_text("a", "ledger:write", "one")).unwrap();
             let control = AccessControl::new(policy);
-            let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
+            let client = control.authenticate(&headers("one"), None, ADDRESS).unwrap();
             client.check_route("/x", demanded, None).unwrap();
             if let Some(account_type) = account_type {
                 client.check_account_type(S::LedgerWrite, account_type).unwrap();
@@ -295,7 +323,7 @@ mod tests {
             (R::TypeInBody(S::LedgerRead), None, true),
             (R::TypeInBody(S::EventsRead), None, false),
         ] {
-            let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
+            let client = control.authenticate(&headers("one"), None, ADDRESS).unwrap();
             let checked = client.check_route("/x", demanded, account_type);
             assert_eq!(checked.is_ok(), is_allowed, "{demanded:?} {account_type:?}");
             if let Err(denial) = checked {

@@ -21,6 +21,14 @@ pub enum DenialReason {
     UnknownToken,
     /// A token after its expiry.
     ExpiredToken,
+    /// A certificate that does not verify, by which a connection was to begin.
+    WrongCertificate,
+    /// Nobody's certificate, and no token.
+    UnknownCertificate,
+    /// A certificate that expired while its connection was open.
+    ExpiredCertificate,
+    /// A certificate and a token of different clients, or a certificate of several.
+    ConflictingCredentials,
     /// A wrong token after too many others from the same address.
     TooManyWrongTokens,
     /// The client lacks the scope.
@@ -39,6 +47,10 @@ impl DenialReason {
             Self::MalformedCredentials => "malformed_credentials",
             Self::UnknownToken => "unknown_token",
             Self::ExpiredToken => "expired_token",
+            Self::WrongCertificate => "wrong_certificate",
+            Self::UnknownCertificate => "unknown_certificate",
+            Self::ExpiredCertificate => "expired_certificate",
+            Self::ConflictingCredentials => "conflicting_credentials",
             Self::TooManyWrongTokens => "too_many_wrong_tokens",
             Self::MissingScope => "missing_scope",
             Self::ForeignIdentity => "foreign_identity",
@@ -54,7 +66,7 @@ pub struct Denial {
     pub reason: DenialReason,
     /// What the route demands, as far as known.
     pub demanded: Option<RouteAccess>,
-    /// The authenticated client, or the one whose token has expired.
+    /// The authenticated client, or the one whose credentials were refused.
     pub client: Option<String>,
     /// The account type that the client's scope does not cover.
     pub account_type: Option<String>,
@@ -81,6 +93,14 @@ impl Denial {
             }
             DenialReason::UnknownToken | DenialReason::ExpiredToken => {
                 "the token is not one of this service's clients".to_owned()
+            }
+            DenialReason::WrongCertificate
+            | DenialReason::UnknownCertificate
+            | DenialReason::ExpiredCertificate => {
+                "the certificate is not one of this service's clients, and there is no token".to_owned()
+            }
+            DenialReason::ConflictingCredentials => {
+                "the credentials are not all of one client".to_owned()
             }
             DenialReason::TooManyWrongTokens => {
                 "too many wrong tokens came from this address: try again later".to_owned()

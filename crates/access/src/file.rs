@@ -5,8 +5,10 @@ use std::fmt;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use yaml::{FieldPath, YamlNode, YamlTree, list_names, suggest_name};
+use yaml::FieldPath;
 
+use crate::certificate::check_certificate_name;
+use crate::place::Place;
 use crate::policy::{AccessPolicy, Client};
 use crate::private_file::read_private_file;
 use crate::scope::GrantedScopes;
@@ -18,6 +20,8 @@ pub const MAX_CLIENTS_FILE_BYTES: u64 = 1 << 20;
 const MAX_CLIENTS: usize = 1000;
 /// Maximum number of tokens of a client: the old one and the new ones of a rotation.
 const MAX_TOKENS: usize = 20;
+/// Maximum number of names of a client's certificates.
+const MAX_CERTIFICATES: usize = 20;
 /// Maximum number of scopes of a client.
 const MAX_SCOPES: usize = 200;
 /// Maximum length of a client's name in bytes.
@@ -56,7 +60,7 @@ impl ClientsFileError {
         Self { line: None, field: String::new(), reason: reason.to_string() }
     }
 
-    fn at(place: &Place<'_>, reason: impl Into<String>) -> Self {
+    pub(crate) fn at(place: &Place<'_>, reason: impl Into<String>) -> Self {
         let field = place.field.to_string();
         Self { line: Some(place.tree.line), field, reason: reason.into() }
     }
@@ -87,34 +91,70 @@ pub fn parse_clients(text: &str) -> Result<AccessPolicy, ClientsFileError> {
     clients.map(AccessPolicy::new)
 }
 
-/// Names and hashes read so far; both are unique in the file.
+/// Names, hashes and certificates' names read so far; all are unique in the file.
 #[derive(Default)]
 struct SeenNames {
     names: HashSet<String>,
     owners: HashMap<TokenHash, String>,
+    certificate_owners: HashMap<String, String>,
 }
 
 fn read_client(place: &Place<'_>, seen: &mut SeenNames) -> Result<Client, ClientsFileError> {
     let fields = place.read_fields(&CLIENT_FIELDS)?;
-    for name in ["certificates", "subjects"] {
-        if let Some(place) = fields.optional(name) {
-            let reason = "is not supported by this version yet: tokens are";
-            return Err(ClientsFileError::at(&place, reason));
-        }
+    if let Some(place) = fields.optional("subjects") {
+        let reason = "is not supported by this version yet: tokens and certificates are";
+        return Err(ClientsFileError::at(&place, reason));
     }
     let name = read_client_name(&fields.required("name")?, seen)?;
     let scopes = read_scopes(&fields.required("scopes")?)?;
-    let tokens_place = fields.required("tokens")?;
+    let certificates = match fields.optional("certificates") {
+        Some(place) => read_certificates(&place, &name, seen)?,
+        None => Vec::new(),
+    };
+    let tokens = match fields.optional("tokens") {
+        Some(place) => read_tokens(&place, &name, seen)?,
+        None if certificates.is_empty() => {
+            let reason = "lacks the field `tokens`, or `certificates`";
+            return Err(ClientsFileError::at(place, reason));
+        }
+        None => Vec::new(),
+    };
+    Ok(Client { name, scopes, tokens, certificates })
+}
+
+fn read_tokens(
+    place: &Place<'_>,
+    client: &str,
+    seen: &mut SeenNames,
+) -> Result<Vec<(TokenHash, Option<DateTime<Utc>>)>, ClientsFileError> {
     let mut tokens = Vec::new();
-    for place in tokens_place.read_items(1..=MAX_TOKENS, "tokens")? {
+    for place in place.read_items(1..=MAX_TOKENS, "tokens")? {
         let (hash, expires) = read_token(&place)?;
-        if let Some(owner) = seen.owners.insert(hash, name.clone()) {
+        if let Some(owner) = seen.owners.insert(hash, client.to_owned()) {
             let reason = format!("the client `{owner}` has this token already");
             return Err(ClientsFileError::at(&place, reason));
         }
         tokens.push((hash, expires));
     }
-    Ok(Client { name, scopes, tokens })
+    Ok(tokens)
+}
+
+fn read_certificates(
+    place: &Place<'_>,
+    client: &str,
+    seen: &mut SeenNames,
+) -> Result<Vec<String>, ClientsFileError> {
+    let mut certificates = Vec::new();
+    for place in place.read_items(1..=MAX_CERTIFICATES, "certificates")? {
+        let name = place.read_text()?;
+        check_certificate_name(name).map_err(|reason| ClientsFileError::at(&place, reason))?;
+        if let Some(owner) = seen.certificate_owners.insert(name.to_owned(), client.to_owned()) {
+            let reason = format!("the client `{owner}` has this certificate already");
+            return Err(ClientsFileError::at(&place, reason));
+        }
+        certificates.push(name.to_owned());
+    }
+    Ok(certificates)
 }
 
 fn read_client_name(place: &Place<'_>, seen: &mut SeenNames) -> Result<String, ClientsFileError> {
@@ -166,81 +206,6 @@ fn read_token(place: &Place<'_>) -> Result<(TokenHash, Option<DateTime<Utc>>), C
     match expires {
         Some(expires) => Ok((hash, Some(expires.to_utc()))),
         None => Err(ClientsFileError::at(&place, "must be a time such as 2027-01-31T00:00:00Z")),
-    }
-}
-
-/// A node of the file and its field path.
-struct Place<'t> {
-    tree: &'t YamlTree,
-    field: FieldPath,
-}
-
-impl<'t> Place<'t> {
-    /// The fields of a mapping; unknown ones are refused.
-    fn read_fields(&self, known: &[&str]) -> Result<Fields<'t, '_>, ClientsFileError> {
-        let YamlNode::Map(entries) = self.tree.as_node() else {
-            let reason = format!("must be a mapping with the fields {}", list_fields(known));
-            return Err(ClientsFileError::at(self, reason));
-        };
-        for (name, tree) in entries {
-            if !known.contains(&name.as_str()) {
-                let shown: String = name.chars().take(80).collect();
-                let place = Place { tree, field: self.field.clone().with_key(shown) };
-                let nearest = suggest_name(name, known.iter().copied());
-                let reason = format!("is not known{nearest}; known are {}", list_fields(known));
-                return Err(ClientsFileError::at(&place, reason));
-            }
-        }
-        Ok(Fields { place: self, entries })
-    }
-
-    fn read_items(
-        &self,
-        allowed: std::ops::RangeInclusive<usize>,
-        what: &str,
-    ) -> Result<Vec<Place<'t>>, ClientsFileError> {
-        let YamlNode::List(items) = self.tree.as_node() else {
-            return Err(ClientsFileError::at(self, "must be a list"));
-        };
-        if !allowed.contains(&items.len()) {
-            let (least, most) = (allowed.start(), allowed.end());
-            let reason = format!("must hold {least} to {most} {what}, not {}", items.len());
-            return Err(ClientsFileError::at(self, reason));
-        }
-        let places = items.iter().enumerate();
-        Ok(places
-            .map(|(n, tree)| Place { tree, field: self.field.clone().with_index(n) })
-            .collect())
-    }
-
-    fn read_text(&self) -> Result<&'t str, ClientsFileError> {
-        match self.tree.as_node() {
-            YamlNode::Scalar(value) => value.as_str(),
-            _ => None,
-        }
-        .ok_or_else(|| ClientsFileError::at(self, "must be text"))
-    }
-}
-
-fn list_fields(known: &[&str]) -> String {
-    list_names(known.iter().copied())
-}
-
-/// The entries of a mapping.
-struct Fields<'t, 'p> {
-    place: &'p Place<'t>,
-    entries: &'t [(String, YamlTree)],
-}
-
-impl<'t> Fields<'t, '_> {
-    fn optional(&self, name: &str) -> Option<Place<'t>> {
-        let (_, tree) = self.entries.iter().find(|(key, _)| key == name)?;
-        Some(Place { tree, field: self.place.field.clone().with_key(name) })
-    }
-
-    fn required(&self, name: &str) -> Result<Place<'t>, ClientsFileError> {
-        self.optional(name)
-            .ok_or_else(|| ClientsFileError::at(self.place, format!("lacks the field `{name}`")))
     }
 }
 
@@ -312,9 +277,20 @@ mod tests {
             ),
             (
                 with("tokens:", "certificates: []\n    tokens:"),
-                "certificates: is not supported by this version yet",
+                "line 4: clients[0].certificates: must hold 1 to 20 certificates, not 0",
             ),
-            (with("    tokens: ", "    # "), "clients[0]: lacks the field `tokens`"),
+            (
+                with("tokens:", "certificates: ['robot']\n    tokens:"),
+                "line 4: clients[0].certificates[0]: must begin with `dns:` or `uri:`",
+            ),
+            (
+                with("tokens:", "certificates: ['dns:a', 'dns:a']\n    tokens:"),
+                "clients[0].certificates[1]: the client `a` has this certificate already",
+            ),
+            (
+                with("    tokens: ", "    # "),
+                "clients[0]: lacks the field `tokens`, or `certificates`",
+            ),
             (
                 format!("clients:\n{good}{}", client_yaml("a", OTHER)),
                 "clients[1].name: another client is named `a`",

@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 
 use crate::control::AccessControl;
 use crate::denied::{Denial, DenialReason};
-use crate::policy::{AccessPolicy, Client, TokenLookup};
+use crate::identify::Credentials;
+use crate::policy::{AccessPolicy, Client};
 use crate::scope::{RouteAccess, Scope};
-use crate::token::TokenHash;
 
 /// How long a call whose client lost its right may take to finish: time for a short call, not for a
 /// stream, a long poll or a wait for a lock.
@@ -24,7 +24,7 @@ pub struct RequestClient(Arc<RequestState>);
 struct RequestState {
     control: AccessControl,
     client: Arc<Client>,
-    hash: TokenHash,
+    credentials: Credentials,
     address: IpAddr,
     /// The route and what it demands, once it is known.
     route: OnceLock<(&'static str, RouteAccess)>,
@@ -36,11 +36,12 @@ impl RequestClient {
     pub(crate) fn new(
         control: AccessControl,
         client: Arc<Client>,
-        hash: TokenHash,
+        credentials: Credentials,
         address: IpAddr,
     ) -> Self {
         let (route, account_type) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(RequestState { control, client, hash, address, route, account_type }))
+        let state = RequestState { control, client, credentials, address, route, account_type };
+        Self(Arc::new(state))
     }
 
     /// The client's name.
@@ -115,17 +116,15 @@ impl RequestClient {
         self.denial(DenialReason::Withdrawn, None)
     }
 
-    /// When the token expires, if the policy still allows the request.
+    /// When the credentials expire, if the policy still allows the request.
     fn still_allowed(
         &self,
         policy: &AccessPolicy,
         now: DateTime<Utc>,
     ) -> Option<Option<DateTime<Utc>>> {
         let state = &self.0;
-        let TokenLookup::Valid { client, expires } = policy.find_token(&state.hash, now) else {
-            return None;
-        };
-        let scopes = &client.scopes;
+        let found = state.credentials.identify(policy, now).ok()?;
+        let scopes = &found.client.scopes;
         let is_allowed = match state.route.get().map(|(_, demanded)| *demanded) {
             None | Some(RouteAccess::Open | RouteAccess::AnyClient) => true,
             Some(RouteAccess::Scope(scope)) => scopes.includes(scope),
@@ -136,7 +135,7 @@ impl RequestClient {
                 }
             }
         };
-        (client.name == state.client.name && is_allowed).then_some(expires)
+        (found.client.name == state.client.name && is_allowed).then_some(found.expires)
     }
 
     /// Denies the client to name another author or owner than itself.

@@ -265,7 +265,8 @@ fn start_exchange(
     clock: &Arc<DatabaseClock>,
 ) -> anyhow::Result<Arc<DataManagerExchange>> {
     let token = PeerToken::from_file(settings.peer_token.clone());
-    let peer = GrpcPeer::with_token(&settings.data_manager_address, token)
+    let tls = settings.tls.open_peer()?;
+    let peer = GrpcPeer::with_tls(&settings.data_manager_address, token, tls)
         .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
     let options = ExchangeClientOptions {
         // Includes calls whose order has already continued.
