@@ -57,7 +57,8 @@ const ASSUMED_SHARD_COUNT: u64 = 16;
 
 /// Serves until `stop` is cancelled.
 pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> anyhow::Result<()> {
-    let (access, tls) = (settings.access.clone(), settings.tls.open_server()?);
+    let access = settings.access.clone();
+    let (tls, peer_tls) = (settings.tls.open_server()?, settings.tls.open_peer()?);
     let grpc = settings.roles.contains(&ProcessRole::Grpc);
     if grpc {
         // Trial bind: the port opens once the service is ready, but a taken port fails immediately.
@@ -92,7 +93,8 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     )
     .with_queues(&settings.queues.engine);
     bundle::apply_initial_bundle(&targets, &settings.bundle).await?;
-    let running = process::start_process(&settings, &database, shards, stop.clone()).await?;
+    let running =
+        process::start_process(&settings, &database, shards, peer_tls, stop.clone()).await?;
     let fifo =
         queues::open_fifo_queues(&settings.queues.engine, &database.pool, &running.notifications)
             .await;
