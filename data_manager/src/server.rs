@@ -15,6 +15,8 @@ use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, MAX_MESSAGE_BYTES, RunningServer,
     ServerOptions as RouteServerOptions, raise_file_limit,
 };
+use serving::tls::ServerTls;
+use settings::SettingError;
 use store::{ConnectError, MigrationError, MigrationSet, PoolSettings};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -53,6 +55,9 @@ pub enum DataManagerStartError {
     /// Invalid address of an order service.
     #[error("order service address {0}")]
     Address(String),
+    /// A file that a setting names cannot be used.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// The port cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -85,7 +90,7 @@ impl DataManagerStartError {
     /// Whether the settings cause the error, rather than the environment.
     pub fn is_usage_error(&self) -> bool {
         match self {
-            Self::Address(_) => true,
+            Self::Address(_) | Self::Setting(_) => true,
             Self::Listen(error) => error.is_usage_error(),
             _ => false,
         }
@@ -120,7 +125,13 @@ impl RunningDataManager {
         check_exposure(&settings.listen, settings.exposure_permits())?;
         let counters = Arc::new(DeliveryCounters::default());
         let token = PeerToken::from_file(settings.peer_token.clone());
-        let services = OrderServices::new(&settings.order_addresses, &token, Arc::clone(&counters));
+        let (tls, peer_tls) = (settings.tls.open_server()?, settings.tls.open_peer()?);
+        let services = OrderServices::new(
+            &settings.order_addresses,
+            &token,
+            peer_tls.as_ref(),
+            Arc::clone(&counters),
+        );
         let services = services.map_err(DataManagerStartError::Address)?;
         let book = open_assignment_store(&settings).await?;
         let listeners =
@@ -150,7 +161,8 @@ impl RunningDataManager {
         let exchange =
             Arc::new(QuestionHandler { context: work, background, misbehaviour: fates, mode });
         let (server, health) =
-            serve_grpc(DataManagerApi(exchange), listeners, hosts, access, closing.clone()).await?;
+            serve_grpc(DataManagerApi(exchange), listeners, hosts, access, tls, closing.clone())
+                .await?;
         tracing::info!(?addresses, seed = seed.0, %mode, once, "data manager ready");
         Ok(Self { addresses, counters, health, closing, server, finishing, deliveries })
     }
@@ -230,6 +242,7 @@ async fn serve_grpc(
     listeners: PortListeners,
     hosts: AllowedHosts,
     access: Option<AccessControl>,
+    tls: Option<ServerTls>,
     closing: CancellationToken,
 ) -> Result<(RunningServer, HealthReporter), DataManagerStartError> {
     // The list of all orders exceeds any usual message limit.
@@ -248,6 +261,7 @@ async fn serve_grpc(
         limits,
         budget: ByteBudget::default(),
         access,
+        tls,
     };
     Ok((
         serving::server::serve_routes(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ::settings::{ProgramSettings, ResolvedSettings, Setting, SettingError, SettingGroup};
 use access::{AccessControl, AccessFiles, TokenFile};
 use serving::listen::ExposurePermits;
+use serving::tls::{TLS_SETTINGS, TlsSettings};
 use store::{PgConnectOptions, parse_database_url};
 
 use crate::misbehaviour::{CallbackMode, MisbehaviourSettings};
@@ -39,7 +40,7 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
                 ),
                 Setting::switch(
                     "allow-plaintext",
-                    "allow other machines to connect without TLS (which this version does not have)",
+                    "allow other machines to connect without --tls-cert",
                 ),
                 Setting::new(
                     "clients",
@@ -68,6 +69,7 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
                 ),
             ],
         },
+        SettingGroup { title: "TLS", settings: TLS_SETTINGS },
         SettingGroup {
             title: "Data",
             settings: &[
@@ -158,6 +160,8 @@ pub struct DataManagerSettings {
     pub access: Option<AccessControl>,
     /// Token of calls to the order services.
     pub peer_token: Option<TokenFile>,
+    /// TLS of the listener and of the calls to the order services.
+    pub tls: TlsSettings,
     /// Accepted host names besides loopback.
     pub allowed_hosts: Vec<String>,
     /// Database of the assignments; `None` keeps them in memory.
@@ -218,6 +222,7 @@ impl DataManagerSettings {
             allow_plaintext: false,
             access: None,
             peer_token: None,
+            tls: TlsSettings::default(),
             allowed_hosts: Vec::new(),
             database: None,
             startup_timeout: Duration::from_secs(60),
@@ -233,7 +238,7 @@ impl DataManagerSettings {
     pub fn exposure_permits(&self) -> ExposurePermits {
         ExposurePermits {
             authentication: self.access.is_some() || self.allow_unauthenticated,
-            plaintext: self.allow_plaintext,
+            plaintext: self.allow_plaintext || self.tls.is_served(),
         }
     }
 
@@ -249,6 +254,7 @@ impl DataManagerSettings {
             allow_plaintext: resolved.is_switched_on("allow-plaintext")?,
             access: follow_access_files(resolved)?,
             peer_token: resolved.open_file("peer-token-file", TokenFile::open)?,
+            tls: TlsSettings::new(resolved)?,
             allowed_hosts: resolved.get_list("allowed-hosts"),
             database: parse_database_options(resolved)?,
             startup_timeout: resolved.get_duration("startup-timeout")?,

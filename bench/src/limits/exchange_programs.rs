@@ -57,6 +57,7 @@ async fn serve_routes(listeners: PortListeners, routes: Routes) {
         limits,
         budget: ByteBudget::default(),
         access: None,
+        tls: None,
     };
     serving::server::serve_routes(
         listeners,

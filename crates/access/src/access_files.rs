@@ -145,7 +145,7 @@ mod tests {
     fn client_of(control: &AccessControl, token: &str) -> Result<String, DenialReason> {
         let mut headers = http::HeaderMap::new();
         headers.insert(http::header::AUTHORIZATION, bearer_header(token).unwrap());
-        let client = control.authenticate(&headers, IpAddr::from([127, 0, 0, 1]));
+        let client = control.authenticate(&headers, None, IpAddr::from([127, 0, 0, 1]));
         client.map(|client| client.name().to_owned()).map_err(|denial| denial.reason)
     }
 

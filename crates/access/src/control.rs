@@ -9,8 +9,10 @@ use http::HeaderMap;
 use tokio::sync::watch;
 
 use crate::calls_by_address::{CallCountVerdict, CallsByAddress};
+use crate::certificate::ClientCertificate;
 use crate::credentials::find_bearer_token;
 use crate::denied::{Denial, DenialReason};
+use crate::identify::{Credentials, CredentialsRefusal};
 use crate::policy::AccessPolicy;
 use crate::request::RequestClient;
 use crate::rules::AccessRules;
@@ -49,33 +51,49 @@ impl AccessControl {
         self.0.rules.subscribe()
     }
 
-    /// The client whose token the headers carry.
+    /// The client whose token the headers carry, or whose certificate the connection began with.
     pub fn authenticate(
         &self,
         headers: &HeaderMap,
+        certificate: Option<&Arc<ClientCertificate>>,
         address: IpAddr,
     ) -> Result<RequestClient, Denial> {
-        let token =
-            find_bearer_token(headers).map_err(|reason| Denial::of_stranger(reason, address))?;
-        // A copy, so that no replacement waits for the check of a signature.
-        let rules = self.0.rules.borrow().clone();
-        let may_verify = || !self.0.wrong_tokens.is_exceeded(address, Instant::now());
-        let wrong = match rules.authenticate(token, Utc::now(), may_verify) {
-            Ok((client, credential)) => {
-                return Ok(RequestClient::new(self.clone(), client, credential, address));
-            }
-            Err(wrong) => wrong,
+        let token = match find_bearer_token(headers) {
+            Ok(token) => Some(token),
+            Err(DenialReason::NoCredentials) => None,
+            Err(reason) => return Err(Denial::of_stranger(reason, address)),
         };
+        // A copy, so that no replacement waits for the check of a signature.
+        let (rules, now) = (self.0.rules.borrow().clone(), Utc::now());
+        let may_verify = || !self.0.wrong_tokens.is_exceeded(address, Instant::now());
+        let token = token.map(|token| rules.read_token(token, now, may_verify)).transpose();
+        let found = token.and_then(|token| {
+            let credentials = Credentials { token, certificate: certificate.cloned() };
+            credentials.identify(&rules, now).map(|found| (found.client, credentials))
+        });
+        found
+            .map(|(client, credentials)| {
+                RequestClient::new(self.clone(), client, credentials, address)
+            })
+            .map_err(|refusal| self.count_refusal(refusal, address))
+    }
+
+    /// The denial of refused credentials; wrong tokens are counted, and limited.
+    fn count_refusal(&self, refusal: CredentialsRefusal, address: IpAddr) -> Denial {
+        let denial = Denial {
+            client: refusal.client.map(|client| client.name.clone()),
+            ..Denial::of_stranger(refusal.reason, address)
+        };
+        if !refusal.reason.is_wrong_token() {
+            return denial;
+        }
         match self.0.wrong_tokens.count(address, Instant::now()) {
-            CallCountVerdict::Within => {
-                let denial = Denial::of_stranger(wrong.reason, address);
-                Err(Denial { client: wrong.client, ..denial })
-            }
+            CallCountVerdict::Within => denial,
             verdict => {
                 if verdict == CallCountVerdict::FirstBeyond {
                     tracing::warn!(%address, "too many wrong tokens: refused for some seconds");
                 }
-                Err(Denial::of_stranger(DenialReason::TooManyWrongTokens, address))
+                Denial::of_stranger(DenialReason::TooManyWrongTokens, address)
             }
         }
     }
@@ -109,7 +127,7 @@ mod tests {
     }
 
     fn client_of(control: &AccessControl, token: &str) -> Result<String, DenialReason> {
-        let client = control.authenticate(&headers(token), ADDRESS);
+        let client = control.authenticate(&headers(token), None, ADDRESS);
         client.map(|client| client.name().to_owned()).map_err(|denial| denial.reason)
     }
 
@@ -118,7 +136,7 @@ mod tests {
         let control =
             AccessControl::new(parse_clients(&clients_text("a", "admin", "one")).unwrap());
         for _ in 0..40 {
-            let none = control.authenticate(&HeaderMap::new(), ADDRESS).unwrap_err();
+            let none = control.authenticate(&HeaderMap::new(), None, ADDRESS).unwrap_err();
             assert_eq!(none.reason, DenialReason::NoCredentials);
             assert!(client_of(&control, "one").is_ok());
         }
@@ -140,12 +158,36 @@ mod tests {
         ] {
             let text = clients_text("a", "orders:read", "one");
             let control = AccessControl::new(parse_clients(&text).unwrap());
-            let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
+            let client = control.authenticate(&headers("one"), None, ADDRESS).unwrap();
             client.check_route("/x", RouteAccess::Scope(Scope::OrdersRead), None).unwrap();
             let wait = tokio::spawn(async move { client.wait_until_withdrawn().await });
             tokio::time::sleep(Duration::from_secs(60)).await;
             assert!(!wait.is_finished());
             control.replace_policy(parse_clients(&changed).unwrap());
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert_eq!(wait.is_finished(), is_withdrawn, "{changed}");
+            wait.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_withdrawn_when_its_certificate_is_no_longer_its_clients() {
+        let with = |clients: &str| parse_clients(&format!("clients: [{clients}]")).unwrap();
+        let before = "{name: a, scopes: [admin], certificates: ['dns:a', 'dns:b']}";
+        for (changed, is_withdrawn) in [
+            ("{name: a, scopes: [admin], certificates: ['dns:a']}", false),
+            ("{name: a, scopes: [admin], certificates: ['dns:c']}", true),
+            ("{name: b, scopes: [admin], certificates: ['dns:a']}", true),
+        ] {
+            let control = AccessControl::new(with(before));
+            let expires = Utc::now() + chrono::TimeDelta::days(1);
+            let certificate =
+                Arc::new(ClientCertificate { names: vec!["dns:a".to_owned()], expires });
+            let client = control.authenticate(&HeaderMap::new(), Some(&certificate), ADDRESS);
+            let client = client.unwrap();
+            let wait = tokio::spawn(async move { client.wait_until_withdrawn().await });
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            control.replace_policy(with(changed));
             tokio::time::sleep(Duration::from_secs(4)).await;
             assert_eq!(wait.is_finished(), is_withdrawn, "{changed}");
             wait.abort();
@@ -162,7 +204,7 @@ mod tests {
         ] {
             let policy = parse_clients(&clients_text("a", "ledger:write", "one")).unwrap();
             let control = AccessControl::new(policy);
-            let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
+            let client = control.authenticate(&headers("one"), None, ADDRESS).unwrap();
             client.check_route("/x", demanded, None).unwrap();
             if let Some(account_type) = account_type {
                 client.check_account_type(S::LedgerWrite, account_type).unwrap();
@@ -195,7 +237,7 @@ mod tests {
             (R::TypeInBody(S::LedgerRead), None, true),
             (R::TypeInBody(S::EventsRead), None, false),
         ] {
-            let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
+            let client = control.authenticate(&headers("one"), None, ADDRESS).unwrap();
             let checked = client.check_route("/x", demanded, account_type);
             assert_eq!(checked.is_ok(), is_allowed, "{demanded:?} {account_type:?}");
             if let Err(denial) = checked {
@@ -230,9 +272,10 @@ mod tests {
         assert_eq!(client_of(&control, &strange), Err(DenialReason::TooManyWrongTokens));
         assert_eq!(client_of(&control, &known), Ok("a".to_owned()), "verified before");
         assert_eq!(client_of(&control, &fresh), Err(DenialReason::TooManyWrongTokens));
-        let elsewhere = control.authenticate(&headers(&fresh), IpAddr::from([192, 0, 2, 1]));
+        let elsewhere = control.authenticate(&headers(&fresh), None, IpAddr::from([192, 0, 2, 1]));
         assert_eq!(elsewhere.unwrap().name(), "a");
-        let elsewhere = control.authenticate(&headers(&strange), IpAddr::from([192, 0, 2, 1]));
+        let elsewhere =
+            control.authenticate(&headers(&strange), None, IpAddr::from([192, 0, 2, 1]));
         let reason = elsewhere.unwrap_err().reason;
         assert_eq!(Err::<String, _>(reason), refused(SignedTokenProblem::UnknownSubject));
     }
@@ -244,7 +287,7 @@ mod tests {
         let expired = claims_until("svc-a", Utc::now().timestamp() - 60);
         for (signer, client) in [(&signer, Some("a")), (&forger, None)] {
             let token = signer.sign(&expired);
-            let denial = control.authenticate(&headers(&token), ADDRESS).unwrap_err();
+            let denial = control.authenticate(&headers(&token), None, ADDRESS).unwrap_err();
             assert_eq!(denial.client.as_deref(), client);
             assert!(!format!("{denial:?} {}", denial.message()).contains(&token[..20]));
         }
@@ -263,7 +306,7 @@ mod tests {
         ] {
             let control = control_of_signer(&signer);
             let token = signer.sign(&claims_of("svc-a"));
-            let client = control.authenticate(&headers(&token), ADDRESS).unwrap();
+            let client = control.authenticate(&headers(&token), None, ADDRESS).unwrap();
             let wait = tokio::spawn(async move { client.wait_until_withdrawn().await });
             tokio::time::sleep(Duration::from_secs(60)).await;
             assert!(!wait.is_finished());
@@ -282,7 +325,7 @@ mod tests {
         // It has expired; the leeway lets it in for one or two seconds.
         let exp = Utc::now().timestamp() - 3;
         let token = signer.sign(&claims_until("svc-a", exp));
-        let client = control.authenticate(&headers(&token), ADDRESS).unwrap();
+        let client = control.authenticate(&headers(&token), None, ADDRESS).unwrap();
         let denial = client.wait_until_withdrawn().await;
         assert_eq!(denial.reason, DenialReason::Withdrawn);
         assert!(Utc::now().timestamp() - exp < 10);

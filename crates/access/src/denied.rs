@@ -24,6 +24,14 @@ pub enum DenialReason {
     ExpiredToken,
     /// A signed token that is refused.
     WrongSignedToken(SignedTokenProblem),
+    /// A certificate that does not verify, by which a connection was to begin.
+    WrongCertificate,
+    /// Nobody's certificate, and no token.
+    UnknownCertificate,
+    /// A certificate that expired while its connection was open.
+    ExpiredCertificate,
+    /// A certificate and a token of different clients, or a certificate of several.
+    ConflictingCredentials,
     /// A wrong token after too many others from the same address.
     TooManyWrongTokens,
     /// The client lacks the scope.
@@ -35,6 +43,17 @@ pub enum DenialReason {
 }
 
 impl DenialReason {
+    /// Whether it counts against the limit of wrong tokens.
+    pub(crate) const fn is_wrong_token(self) -> bool {
+        matches!(
+            self,
+            Self::UnknownToken
+                | Self::ExpiredToken
+                | Self::WrongSignedToken(_)
+                | Self::TooManyWrongTokens
+        )
+    }
+
     /// Value of the label `reason` of `access_denied_total`.
     pub const fn label(self) -> &'static str {
         match self {
@@ -43,6 +62,10 @@ impl DenialReason {
             Self::UnknownToken => "unknown_token",
             Self::ExpiredToken => "expired_token",
             Self::WrongSignedToken(problem) => problem.label(),
+            Self::WrongCertificate => "wrong_certificate",
+            Self::UnknownCertificate => "unknown_certificate",
+            Self::ExpiredCertificate => "expired_certificate",
+            Self::ConflictingCredentials => "conflicting_credentials",
             Self::TooManyWrongTokens => "too_many_wrong_tokens",
             Self::MissingScope => "missing_scope",
             Self::ForeignIdentity => "foreign_identity",
@@ -58,7 +81,7 @@ pub struct Denial {
     pub reason: DenialReason,
     /// What the route demands, as far as known.
     pub demanded: Option<RouteAccess>,
-    /// The authenticated client, or the one whose token has expired.
+    /// The authenticated client, or the one whose credentials were refused.
     pub client: Option<String>,
     /// The account type that the client's scope does not cover.
     pub account_type: Option<String>,
@@ -87,6 +110,14 @@ impl Denial {
             | DenialReason::ExpiredToken
             | DenialReason::WrongSignedToken(_) => {
                 "the token is not one of this service's clients".to_owned()
+            }
+            DenialReason::WrongCertificate
+            | DenialReason::UnknownCertificate
+            | DenialReason::ExpiredCertificate => {
+                "the certificate is not one of this service's clients, and there is no token".to_owned()
+            }
+            DenialReason::ConflictingCredentials => {
+                "the credentials are not all of one client".to_owned()
             }
             DenialReason::TooManyWrongTokens => {
                 "too many wrong tokens came from this address: try again later".to_owned()

@@ -7,6 +7,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use yaml::FieldPath;
 
+use crate::certificate::check_certificate_name;
 use crate::place::Place;
 use crate::policy::{AccessPolicy, Client};
 use crate::private_file::read_private_file;
@@ -19,8 +20,8 @@ pub const MAX_CLIENTS_FILE_BYTES: u64 = 1 << 20;
 const MAX_CLIENTS: usize = 1000;
 /// Maximum number of tokens of a client: the old one and the new ones of a rotation.
 const MAX_TOKENS: usize = 20;
-/// Maximum number of subjects of a client.
-const MAX_SUBJECTS: usize = 20;
+/// Maximum number of subjects, and of certificates' names, of a client.
+const MAX_CREDENTIAL_NAMES: usize = 20;
 /// Maximum length of a subject in bytes.
 const MAX_SUBJECT_BYTES: usize = 255;
 /// Maximum number of scopes of a client.
@@ -98,14 +99,11 @@ struct SeenNames {
     names: HashSet<String>,
     owners: HashMap<TokenHash, String>,
     subject_owners: HashMap<String, String>,
+    certificate_owners: HashMap<String, String>,
 }
 
 fn read_client(place: &Place<'_>, seen: &mut SeenNames) -> Result<Client, ClientsFileError> {
     let fields = place.read_fields(&CLIENT_FIELDS)?;
-    if let Some(place) = fields.optional("certificates") {
-        let reason = "is not supported by this version yet: tokens and subjects are";
-        return Err(ClientsFileError::at(&place, reason));
-    }
     let name = read_client_name(&fields.required("name")?, seen)?;
     let scopes = read_scopes(&fields.required("scopes")?)?;
     let tokens = match fields.optional("tokens") {
@@ -113,13 +111,24 @@ fn read_client(place: &Place<'_>, seen: &mut SeenNames) -> Result<Client, Client
         None => Vec::new(),
     };
     let subjects = match fields.optional("subjects") {
-        Some(place) => read_subjects(&place, &name, seen)?,
+        Some(place) => {
+            let owners = &mut seen.subject_owners;
+            read_credential_names(&place, "subject", &name, owners, check_subject)?
+        }
         None => Vec::new(),
     };
-    if tokens.is_empty() && subjects.is_empty() {
-        return Err(ClientsFileError::at(place, "needs one of the fields `tokens` and `subjects`"));
+    let certificates = match fields.optional("certificates") {
+        Some(place) => {
+            let owners = &mut seen.certificate_owners;
+            read_credential_names(&place, "certificate", &name, owners, check_certificate_name)?
+        }
+        None => Vec::new(),
+    };
+    if tokens.is_empty() && subjects.is_empty() && certificates.is_empty() {
+        let reason = "needs one of the fields `tokens`, `subjects` and `certificates`";
+        return Err(ClientsFileError::at(place, reason));
     }
-    Ok(Client { name, scopes, tokens, subjects })
+    Ok(Client { name, scopes, tokens, subjects, certificates })
 }
 
 fn read_tokens(
@@ -139,31 +148,37 @@ fn read_tokens(
     Ok(tokens)
 }
 
-fn read_subjects(
+/// Names by which credentials are recognised as this client's and no other's.
+fn read_credential_names(
     place: &Place<'_>,
+    what: &str,
     client: &str,
-    seen: &mut SeenNames,
+    owners: &mut HashMap<String, String>,
+    check: impl Fn(&str) -> Result<(), String>,
 ) -> Result<Vec<String>, ClientsFileError> {
-    let mut subjects = Vec::new();
-    for place in place.read_items(1..=MAX_SUBJECTS, "subjects")? {
-        let subject = place.read_text()?;
-        let is_plain = (1..=MAX_SUBJECT_BYTES).contains(&subject.len())
-            && !subject.contains(char::is_control)
-            && subject.trim() == subject;
-        if !is_plain {
-            let reason = format!(
-                "must have 1 to {MAX_SUBJECT_BYTES} bytes, no control characters, and no space \
-                 at its ends"
-            );
+    let mut names = Vec::new();
+    for place in place.read_items(1..=MAX_CREDENTIAL_NAMES, &format!("{what}s"))? {
+        let name = place.read_text()?;
+        check(name).map_err(|reason| ClientsFileError::at(&place, reason))?;
+        if let Some(owner) = owners.insert(name.to_owned(), client.to_owned()) {
+            let reason = format!("the client `{owner}` has this {what} already");
             return Err(ClientsFileError::at(&place, reason));
         }
-        if let Some(owner) = seen.subject_owners.insert(subject.to_owned(), client.to_owned()) {
-            let reason = format!("the client `{owner}` has this subject already");
-            return Err(ClientsFileError::at(&place, reason));
-        }
-        subjects.push(subject.to_owned());
+        names.push(name.to_owned());
     }
-    Ok(subjects)
+    Ok(names)
+}
+
+fn check_subject(subject: &str) -> Result<(), String> {
+    let is_plain = (1..=MAX_SUBJECT_BYTES).contains(&subject.len())
+        && !subject.contains(char::is_control)
+        && subject.trim() == subject;
+    if is_plain {
+        return Ok(());
+    }
+    Err(format!(
+        "must have 1 to {MAX_SUBJECT_BYTES} bytes, no control characters, and no space at its ends"
+    ))
 }
 
 fn read_client_name(place: &Place<'_>, seen: &mut SeenNames) -> Result<String, ClientsFileError> {
@@ -319,9 +334,17 @@ mod tests {
             ),
             (
                 with("tokens:", "certificates: []\n    tokens:"),
-                "certificates: is not supported by this version yet",
+                "line 4: clients[0].certificates: must hold 1 to 20 certificates, not 0",
             ),
-            (with("    tokens: ", "    # "), "clients[0]: needs one of the fields `tokens` and"),
+            (
+                with("tokens:", "certificates: ['robot']\n    tokens:"),
+                "line 4: clients[0].certificates[0]: must begin with `dns:` or `uri:`",
+            ),
+            (
+                with("tokens:", "certificates: ['dns:a', 'dns:a']\n    tokens:"),
+                "clients[0].certificates[1]: the client `a` has this certificate already",
+            ),
+            (with("    tokens: ", "    # "), "clients[0]: needs one of the fields `tokens`, `subj"),
             (
                 format!("clients:\n{good}{}", client_yaml("a", OTHER)),
                 "clients[1].name: another client is named `a`",

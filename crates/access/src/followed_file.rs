@@ -1,14 +1,11 @@
 //! Files that are read again while the program runs, and replace what they said when they change.
 
 use std::fmt::Display;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use crate::follow::follow_files;
 use crate::token::TokenHash;
-
-/// Interval at which a file is read. A changed content is found however it was written: in place, by a
-/// renamed file, or behind a symbolic link.
-const READ_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What kind of file is followed.
 #[derive(Debug)]
@@ -65,25 +62,21 @@ impl FileFollower {
         Self { kind, path: path.to_owned(), read, apply, seen: None, is_current: true }
     }
 
-    /// Puts the file into force and follows it from now on, by a thread of its own: settings are read
-    /// before there is a runtime, and a network file system may block.
+    /// Puts the file into force and follows it from now on.
     pub(crate) fn start(mut self) -> Result<(), String> {
         let text = (self.read)(&self.path)?;
         (self.apply)(&text)?;
         self.seen = Some(content_key(&Ok(text)));
-        let thread = std::thread::Builder::new().name(self.kind.thread.to_owned());
-        let started = thread.spawn(move || self.run());
-        started.map(drop).map_err(|error| format!("cannot be followed: {error}"))
+        follow_files(self.kind.thread, move || self.read_again())
+            .map_err(|error| format!("cannot be followed: {error}"))
     }
 
-    fn run(mut self) {
-        loop {
-            std::thread::sleep(READ_INTERVAL);
-            self.take((self.read)(&self.path));
-            // Set each time: the recorder is installed after the first.
-            let value = if self.is_current { 1.0 } else { 0.0 };
-            metrics::gauge!(self.kind.is_current_metric).set(value);
-        }
+    fn read_again(&mut self) -> ControlFlow<()> {
+        self.take((self.read)(&self.path));
+        // Set each time: the recorder is installed after the first.
+        let value = if self.is_current { 1.0 } else { 0.0 };
+        metrics::gauge!(self.kind.is_current_metric).set(value);
+        ControlFlow::Continue(())
     }
 
     /// Puts what was read into force, if it is new and right.

@@ -3,18 +3,22 @@
 //!
 //! - Shape: an immutable [`AccessPolicy`] per version of the file, shared by all listeners through
 //!   [`AccessControl`].
-//! - Cost: per request one SHA-256 of the token and one look-up, and the check of a signature for the
-//!   first call of a signed token; no I/O.
+//! - Cost: per request one SHA-256 of the token and one look-up of it and of each name of the
+//!   connection's certificate, and the check of a signature for the first call of a signed token; no
+//!   I/O.
 //! - Promise: a file that is empty, broken or open to others never replaces a good one, and never
 //!   means "no credentials".
 
 mod access_files;
 mod calls_by_address;
+mod certificate;
 mod control;
 mod credentials;
 mod denied;
 mod file;
+mod follow;
 mod followed_file;
+mod identify;
 mod peer_token;
 mod place;
 mod policy;
@@ -26,9 +30,11 @@ mod signed;
 mod token;
 
 pub use access_files::{AccessFiles, AccessFilesError};
+pub use certificate::ClientCertificate;
 pub use control::AccessControl;
 pub use denied::{Denial, DenialReason};
 pub use file::{ClientsFileError, MAX_CLIENTS_FILE_BYTES, parse_clients, read_clients_file};
+pub use follow::follow_files;
 pub use peer_token::{TokenFile, TokenFileError, bearer_header};
 pub use policy::{AccessPolicy, Client, TokenLookup};
 pub use private_file::{PrivateFileError, read_private_file, read_trusted_file};

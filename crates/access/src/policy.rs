@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use crate::certificate::ClientCertificate;
 use crate::scope::GrantedScopes;
 use crate::token::TokenHash;
 
@@ -19,6 +20,8 @@ pub struct Client {
     pub tokens: Vec<(TokenHash, Option<DateTime<Utc>>)>,
     /// Subjects (`sub`) of signed tokens that name it.
     pub subjects: Vec<String>,
+    /// Names of its certificates, such as `dns:robot.example`.
+    pub certificates: Vec<String>,
 }
 
 /// What a presented token is.
@@ -37,13 +40,26 @@ pub enum TokenLookup {
     Unknown,
 }
 
-/// All clients and their tokens; immutable.
+/// Whose a certificate is.
+#[derive(Debug, Clone)]
+pub(crate) enum CertificateLookup {
+    /// This client's.
+    Client(Arc<Client>),
+    /// It has names of several clients.
+    Several,
+    /// Nobody's.
+    Unknown,
+}
+
+/// All clients, their tokens and certificates; immutable.
 #[derive(Debug, Default)]
 pub struct AccessPolicy {
     clients: Vec<Arc<Client>>,
     /// Tokens by the first bytes of their hash.
     tokens: HashMap<[u8; 8], Vec<ClientToken>>,
     subjects: HashMap<String, Arc<Client>>,
+    /// Clients by the names of their certificates.
+    certificates: HashMap<String, Arc<Client>>,
 }
 
 #[derive(Debug)]
@@ -54,11 +70,11 @@ struct ClientToken {
 }
 
 impl AccessPolicy {
-    /// A policy of these clients; their names, hashes and subjects are unique.
+    /// A policy of these clients; their names, hashes, subjects and certificates' names are unique.
     pub fn new(clients: Vec<Client>) -> Self {
         let clients: Vec<Arc<Client>> = clients.into_iter().map(Arc::new).collect();
         let mut tokens: HashMap<[u8; 8], Vec<ClientToken>> = HashMap::new();
-        let mut subjects = HashMap::new();
+        let (mut subjects, mut certificates) = (HashMap::new(), HashMap::new());
         for client in &clients {
             let named = client.subjects.iter().map(|name| (name.clone(), Arc::clone(client)));
             subjects.extend(named);
@@ -66,8 +82,10 @@ impl AccessPolicy {
                 let token = ClientToken { hash, expires, client: Arc::clone(client) };
                 tokens.entry(hash.prefix()).or_default().push(token);
             }
+            let names = client.certificates.iter();
+            certificates.extend(names.map(|name| (name.clone(), Arc::clone(client))));
         }
-        Self { clients, tokens, subjects }
+        Self { clients, tokens, subjects, certificates }
     }
 
     /// The clients, in the order of the file.
@@ -94,6 +112,16 @@ impl AccessPolicy {
             expires => TokenLookup::Valid { client, expires },
         }
     }
+
+    /// Whose certificate this is.
+    pub(crate) fn find_certificate(&self, certificate: &ClientCertificate) -> CertificateLookup {
+        let mut owners = certificate.names.iter().filter_map(|name| self.certificates.get(name));
+        let Some(owner) = owners.next() else { return CertificateLookup::Unknown };
+        match owners.all(|other| Arc::ptr_eq(owner, other)) {
+            true => CertificateLookup::Client(Arc::clone(owner)),
+            false => CertificateLookup::Several,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -109,6 +137,7 @@ mod tests {
             scopes: GrantedScopes::default(),
             tokens: vec![(hash("for ever"), None), (hash("until now"), Some(now))],
             subjects: Vec::new(),
+            certificates: Vec::new(),
         };
         let policy = AccessPolicy::new(vec![client]);
         let before = now - chrono::TimeDelta::nanoseconds(1);

@@ -8,8 +8,9 @@ use chrono::{DateTime, Utc};
 
 use crate::control::AccessControl;
 use crate::denied::{Denial, DenialReason};
+use crate::identify::Credentials;
 use crate::policy::Client;
-use crate::rules::{AccessRules, Credential};
+use crate::rules::AccessRules;
 use crate::scope::{RouteAccess, Scope};
 
 /// How long a call whose client lost its right may take to finish: time for a short call, not for a
@@ -24,7 +25,7 @@ pub struct RequestClient(Arc<RequestState>);
 struct RequestState {
     control: AccessControl,
     client: Arc<Client>,
-    credential: Credential,
+    credentials: Credentials,
     address: IpAddr,
     /// The route and what it demands, once it is known.
     route: OnceLock<(&'static str, RouteAccess)>,
@@ -36,11 +37,12 @@ impl RequestClient {
     pub(crate) fn new(
         control: AccessControl,
         client: Arc<Client>,
-        credential: Credential,
+        credentials: Credentials,
         address: IpAddr,
     ) -> Self {
         let (route, account_type) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(RequestState { control, client, credential, address, route, account_type }))
+        let state = RequestState { control, client, credentials, address, route, account_type };
+        Self(Arc::new(state))
     }
 
     /// The client's name.
@@ -115,15 +117,15 @@ impl RequestClient {
         self.denial(DenialReason::Withdrawn, None)
     }
 
-    /// When the token expires, if the rules still allow the request.
+    /// When the credentials expire, if the rules still allow the request.
     fn still_allowed(
         &self,
         rules: &AccessRules,
         now: DateTime<Utc>,
     ) -> Option<Option<DateTime<Utc>>> {
         let state = &self.0;
-        let (client, expires) = rules.find_client(&state.credential, now)?;
-        let scopes = &client.scopes;
+        let found = state.credentials.identify(rules, now).ok()?;
+        let scopes = &found.client.scopes;
         let is_allowed = match state.route.get().map(|(_, demanded)| *demanded) {
             None | Some(RouteAccess::Open | RouteAccess::AnyClient) => true,
             Some(RouteAccess::Scope(scope)) => scopes.includes(scope),
@@ -134,7 +136,7 @@ impl RequestClient {
                 }
             }
         };
-        (client.name == state.client.name && is_allowed).then_some(expires)
+        (found.client.name == state.client.name && is_allowed).then_some(found.expires)
     }
 
     /// Denies the client to name another author or owner than itself.

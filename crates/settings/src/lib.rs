@@ -5,18 +5,20 @@
 //! (`-data_manager_address`) are equivalent.
 
 mod commandline;
+mod file;
 mod page;
 mod resolve;
 mod secret;
 
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 pub use commandline::{
     add_setting_args, normalise_args, parse_command_line, usage_error_line, visible_setting_args,
 };
+pub use file::SettingFile;
 pub use page::render_settings_page;
 pub use resolve::{ResolvedSettings, SettingSource, SettingValue};
 pub use secret::Secret;
@@ -149,6 +151,13 @@ impl ResolvedSettings {
         parsed.map(Some).map_err(|error| {
             self.invalid_setting(name, format!("`{}`: {error}", value.masked_text()))
         })
+    }
+
+    /// The file that the setting names; `None` if it names none.
+    pub fn get_file(&self, name: &'static str) -> Option<SettingFile> {
+        let value = self.get_value(name)?;
+        let path = PathBuf::from(value.text().trim());
+        Some(SettingFile { name, source: value.source.clone(), path })
     }
 
     /// What `open` makes of the file that the setting names; `None` if it names none.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use access::{AccessPolicy, NewToken, parse_clients, read_clients_file};
+use access::{AccessPolicy, Client, NewToken, parse_clients, read_clients_file};
 use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -90,25 +90,27 @@ fn check_clients(args: &CheckClientsArgs) -> Result<(), CommandFailure> {
         return Ok(());
     }
     for client in policy.clients() {
-        let credentials =
-            [count_of(client.tokens.len(), "token"), count_of(client.subjects.len(), "subject")];
         output::print_line(format!(
             "{}  {}  {}",
             client.name,
-            credentials.into_iter().flatten().collect::<Vec<_>>().join(", "),
+            describe_credentials(client),
             client.scopes.names().join(", ")
         ));
     }
     Ok(())
 }
 
-/// Such as `2 tokens`; `None` if there is none.
-fn count_of(count: usize, what: &str) -> Option<String> {
-    match count {
-        0 => None,
-        1 => Some(format!("1 {what}")),
-        _ => Some(format!("{count} {what}s")),
-    }
+fn describe_credentials(client: &Client) -> String {
+    let counted = [
+        (client.tokens.len(), "token"),
+        (client.subjects.len(), "subject"),
+        (client.certificates.len(), "certificate"),
+    ];
+    let counted = counted.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| {
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{count} {what}{plural}")
+    });
+    counted.collect::<Vec<_>>().join(", ")
 }
 
 fn clients_json(policy: &AccessPolicy) -> Value {
@@ -126,6 +128,7 @@ fn clients_json(policy: &AccessPolicy) -> Value {
             "scopes": client.scopes.names(),
             "tokens": tokens,
             "subjects": client.subjects,
+            "certificates": client.certificates,
         })
     });
     json!({"clients": clients.collect::<Vec<_>>()})

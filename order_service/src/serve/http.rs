@@ -16,6 +16,7 @@ use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, RunningServer, ServerOptions,
 };
 use serving::timing::add_server_timing;
+use serving::tls::ServerTls;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -63,6 +64,7 @@ pub(super) async fn start_http_server(
     limits: ConnectionLimits,
     budget: ByteBudget,
     access: Option<AccessControl>,
+    tls: Option<ServerTls>,
 ) -> anyhow::Result<(u16, HttpApiServer)> {
     let bound = if settings.is_http_port_explicit {
         PortListeners::bind(&settings.listen, settings.http_port, "--http-port").await
@@ -92,7 +94,8 @@ pub(super) async fn start_http_server(
         router.fallback_service(late).layer(axum::middleware::from_fn(add_server_timing))
     });
     let stop = CancellationToken::new();
-    let options = ServerOptions { protocol: ListenerProtocol::Http, hosts, limits, budget, access };
+    let protocol = ListenerProtocol::Http;
+    let options = ServerOptions { protocol, hosts, limits, budget, access, tls };
     let server = serving::server::serve_routes(listeners, routes, options, stop.clone());
     Ok((port, HttpApiServer { routes: late_routes, server, stop }))
 }

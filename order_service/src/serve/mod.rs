@@ -33,6 +33,7 @@ use serving::scoped_rpcs::ScopedRpcs;
 use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, ServerOptions, raise_file_limit,
 };
+use serving::tls::ServerTls;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,7 @@ const ASSUMED_SHARD_COUNT: u64 = 16;
 /// Serves until `stop` is cancelled.
 pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> anyhow::Result<()> {
     let access = settings.access.clone();
+    let (tls, peer_tls) = (settings.tls.open_server()?, settings.tls.open_peer()?);
     let grpc = settings.roles.contains(&ProcessRole::Grpc);
     if grpc {
         // Trial bind: the port opens once the service is ready, but a taken port fails immediately.
@@ -76,6 +78,7 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
         limits.clone(),
         budget.clone(),
         access.clone(),
+        tls.clone(),
     )
     .await?;
     let (database, shards) = tokio::select! {
@@ -90,7 +93,8 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     )
     .with_queues(&settings.queues.engine);
     bundle::apply_initial_bundle(&targets, &settings.bundle).await?;
-    let running = process::start_process(&settings, &database, shards, stop.clone()).await?;
+    let running =
+        process::start_process(&settings, &database, shards, peer_tls, stop.clone()).await?;
     let fifo =
         queues::open_fifo_queues(&settings.queues.engine, &database.pool, &running.notifications)
             .await;
@@ -121,7 +125,7 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     let parts =
         ShutdownParts { background, configurator_tasks, duties, heartbeat, heartbeat_stop, api };
     let served = if grpc {
-        let options = grpc_server_options(&settings, limits, budget, access);
+        let options = grpc_server_options(&settings, limits, budget, access, tls);
         serve_grpc(&settings, &running, stop.clone(), http_port, &readiness, options).await
     } else {
         readiness.set(Ok(()));
@@ -209,6 +213,7 @@ fn grpc_server_options(
     limits: ConnectionLimits,
     budget: ByteBudget,
     access: Option<AccessControl>,
+    tls: Option<ServerTls>,
 ) -> ServerOptions {
     ServerOptions {
         protocol: ListenerProtocol::Grpc,
@@ -216,6 +221,7 @@ fn grpc_server_options(
         limits: limits.with_max_message_bytes(MAX_GRPC_MESSAGE_BYTES),
         budget,
         access,
+        tls,
     }
 }
 
@@ -237,7 +243,8 @@ async fn serve_grpc(
     let listeners = PortListeners::bind(&settings.listen, settings.app_port, "--app-port").await?;
     let (port, addresses) = (listeners.port(), listeners.addresses());
     readiness.set(Ok(()));
-    tracing::info!(port, http_port, ?addresses, "order service ready");
+    let tls = options.tls.is_some();
+    tracing::info!(port, http_port, ?addresses, tls, "order service ready");
     let finished = CancellationToken::new();
     let server = serving::server::serve_routes(
         listeners,

@@ -19,6 +19,7 @@ use ledger::sharding::MAX_EQUAL_SHARDS;
 use reconcile::BundleSource;
 use serving::listen::ExposurePermits;
 use serving::peer::parse_peer_address;
+use serving::tls::TlsSettings;
 use settings::{ResolvedSettings, SettingError, SettingSource};
 use store::{PgConnectOptions, parse_database_url};
 
@@ -102,6 +103,8 @@ pub struct ServiceSettings {
     pub access: Option<AccessControl>,
     /// `--peer-token-file`: token of calls to the data manager.
     pub peer_token: Option<TokenFile>,
+    /// `--tls-cert`, `--peer-tls-ca` and what belongs to them.
+    pub tls: TlsSettings,
     /// `--allowed-hosts`: accepted host names besides loopback.
     pub allowed_hosts: Vec<String>,
     /// `--data-manager-address`: `HOST:PORT` of the data manager.
@@ -196,7 +199,7 @@ impl ServiceSettings {
     pub fn exposure_permits(&self) -> ExposurePermits {
         ExposurePermits {
             authentication: self.access.is_some() || self.allow_unauthenticated,
-            plaintext: self.allow_plaintext,
+            plaintext: self.allow_plaintext || self.tls.is_served(),
         }
     }
 
@@ -204,6 +207,7 @@ impl ServiceSettings {
     pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         let database = DatabaseSettings::new(resolved)?;
         check_ports(resolved)?;
+        let tls = TlsSettings::new(resolved)?;
         let max_in_flight_orders = resolved.get_in_range("max-in-flight-orders", 1..=10_000_000)?;
         let max_orders_per_request =
             resolved.get_in_range("max-orders-per-request", 1..=1_000_000)?;
@@ -217,7 +221,8 @@ impl ServiceSettings {
             access: follow_access_files(resolved)?,
             peer_token: resolved.open_file("peer-token-file", TokenFile::open)?,
             allowed_hosts: resolved.get_list("allowed-hosts"),
-            data_manager_address: read_data_manager_address(resolved)?,
+            data_manager_address: read_data_manager_address(resolved, &tls)?,
+            tls,
             export: ExportSettings::new(resolved, &database.data_dir)?,
             database,
             bundle: read_bundle_setting(resolved)?.unwrap_or(BundleSource::Builtin),
@@ -265,9 +270,12 @@ pub fn read_bundle_setting(
     Ok(resolved.get_optional::<String>("bundle")?.map(|folder| BundleSource::Folder(folder.into())))
 }
 
-fn read_data_manager_address(resolved: &ResolvedSettings) -> Result<String, SettingError> {
+fn read_data_manager_address(
+    resolved: &ResolvedSettings,
+    tls: &TlsSettings,
+) -> Result<String, SettingError> {
     let address: String = resolved.get_required("data-manager-address")?;
-    parse_peer_address(&address)
+    parse_peer_address(&address, tls.is_used_for_peer())
         .map_err(|reason| resolved.invalid_setting("data-manager-address", reason))?;
     Ok(address)
 }

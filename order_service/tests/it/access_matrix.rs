@@ -44,6 +44,7 @@ async fn serve(routes: impl Into<ServedRoutes>, protocol: ListenerProtocol) -> u
         limits: ConnectionLimits::default(),
         budget: ByteBudget::default(),
         access: Some(control()),
+        tls: None,
     };
     serving::server::serve_routes(listeners, routes, options, CancellationToken::new());
     port

@@ -24,5 +24,4 @@ pub(crate) use compact::has_compact_form;
 pub use key_set::{MAX_TOKEN_KEYS_FILE_BYTES, TokenKeys, TokenKeysError, read_token_keys_file};
 pub use problem::SignedTokenProblem;
 pub(crate) use verified_tokens::VerifiedToken;
-pub(crate) use verifier::RefusedToken;
 pub use verifier::SignedTokenVerifier;

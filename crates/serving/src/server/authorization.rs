@@ -3,8 +3,9 @@
 
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use access::{AccessControl, Denial, RequestClient, RouteAccess};
+use access::{AccessControl, ClientCertificate, Denial, RequestClient, RouteAccess};
 use axum::body::Body as AxumBody;
 use axum::response::IntoResponse as _;
 use http::{Method, Request, Response};
@@ -60,6 +61,7 @@ pub(super) fn authorize_request<B>(
     listener: &ListenerContext,
     request: &Request<B>,
     address: IpAddr,
+    certificate: Option<&Arc<ClientCertificate>>,
 ) -> Result<AuthorizedCaller, Box<Response<AxumBody>>> {
     let Some(control) = &listener.access else { return Ok(AuthorizedCaller::Trusted) };
     let path = request.uri().path();
@@ -69,7 +71,7 @@ pub(super) fn authorize_request<B>(
             if reads && open.contains(&path) {
                 return Ok(AuthorizedCaller::Anonymous(address));
             }
-            let client = control.authenticate(request.headers(), address);
+            let client = control.authenticate(request.headers(), certificate, address);
             client.map(AuthorizedCaller::Client).map_err(|denial| {
                 denial.record();
                 denial_response(&denial, listener.protocol)
@@ -77,7 +79,7 @@ pub(super) fn authorize_request<B>(
         }
         RouteDemands::Rpcs(rpcs) => {
             let rpc = rpcs.get_key_value(path).map(|(path, demanded)| (*path, *demanded));
-            authorize_call(control, rpc, request, address).map_err(|denial| {
+            authorize_call(control, rpc, request, address, certificate).map_err(|denial| {
                 denial.record();
                 denial_response(&denial, listener.protocol)
             })?
@@ -91,11 +93,12 @@ fn authorize_call<B>(
     rpc: Option<(&'static str, RouteAccess)>,
     request: &Request<B>,
     address: IpAddr,
+    certificate: Option<&Arc<ClientCertificate>>,
 ) -> Result<Result<AuthorizedCaller, Box<Response<AxumBody>>>, Denial> {
     if rpc.is_some_and(|(_, demanded)| demanded == RouteAccess::Open) {
         return Ok(Ok(AuthorizedCaller::Anonymous(address)));
     }
-    let denied = control.authenticate(request.headers(), address);
+    let denied = control.authenticate(request.headers(), certificate, address);
     let client = denied.map_err(|denial| {
         let (route, demanded) = rpc.unzip();
         Denial { route, demanded, ..denial }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use store::panics::contain_panic;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{ConnectionAction, now_millis};
 use super::handler::{ConnectionHandler, ListenerProtocol};
+use super::handshake::{OpenedConnection, open_connection};
 use super::limits::ConnectionLimits;
 use super::registry::ConnectionSlot;
 use super::watched_stream::WatchedStream;
@@ -72,26 +73,28 @@ pub(super) fn connection_builder(
     }
 }
 
-/// Serves a connection until it ends. A TLS handshake would belong here, before the first read: in
-/// this task, within the header timeout, and counted by the slot.
-pub(super) async fn serve_connection<S>(
-    stream: S,
+/// Serves a connection until it ends.
+pub(super) async fn serve_connection(
+    stream: TcpStream,
     addresses: ConnectionAddresses,
     slot: ConnectionSlot,
     listener: Arc<ListenerContext>,
     builder: Arc<Builder<StreamExecutor>>,
     routes: axum::Router,
     shutdown: ShutdownTokens,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
     let activity = Arc::clone(&slot.activity);
+    // Boxed: it is large, and over before the connection begins.
+    let opening =
+        Box::pin(open_connection(stream, addresses.remote, &activity, &listener, &shutdown));
+    let Some(OpenedConnection { stream, certificate }) = opening.await else { return };
     let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&activity)));
     let handler = ConnectionHandler {
         listener: Arc::clone(&listener),
         routes,
         activity: Arc::clone(&activity),
         addresses,
+        certificate,
     };
     let mut connection = pin!(builder.serve_connection(io, handler));
     let mut check = pin!(tokio::time::sleep(first_check_delay(&listener.limits)));

@@ -12,6 +12,7 @@ mod connection;
 mod files;
 mod framing;
 mod handler;
+mod handshake;
 mod in_flight;
 mod limits;
 mod registry;
@@ -41,6 +42,7 @@ use crate::grpc;
 use crate::http_guard::AllowedHosts;
 use crate::listen::PortListeners;
 use crate::scoped_rpcs::{RouteDemands, ServedRoutes};
+use crate::tls::ServerTls;
 use registry::ConnectionRegistry;
 
 /// Wait after a failed accept for lack of file descriptors or memory.
@@ -65,11 +67,15 @@ pub struct ServerOptions {
     pub budget: ByteBudget,
     /// Who may call; `None` if no clients are configured.
     pub access: Option<AccessControl>,
+    /// TLS; `None` serves without.
+    pub tls: Option<ServerTls>,
 }
 
 /// State shared by all connections of a port.
 #[derive(Debug)]
 struct ListenerContext {
+    /// Label of metrics.
+    name: &'static str,
     protocol: ListenerProtocol,
     hosts: AllowedHosts,
     limits: ConnectionLimits,
@@ -78,6 +84,7 @@ struct ListenerContext {
     client_streams: Vec<String>,
     access: Option<AccessControl>,
     demands: RouteDemands,
+    tls: Option<ServerTls>,
 }
 
 /// The two ends of a connection.
@@ -124,13 +131,14 @@ pub fn serve_routes(
     options: ServerOptions,
     stop: CancellationToken,
 ) -> RunningServer {
-    let ServerOptions { protocol, hosts, limits, budget, access } = options;
+    let ServerOptions { protocol, hosts, limits, budget, access, tls } = options;
     let ServedRoutes { router, demands } = routes.into();
     let name = if protocol == ListenerProtocol::Grpc { "grpc" } else { "http" };
     let registry = ConnectionRegistry::new(name, &limits);
     let client_streams =
         if protocol == ListenerProtocol::Grpc { grpc::client_stream_paths() } else { Vec::new() };
     let listener = Arc::new(ListenerContext {
+        name,
         protocol,
         hosts,
         limits,
@@ -138,6 +146,7 @@ pub fn serve_routes(
         client_streams,
         access,
         demands,
+        tls,
     });
     let (connections, shutdown) = (TaskTracker::new(), ShutdownTokens::new(stop));
     // With its state set, the router builds its routing table once, not per request.

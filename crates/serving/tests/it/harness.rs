@@ -12,6 +12,7 @@ use serving::scoped_rpcs::ServedRoutes;
 use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, RunningServer, ServerOptions, serve_routes,
 };
+use serving::tls::ServerTls;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -54,6 +55,17 @@ impl Server {
         budget: ByteBudget,
         access: Option<AccessControl>,
     ) -> Self {
+        Self::secured(routes, protocol, limits, budget, access, None).await
+    }
+
+    pub async fn secured(
+        routes: impl Into<ServedRoutes>,
+        protocol: ListenerProtocol,
+        limits: ConnectionLimits,
+        budget: ByteBudget,
+        access: Option<AccessControl>,
+        tls: Option<ServerTls>,
+    ) -> Self {
         let listeners = PortListeners::bind(&LOOPBACK_ADDRESSES[..1], 0, "--port").await.unwrap();
         let (port, stop) = (listeners.port(), CancellationToken::new());
         let terms = ServerOptions {
@@ -62,6 +74,7 @@ impl Server {
             limits,
             budget: budget.clone(),
             access,
+            tls,
         };
         let serving = serve_routes(listeners, routes, terms, stop.clone());
         Self { port, budget, serving, stop }

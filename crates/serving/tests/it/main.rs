@@ -9,7 +9,9 @@
 )]
 
 mod access_control;
+mod authority;
 mod bodies;
 mod connections;
 mod harness;
 mod probes;
+mod tls;

@@ -148,6 +148,8 @@ fn start_listener(
         limits,
         budget: ByteBudget::default(),
         access: settings.access.clone(),
+        // Tests of integrations find it at an address that begins with http.
+        tls: None,
     };
     serving::server::serve_routes(listeners, routes, options, stop);
     tracing::info!(port, "test proxy ready: CONFIGSHOP_TEST_PROXY_URL=http://localhost:{port}");
