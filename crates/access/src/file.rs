@@ -12,6 +12,7 @@ use crate::place::Place;
 use crate::policy::{AccessPolicy, Client};
 use crate::private_file::read_private_file;
 use crate::scope::GrantedScopes;
+use crate::signed::check_subject;
 use crate::token::TokenHash;
 
 /// Maximum size of the file in bytes.
@@ -22,8 +23,6 @@ const MAX_CLIENTS: usize = 1000;
 const MAX_TOKENS: usize = 20;
 /// Maximum number of subjects, and of certificates' names, of a client.
 const MAX_CREDENTIAL_NAMES: usize = 20;
-/// Maximum length of a subject in bytes.
-const MAX_SUBJECT_BYTES: usize = 255;
 /// Maximum number of scopes of a client.
 const MAX_SCOPES: usize = 200;
 /// Maximum length of a client's name in bytes.
@@ -167,18 +166,6 @@ fn read_credential_names(
         names.push(name.to_owned());
     }
     Ok(names)
-}
-
-fn check_subject(subject: &str) -> Result<(), String> {
-    let is_plain = (1..=MAX_SUBJECT_BYTES).contains(&subject.len())
-        && !subject.contains(char::is_control)
-        && subject.trim() == subject;
-    if is_plain {
-        return Ok(());
-    }
-    Err(format!(
-        "must have 1 to {MAX_SUBJECT_BYTES} bytes, no control characters, and no space at its ends"
-    ))
 }
 
 fn read_client_name(place: &Place<'_>, seen: &mut SeenNames) -> Result<String, ClientsFileError> {

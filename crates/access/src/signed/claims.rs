@@ -10,6 +10,9 @@ use super::problem::SignedTokenProblem;
 /// seconds of `exp`, the grace period included.
 const CLOCK_LEEWAY: TimeDelta = TimeDelta::seconds(5);
 
+/// Maximum length of a client's subject in bytes.
+const MAX_SUBJECT_BYTES: usize = 255;
+
 /// Claims that are read; others are left alone. Times are whole seconds since 1970, as numbers.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
@@ -64,4 +67,17 @@ fn time_of(seconds: u64) -> Result<DateTime<Utc>, SignedTokenProblem> {
     let seconds = i64::try_from(seconds).ok();
     let time = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
     time.ok_or(SignedTokenProblem::Malformed)
+}
+
+/// Checks a subject of the clients file, which is compared exactly.
+pub(crate) fn check_subject(subject: &str) -> Result<(), String> {
+    let is_plain = (1..=MAX_SUBJECT_BYTES).contains(&subject.len())
+        && !subject.contains(char::is_control)
+        && subject.trim() == subject;
+    if is_plain {
+        return Ok(());
+    }
+    Err(format!(
+        "must have 1 to {MAX_SUBJECT_BYTES} bytes, no control characters, and no space at its ends"
+    ))
 }

@@ -20,6 +20,7 @@ mod attack_tests;
 #[cfg(test)]
 pub(crate) mod signing;
 
+pub(crate) use claims::check_subject;
 pub(crate) use compact::has_compact_form;
 pub use key_set::{MAX_TOKEN_KEYS_FILE_BYTES, TokenKeys, TokenKeysError, read_token_keys_file};
 pub use problem::SignedTokenProblem;
