@@ -142,6 +142,7 @@ def test_who_is_not_served_over_grpc(world, who, code):
     assert world.orders.stub.ListOrders(LIST, timeout=10) is not None
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_http_takes_tls_from_1_2_on_and_certificates_or_tokens(world):
     status, text = world.ask("GET", "/api/v1/events", world.root)
     assert status == 200, text
