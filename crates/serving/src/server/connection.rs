@@ -20,6 +20,7 @@ use super::watched_stream::WatchedStream;
 use super::{ConnectionAddresses, ListenerContext, ShutdownTokens};
 use crate::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::http_guard::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
+use crate::tls::TransportStream;
 
 /// HTTP/2 connection window of HTTP listeners.
 const HTTP_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
@@ -73,8 +74,8 @@ pub(super) fn connection_builder(
     }
 }
 
-/// Serves a connection until it ends.
-pub(super) async fn serve_connection(
+/// Opens a connection and serves it until it ends.
+pub(super) async fn open_and_serve(
     stream: TcpStream,
     addresses: ConnectionAddresses,
     slot: ConnectionSlot,
@@ -88,14 +89,18 @@ pub(super) async fn serve_connection(
     let opening =
         Box::pin(open_connection(stream, addresses.remote, &activity, &listener, &shutdown));
     let Some(OpenedConnection { stream, certificate }) = opening.await else { return };
+    let handler = ConnectionHandler { listener, routes, activity, addresses, certificate };
+    serve_connection(stream, handler, &builder, shutdown).await;
+}
+
+async fn serve_connection(
+    stream: TransportStream,
+    handler: ConnectionHandler,
+    builder: &Builder<StreamExecutor>,
+    shutdown: ShutdownTokens,
+) {
+    let (activity, listener) = (Arc::clone(&handler.activity), Arc::clone(&handler.listener));
     let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&activity)));
-    let handler = ConnectionHandler {
-        listener: Arc::clone(&listener),
-        routes,
-        activity: Arc::clone(&activity),
-        addresses,
-        certificate,
-    };
     let mut connection = pin!(builder.serve_connection(io, handler));
     let mut check = pin!(tokio::time::sleep(first_check_delay(&listener.limits)));
     // Child tokens: polling the shared token would contend on its lock for all connections.

@@ -197,7 +197,7 @@ impl PortAcceptor {
             let Some(place) = self.registry.acquire_slot(address.ip()) else { continue };
             let Ok(local) = configure_socket(&stream) else { continue };
             let addresses = ConnectionAddresses { local, remote: address.ip() };
-            self.connections.spawn(contain_panic(connection::serve_connection(
+            self.connections.spawn(contain_panic(connection::open_and_serve(
                 stream,
                 addresses,
                 place,
