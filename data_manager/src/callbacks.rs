@@ -11,6 +11,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use proto::order_service::order_service_client::OrderServiceClient;
 use proto::order_service::{CallbackError, SendOrdersDataCallbackRequest};
 use serving::peer::{GrpcPeer, OptionalCall, PeerChannel, PeerToken};
+use serving::tls::ClientTls;
 use tonic::{Code, Status};
 
 use crate::assignments::OrderDataCallback;
@@ -68,11 +69,12 @@ impl OrderServices {
     pub(crate) fn new(
         addresses: &[String],
         token: &PeerToken,
+        tls: Option<&ClientTls>,
         counters: Arc<DeliveryCounters>,
     ) -> Result<Self, String> {
         let mut targets = Vec::new();
         for address in addresses {
-            let peer = GrpcPeer::with_token(address, token.clone())?;
+            let peer = GrpcPeer::with_tls(address, token.clone(), tls.cloned())?;
             targets.push(OrderServiceTarget {
                 address: address.clone(),
                 batch_call: peer.optional_call(),

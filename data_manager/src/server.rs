@@ -14,6 +14,7 @@ use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, MAX_MESSAGE_BYTES, RunningServer,
     ServerOptions as RouteServerOptions, raise_file_limit,
 };
+use serving::tls::ServerTls;
 use settings::SettingError;
 use store::{ConnectError, MigrationError, MigrationSet, PoolSettings};
 use tokio::task::JoinHandle;
@@ -123,7 +124,14 @@ impl RunningDataManager {
         check_exposure(&settings.listen, settings.access.exposure_permits())?;
         let counters = Arc::new(DeliveryCounters::default());
         let (access, token) = (settings.access.open_clients()?, settings.access.open_peer_token()?);
-        let services = OrderServices::new(&settings.order_addresses, &token, Arc::clone(&counters));
+        let (tls, peer_tls) =
+            (settings.access.tls.open_server()?, settings.access.tls.open_peer()?);
+        let services = OrderServices::new(
+            &settings.order_addresses,
+            &token,
+            peer_tls.as_ref(),
+            Arc::clone(&counters),
+        );
         let services = services.map_err(DataManagerStartError::Address)?;
         let book = open_assignment_store(&settings).await?;
         let listeners =
@@ -132,7 +140,7 @@ impl RunningDataManager {
         if addresses.is_empty() {
             return Err(DataManagerStartError::NowhereToListen);
         }
-        let options = server_options(&settings, access);
+        let options = server_options(&settings, access, tls);
         let DataManagerSettings { once, delivery_options, mode, misbehaviour, seed, .. } = settings;
         if once && misbehaviour.duplicate_rate > 0.0 {
             tracing::warn!("--once sends nothing twice: --duplicate-callback-rate is ignored");
@@ -229,6 +237,7 @@ async fn open_assignment_store(
 fn server_options(
     settings: &DataManagerSettings,
     access: Option<AccessControl>,
+    tls: Option<ServerTls>,
 ) -> RouteServerOptions {
     RouteServerOptions {
         protocol: ListenerProtocol::Grpc,
@@ -238,6 +247,7 @@ fn server_options(
         budget: ByteBudget::default(),
         client_limiter: settings.access.client_limiter(),
         access,
+        tls,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ::settings::{ProgramSettings, ResolvedSettings, Setting, SettingError, SettingGroup};
 use serving::access_settings::{AccessSettings, CLIENT_CONCURRENCY_SETTING, CLIENT_RATE_SETTING};
+use serving::tls::TLS_SETTINGS;
 use store::{PgConnectOptions, parse_database_url};
 
 use crate::misbehaviour::{CallbackMode, MisbehaviourSettings};
@@ -38,12 +39,22 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
                 ),
                 Setting::switch(
                     "allow-plaintext",
-                    "allow other machines to connect without TLS (which this version does not have)",
+                    "allow other machines to connect without --tls-cert",
                 ),
                 Setting::new(
                     "clients",
                     "FILE",
                     "the clients that may call, with their tokens and scopes (YAML, readable by nobody else)",
+                ),
+                Setting::new(
+                    "token-keys",
+                    "FILE",
+                    "public keys of signed tokens (JWKS, writable by nobody else)",
+                ),
+                Setting::new(
+                    "token-audience",
+                    "NAME",
+                    "what `aud` of a signed token must contain; goes with --token-keys",
                 ),
                 Setting::new(
                     "peer-token-file",
@@ -59,6 +70,7 @@ pub(crate) const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
                 ),
             ],
         },
+        SettingGroup { title: "TLS", settings: TLS_SETTINGS },
         SettingGroup {
             title: "Data",
             settings: &[

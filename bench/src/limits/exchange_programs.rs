@@ -60,6 +60,7 @@ async fn serve_routes(listeners: PortListeners, routes: Routes) {
         budget: ByteBudget::default(),
         client_limiter: ClientLimiter::default(),
         access: None,
+        tls: None,
     };
     serving::server::serve_routes(
         listeners,

@@ -35,6 +35,16 @@ pub(crate) enum CallCountVerdict {
 pub(crate) struct CallsByAddress(Mutex<HashMap<Option<IpAddr>, CallCount>>);
 
 impl CallsByAddress {
+    /// Whether the limit is exceeded, without counting a call.
+    pub(crate) fn is_exceeded(&self, address: IpAddr, now: Instant) -> bool {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let network = Some(network_of(address));
+        let shared = if counts.len() >= MAX_ADDRESSES { counts.get(&None) } else { None };
+        counts.get(&network).or(shared).is_some_and(|entry| {
+            entry.count > MAX_CALLS && now.duration_since(entry.since) < WINDOW
+        })
+    }
+
     /// Counts a call.
     pub(crate) fn count(&self, address: IpAddr, now: Instant) -> CallCountVerdict {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +93,10 @@ mod tests {
             assert!(!is_beyond(&counts, "192.0.2.1", start));
         }
         let address = "192.0.2.1".parse().unwrap();
+        assert!(!counts.is_exceeded(address, start));
         assert_eq!(counts.count(address, start), CallCountVerdict::FirstBeyond);
+        assert!(counts.is_exceeded(address, start));
+        assert!(!counts.is_exceeded(address, start + WINDOW));
         assert_eq!(counts.count(address, start), CallCountVerdict::Beyond);
         assert!(!is_beyond(&counts, "192.0.2.2", start), "another address");
         assert!(is_beyond(&counts, "::ffff:192.0.2.1", start), "the same, mapped");
@@ -104,6 +117,7 @@ mod tests {
         }
         assert!(counts.0.lock().unwrap().len() <= MAX_ADDRESSES + 1);
         assert!(is_beyond(&counts, "198.51.100.1", start), "new addresses share a count");
+        assert!(counts.is_exceeded("198.51.100.1".parse().unwrap(), start));
         assert!(!is_beyond(&counts, "198.51.100.1", start + WINDOW));
     }
 }

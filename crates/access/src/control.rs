@@ -1,24 +1,21 @@
-//! Authentication by the policy in force, and the thread that follows the clients file.
+//! The rules in force, and the clients of requests by them.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::Utc;
 use http::HeaderMap;
 
 use crate::calls_by_address::{CallCountVerdict, CallsByAddress};
+use crate::certificate::ClientCertificate;
 use crate::credentials::find_bearer_token;
 use crate::denied::{Denial, DenialReason};
-use crate::file::{ClientsFileError, parse_clients, read_clients_file};
-use crate::policy::{AccessPolicy, CurrentPolicy, TokenLookup};
+use crate::identify::{Credentials, CredentialsRefusal};
+use crate::policy::AccessPolicy;
 use crate::request::RequestClient;
-use crate::token::TokenHash;
-
-/// Interval at which the file is read. A changed content is found however it was written: in place,
-/// by a renamed file, or behind a symbolic link.
-const READ_INTERVAL: Duration = Duration::from_secs(2);
+use crate::rules::{AccessRules, CurrentRules};
+use crate::signed::SignedTokenVerifier;
 
 /// Who may call; clones share the state.
 #[derive(Debug, Clone)]
@@ -26,114 +23,70 @@ pub struct AccessControl(Arc<ControlState>);
 
 #[derive(Debug)]
 struct ControlState {
-    policy: CurrentPolicy,
+    rules: CurrentRules,
     wrong_tokens: CallsByAddress,
 }
 
 impl AccessControl {
-    /// A fixed policy.
+    /// A policy without signed tokens.
     pub fn new(policy: AccessPolicy) -> Self {
-        let (policy, wrong_tokens) = (CurrentPolicy::new(policy), CallsByAddress::default());
-        Self(Arc::new(ControlState { policy, wrong_tokens }))
-    }
-
-    /// The policy of a file, which is followed from now on, by a thread of its own: a network file
-    /// system may block.
-    pub fn follow_file(path: &Path) -> Result<Self, ClientsFileError> {
-        let text = read_clients_file(path)?;
-        let control = Self::new(parse_clients(&text)?);
-        let follower = FileFollower {
-            path: path.to_owned(),
-            policy: control.0.policy.clone(),
-            seen: Ok(text),
-            is_current: true,
-        };
-        let name = "clients-file".to_owned();
-        let followed = std::thread::Builder::new().name(name).spawn(move || follower.run());
-        followed
-            .map_err(|error| ClientsFileError::of_file(format!("cannot be followed: {error}")))?;
-        Ok(control)
+        let rules = AccessRules { policy: Arc::new(policy), verifier: None };
+        let (rules, wrong_tokens) = (CurrentRules::new(rules), CallsByAddress::default());
+        Self(Arc::new(ControlState { rules, wrong_tokens }))
     }
 
     /// Replaces the policy. Open calls of clients that lost their right end soon.
     pub fn replace_policy(&self, policy: AccessPolicy) {
-        self.0.policy.replace(policy);
+        self.0.rules.change(|rules| rules.policy = Arc::new(policy));
     }
 
-    /// The client whose token the headers carry.
+    /// Replaces the keys of signed tokens. Open calls with tokens of a key that is gone end soon.
+    pub fn replace_verifier(&self, verifier: SignedTokenVerifier) {
+        self.0.rules.change(|rules| rules.verifier = Some(Arc::new(verifier)));
+    }
+
+    /// The client whose token the headers carry, or whose certificate the connection began with.
     pub fn authenticate(
         &self,
         headers: &HeaderMap,
+        certificate: Option<&Arc<ClientCertificate>>,
         address: IpAddr,
     ) -> Result<RequestClient, Denial> {
-        let token =
-            find_bearer_token(headers).map_err(|reason| Denial::of_stranger(reason, address))?;
-        let hash = TokenHash::of_token(token);
-        let lookup = self.0.policy.get().find_token(&hash, Utc::now());
-        let denial = match lookup {
-            TokenLookup::Valid { client, .. } => {
-                return Ok(RequestClient::new(self.0.policy.clone(), client, hash, address));
-            }
-            TokenLookup::Expired(client) => Denial {
-                client: Some(client.name.clone()),
-                ..Denial::of_stranger(DenialReason::ExpiredToken, address)
-            },
-            TokenLookup::Unknown => Denial::of_stranger(DenialReason::UnknownToken, address),
+        let token = match find_bearer_token(headers) {
+            Ok(token) => Some(token),
+            Err(DenialReason::NoCredentials) => None,
+            Err(reason) => return Err(Denial::of_stranger(reason, address)),
         };
+        let (rules, now) = (self.0.rules.get(), Utc::now());
+        let may_verify = || !self.0.wrong_tokens.is_exceeded(address, Instant::now());
+        let token = token.map(|token| rules.read_token(token, now, may_verify)).transpose();
+        let found = token.and_then(|token| {
+            let credentials = Credentials { token, certificate: certificate.cloned() };
+            credentials.identify(&rules, now).map(|found| (found.client, credentials))
+        });
+        found
+            .map(|(client, credentials)| {
+                RequestClient::new(self.0.rules.clone(), client, credentials, address)
+            })
+            .map_err(|refusal| self.count_refusal(refusal, address))
+    }
+
+    /// The denial of refused credentials; wrong tokens are counted, and limited.
+    fn count_refusal(&self, refusal: CredentialsRefusal, address: IpAddr) -> Denial {
+        let denial = Denial {
+            client: refusal.client.map(|client| client.name.clone()),
+            ..Denial::of_stranger(refusal.reason, address)
+        };
+        if !refusal.reason.is_wrong_token() {
+            return denial;
+        }
         match self.0.wrong_tokens.count(address, Instant::now()) {
-            CallCountVerdict::Within => Err(denial),
+            CallCountVerdict::Within => denial,
             verdict => {
                 if verdict == CallCountVerdict::FirstBeyond {
                     tracing::warn!(%address, "too many wrong tokens: refused for some seconds");
                 }
-                Err(Denial::of_stranger(DenialReason::TooManyWrongTokens, address))
-            }
-        }
-    }
-}
-
-/// Follows a clients file for the life of the process.
-struct FileFollower {
-    path: PathBuf,
-    policy: CurrentPolicy,
-    /// What was read last, good or not.
-    seen: Result<String, ClientsFileError>,
-    /// Whether the policy in force is that of the file.
-    is_current: bool,
-}
-
-impl FileFollower {
-    fn run(mut self) {
-        loop {
-            std::thread::sleep(READ_INTERVAL);
-            self.apply(read_clients_file(&self.path));
-            // Set each time: the recorder is installed after the first.
-            let value = if self.is_current { 1.0 } else { 0.0 };
-            metrics::gauge!("clients_file_is_current").set(value);
-        }
-    }
-
-    fn apply(&mut self, read: Result<String, ClientsFileError>) {
-        if read == self.seen {
-            return;
-        }
-        self.seen = read;
-        let path = self.path.display();
-        match self.seen.as_ref().map_err(Clone::clone).and_then(|text| parse_clients(text)) {
-            Ok(policy) => {
-                let clients = policy.clients().len();
-                self.policy.replace(policy);
-                self.is_current = true;
-                metrics::counter!("clients_file_loads_total", "outcome" => "loaded").increment(1);
-                tracing::info!(%path, clients, "the clients file has changed and is in force");
-            }
-            Err(error) => {
-                self.is_current = false;
-                metrics::counter!("clients_file_loads_total", "outcome" => "refused").increment(1);
-                tracing::error!(
-                    %path, %error, code = "VALIDATION_ERROR",
-                    "the new clients file is refused; the clients of the old one stay in force"
-                );
+                Denial::of_stranger(DenialReason::TooManyWrongTokens, address)
             }
         }
     }
@@ -141,9 +94,15 @@ impl FileFollower {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::header;
 
     use super::*;
+    use crate::file::parse_clients;
+    use crate::signed::signing::{AUDIENCE, Signer, claims_of, claims_until, key_set};
+    use crate::signed::{SignedTokenProblem, TokenKeys};
+    use crate::token::TokenHash;
 
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -161,30 +120,8 @@ mod tests {
     }
 
     fn client_of(control: &AccessControl, token: &str) -> Result<String, DenialReason> {
-        let client = control.authenticate(&headers(token), ADDRESS);
+        let client = control.authenticate(&headers(token), None, ADDRESS);
         client.map(|client| client.name().to_owned()).map_err(|denial| denial.reason)
-    }
-
-    fn follower(control: &AccessControl) -> FileFollower {
-        let policy = control.0.policy.clone();
-        FileFollower { path: PathBuf::new(), policy, seen: Ok(String::new()), is_current: true }
-    }
-
-    #[test]
-    fn a_good_file_replaces_and_a_broken_one_does_not() {
-        let control = AccessControl::new(AccessPolicy::default());
-        let mut follower = follower(&control);
-        follower.apply(Ok(clients_text("a", "admin", "one")));
-        assert_eq!(client_of(&control, "one"), Ok("a".to_owned()));
-        for broken in ["", "clients: []", "clients: [", "nothing"] {
-            follower.apply(Ok(broken.to_owned()));
-            assert_eq!(client_of(&control, "one"), Ok("a".to_owned()), "{broken}");
-        }
-        follower.apply(parse_clients("").map(|_| String::new()));
-        assert_eq!(client_of(&control, "one"), Ok("a".to_owned()));
-        follower.apply(Ok(clients_text("b", "admin", "two")));
-        assert_eq!(client_of(&control, "one"), Err(DenialReason::UnknownToken));
-        assert_eq!(client_of(&control, "two"), Ok("b".to_owned()));
     }
 
     #[test]
@@ -192,7 +129,7 @@ mod tests {
         let control =
             AccessControl::new(parse_clients(&clients_text("a", "admin", "one")).unwrap());
         for _ in 0..40 {
-            let none = control.authenticate(&HeaderMap::new(), ADDRESS).unwrap_err();
+            let none = control.authenticate(&HeaderMap::new(), None, ADDRESS).unwrap_err();
             assert_eq!(none.reason, DenialReason::NoCredentials);
             assert!(client_of(&control, "one").is_ok());
         }
@@ -214,12 +151,36 @@ mod tests {
         ] {
             let text = clients_text("a", "orders:read", "one");
             let control = AccessControl::new(parse_clients(&text).unwrap());
-            let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
+            let client = control.authenticate(&headers("one"), None, ADDRESS).unwrap();
             client.check_route("/x", RouteAccess::Scope(Scope::OrdersRead), None).unwrap();
             let wait = tokio::spawn(async move { client.wait_until_withdrawn().await });
             tokio::time::sleep(Duration::from_secs(60)).await;
             assert!(!wait.is_finished());
             control.replace_policy(parse_clients(&changed).unwrap());
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert_eq!(wait.is_finished(), is_withdrawn, "{changed}");
+            wait.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_withdrawn_when_its_certificate_is_no_longer_its_clients() {
+        let with = |clients: &str| parse_clients(&format!("clients: [{clients}]")).unwrap();
+        let before = "{name: a, scopes: [admin], certificates: ['dns:a', 'dns:b']}";
+        for (changed, is_withdrawn) in [
+            ("{name: a, scopes: [admin], certificates: ['dns:a']}", false),
+            ("{name: a, scopes: [admin], certificates: ['dns:c']}", true),
+            ("{name: b, scopes: [admin], certificates: ['dns:a']}", true),
+        ] {
+            let control = AccessControl::new(with(before));
+            let expires = Utc::now() + chrono::TimeDelta::days(1);
+            let certificate =
+                Arc::new(ClientCertificate { names: vec!["dns:a".to_owned()], expires });
+            let client = control.authenticate(&HeaderMap::new(), Some(&certificate), ADDRESS);
+            let client = client.unwrap();
+            let wait = tokio::spawn(async move { client.wait_until_withdrawn().await });
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            control.replace_policy(with(changed));
             tokio::time::sleep(Duration::from_secs(4)).await;
             assert_eq!(wait.is_finished(), is_withdrawn, "{changed}");
             wait.abort();
@@ -236,7 +197,7 @@ mod tests {
         ] {
             let policy = parse_clients(&clients_text("a", "ledger:write", "one")).unwrap();
             let control = AccessControl::new(policy);
-            let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
+            let client = control.authenticate(&headers("one"), None, ADDRESS).unwrap();
             client.check_route("/x", demanded, None).unwrap();
             if let Some(account_type) = account_type {
                 client.check_account_type(S::LedgerWrite, account_type).unwrap();
@@ -269,12 +230,99 @@ mod tests {
             (R::TypeInBody(S::LedgerRead), None, true),
             (R::TypeInBody(S::EventsRead), None, false),
         ] {
-            let client = control.authenticate(&headers("one"), ADDRESS).unwrap();
+            let client = control.authenticate(&headers("one"), None, ADDRESS).unwrap();
             let checked = client.check_route("/x", demanded, account_type);
             assert_eq!(checked.is_ok(), is_allowed, "{demanded:?} {account_type:?}");
             if let Err(denial) = checked {
                 assert!(denial.message().contains(demanded.label()), "{denial:?}");
             }
         }
+    }
+
+    fn control_of_signer(signer: &Signer) -> AccessControl {
+        let text = "clients: [{name: a, scopes: [orders:read], subjects: [svc-a, svc-b]}]";
+        let control = AccessControl::new(parse_clients(text).unwrap());
+        control.replace_verifier(verifier_of(&[signer]));
+        control
+    }
+
+    fn verifier_of(signers: &[&Signer]) -> SignedTokenVerifier {
+        SignedTokenVerifier::new(TokenKeys::parse(&key_set(signers)).unwrap(), AUDIENCE.into())
+    }
+
+    #[test]
+    fn over_the_limit_no_signature_is_checked_and_verified_tokens_are_taken() {
+        let (signer, forger) = (Signer::ed25519("k"), Signer::ed25519("k"));
+        let control = control_of_signer(&signer);
+        let [known, fresh, strange] =
+            ["svc-a", "svc-b", "svc-c"].map(|subject| signer.sign(&claims_of(subject)));
+        assert_eq!(client_of(&control, &known), Ok("a".to_owned()));
+        let refused = |problem| Err(DenialReason::WrongSignedToken(problem));
+        for n in 0..30 {
+            let forged = forger.sign(&claims_of(&format!("svc-{n}")));
+            assert_eq!(client_of(&control, &forged), refused(SignedTokenProblem::WrongSignature));
+        }
+        assert_eq!(client_of(&control, &strange), Err(DenialReason::TooManyWrongTokens));
+        assert_eq!(client_of(&control, &known), Ok("a".to_owned()), "verified before");
+        assert_eq!(client_of(&control, &fresh), Err(DenialReason::TooManyWrongTokens));
+        let elsewhere = control.authenticate(&headers(&fresh), None, IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(elsewhere.unwrap().name(), "a");
+        let elsewhere =
+            control.authenticate(&headers(&strange), None, IpAddr::from([192, 0, 2, 1]));
+        let reason = elsewhere.unwrap_err().reason;
+        assert_eq!(Err::<String, _>(reason), refused(SignedTokenProblem::UnknownSubject));
+    }
+
+    #[test]
+    fn a_denied_token_names_its_client_only_if_its_signature_is_right() {
+        let (signer, forger) = (Signer::es256("k"), Signer::es256("k"));
+        let control = control_of_signer(&signer);
+        let expired = claims_until("svc-a", Utc::now().timestamp() - 60);
+        for (signer, client) in [(&signer, Some("a")), (&forger, None)] {
+            let token = signer.sign(&expired);
+            let denial = control.authenticate(&headers(&token), None, ADDRESS).unwrap_err();
+            assert_eq!(denial.client.as_deref(), client);
+            assert!(!format!("{denial:?} {}", denial.message()).contains(&token[..20]));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_ends_when_its_signed_token_loses_its_key_or_its_client() {
+        let (signer, other) = (Signer::ed25519("k"), Signer::ed25519("other"));
+        let text = |subject: &str| {
+            format!("clients: [{{name: a, scopes: [orders:read], subjects: [{subject}]}}]")
+        };
+        for (keys, subject, is_withdrawn) in [
+            (vec![&signer, &other], "svc-a", false),
+            (vec![&other], "svc-a", true),
+            (vec![&signer], "svc-b", true),
+        ] {
+            let control = control_of_signer(&signer);
+            let token = signer.sign(&claims_of("svc-a"));
+            let client = control.authenticate(&headers(&token), None, ADDRESS).unwrap();
+            let wait = tokio::spawn(async move { client.wait_until_withdrawn().await });
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(!wait.is_finished());
+            control.replace_verifier(verifier_of(&keys));
+            control.replace_policy(parse_clients(&text(subject)).unwrap());
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert_eq!(wait.is_finished(), is_withdrawn, "{} keys, {subject}", keys.len());
+            wait.abort();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_ends_soon_after_its_signed_token_expires() {
+        let signer = Signer::ed25519("k");
+        let control = control_of_signer(&signer);
+        // It has expired; the leeway lets it in for one or two seconds.
+        let exp = Utc::now().timestamp() - 3;
+        let token = signer.sign(&claims_until("svc-a", exp));
+        let client = control.authenticate(&headers(&token), None, ADDRESS).unwrap();
+        let denial = client.wait_until_withdrawn().await;
+        assert_eq!(denial.reason, DenialReason::Withdrawn);
+        assert!(Utc::now().timestamp() - exp < 10);
+        let expired = DenialReason::WrongSignedToken(SignedTokenProblem::Expired);
+        assert_eq!(client_of(&control, &token), Err(expired), "though it was verified before");
     }
 }

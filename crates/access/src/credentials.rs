@@ -4,8 +4,8 @@ use http::{HeaderMap, header};
 
 use crate::denied::DenialReason;
 
-/// Maximum length of a token in bytes.
-const MAX_TOKEN_BYTES: usize = 4096;
+/// Maximum length of a token in bytes: signed tokens with the claims of large directories fit.
+const MAX_TOKEN_BYTES: usize = 8 << 10;
 
 /// The token of `Authorization: Bearer …` or `OAuth …`; the scheme's case does not matter.
 pub(crate) fn find_bearer_token(headers: &HeaderMap) -> Result<&[u8], DenialReason> {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::calls_by_address::{CallCountVerdict, CallsByAddress};
 use crate::scope::RouteAccess;
+use crate::signed::SignedTokenProblem;
 
 /// Denied calls that were logged: a stranger must not be able to fill the log.
 static LOGGED_CALLS: LazyLock<CallsByAddress> = LazyLock::new(CallsByAddress::default);
@@ -21,6 +22,16 @@ pub enum DenialReason {
     UnknownToken,
     /// A token after its expiry.
     ExpiredToken,
+    /// A signed token that is refused.
+    WrongSignedToken(SignedTokenProblem),
+    /// A certificate that does not verify, by which a connection was to begin.
+    WrongCertificate,
+    /// Nobody's certificate, and no token.
+    UnknownCertificate,
+    /// A certificate that expired while its connection was open.
+    ExpiredCertificate,
+    /// A certificate and a token of different clients, or a certificate of several.
+    ConflictingCredentials,
     /// A wrong token after too many others from the same address.
     TooManyWrongTokens,
     /// The client lacks the scope.
@@ -32,6 +43,17 @@ pub enum DenialReason {
 }
 
 impl DenialReason {
+    /// Whether it counts against the limit of wrong tokens.
+    pub(crate) const fn is_wrong_token(self) -> bool {
+        matches!(
+            self,
+            Self::UnknownToken
+                | Self::ExpiredToken
+                | Self::WrongSignedToken(_)
+                | Self::TooManyWrongTokens
+        )
+    }
+
     /// Value of the label `reason` of `access_denied_total`.
     const fn label(self) -> &'static str {
         match self {
@@ -39,6 +61,11 @@ impl DenialReason {
             Self::MalformedCredentials => "malformed_credentials",
             Self::UnknownToken => "unknown_token",
             Self::ExpiredToken => "expired_token",
+            Self::WrongSignedToken(problem) => problem.label(),
+            Self::WrongCertificate => "wrong_certificate",
+            Self::UnknownCertificate => "unknown_certificate",
+            Self::ExpiredCertificate => "expired_certificate",
+            Self::ConflictingCredentials => "conflicting_credentials",
             Self::TooManyWrongTokens => "too_many_wrong_tokens",
             Self::MissingScope => "missing_scope",
             Self::ForeignIdentity => "foreign_identity",
@@ -54,7 +81,7 @@ pub struct Denial {
     pub reason: DenialReason,
     /// What the route demands, as far as known.
     pub demanded: Option<RouteAccess>,
-    /// The authenticated client, or the one whose token has expired.
+    /// The authenticated client, or the one whose credentials were refused.
     pub client: Option<String>,
     /// The account type that the client's scope does not cover.
     pub account_type: Option<String>,
@@ -70,7 +97,7 @@ impl Denial {
         Self { reason, demanded: None, client: None, account_type: None, route: None, address }
     }
 
-    /// What the caller is told: nothing about tokens, and the same for unknown and expired ones.
+    /// What the caller is told: nothing about tokens, and the same for all wrong ones.
     pub fn message(&self) -> String {
         match self.reason {
             DenialReason::NoCredentials => {
@@ -79,8 +106,18 @@ impl Denial {
             DenialReason::MalformedCredentials => {
                 "Authorization: must be one header, `Bearer TOKEN` or `OAuth TOKEN`".to_owned()
             }
-            DenialReason::UnknownToken | DenialReason::ExpiredToken => {
+            DenialReason::UnknownToken
+            | DenialReason::ExpiredToken
+            | DenialReason::WrongSignedToken(_) => {
                 "the token is not one of this service's clients".to_owned()
+            }
+            DenialReason::WrongCertificate
+            | DenialReason::UnknownCertificate
+            | DenialReason::ExpiredCertificate => {
+                "the certificate is not one of this service's clients, and there is no token".to_owned()
+            }
+            DenialReason::ConflictingCredentials => {
+                "the credentials are not all of one client".to_owned()
             }
             DenialReason::TooManyWrongTokens => {
                 "too many wrong tokens came from this address: try again later".to_owned()

@@ -5,11 +5,14 @@ use std::fmt;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use yaml::{FieldPath, YamlNode, YamlTree, list_names, suggest_name};
+use yaml::FieldPath;
 
+use crate::certificate::check_certificate_name;
+use crate::place::Place;
 use crate::policy::{AccessPolicy, Client};
 use crate::private_file::read_private_file;
 use crate::scope::GrantedScopes;
+use crate::signed::check_subject;
 use crate::token::TokenHash;
 
 /// Maximum size of the file in bytes.
@@ -18,6 +21,8 @@ const MAX_CLIENTS_FILE_BYTES: u64 = 1 << 20;
 const MAX_CLIENTS: usize = 1000;
 /// Maximum number of tokens of a client: the old one and the new ones of a rotation.
 const MAX_TOKENS: usize = 20;
+/// Maximum number of subjects, and of certificates' names, of a client.
+const MAX_CREDENTIAL_NAMES: usize = 20;
 /// Maximum number of scopes of a client.
 const MAX_SCOPES: usize = 200;
 /// Maximum length of a client's name in bytes.
@@ -60,7 +65,7 @@ impl ClientsFileError {
         Self { line: None, field: String::new(), reason: reason.to_string() }
     }
 
-    fn at(place: &Place<'_>, reason: impl Into<String>) -> Self {
+    pub(crate) fn at(place: &Place<'_>, reason: impl Into<String>) -> Self {
         let field = place.field.to_string();
         Self { line: Some(place.tree.line), field, reason: reason.into() }
     }
@@ -91,35 +96,81 @@ pub fn parse_clients(text: &str) -> Result<AccessPolicy, ClientsFileError> {
     clients.map(AccessPolicy::new)
 }
 
-/// Names and hashes read so far; both are unique in the file.
+/// What was read so far and is unique in the file.
 #[derive(Default)]
 struct SeenNames {
     names: HashSet<String>,
     owners: HashMap<TokenHash, String>,
+    subject_owners: HashMap<String, String>,
+    certificate_owners: HashMap<String, String>,
 }
 
 fn read_client(place: &Place<'_>, seen: &mut SeenNames) -> Result<Client, ClientsFileError> {
     let fields = place.read_fields(&CLIENT_FIELDS)?;
-    for name in ["certificates", "subjects"] {
-        if let Some(place) = fields.optional(name) {
-            let reason = "is not supported by this version yet: tokens are";
-            return Err(ClientsFileError::at(&place, reason));
-        }
-    }
     let name = read_client_name(&fields.required("name")?, seen)?;
     let scopes = read_scopes(&fields.required("scopes")?)?;
-    let tokens_place = fields.required("tokens")?;
+    let tokens = match fields.optional("tokens") {
+        Some(place) => read_tokens(&place, &name, seen)?,
+        None => Vec::new(),
+    };
+    let subjects = match fields.optional("subjects") {
+        Some(place) => {
+            let owners = &mut seen.subject_owners;
+            read_credential_names(&place, "subject", &name, owners, check_subject)?
+        }
+        None => Vec::new(),
+    };
+    let certificates = match fields.optional("certificates") {
+        Some(place) => {
+            let owners = &mut seen.certificate_owners;
+            read_credential_names(&place, "certificate", &name, owners, check_certificate_name)?
+        }
+        None => Vec::new(),
+    };
+    if tokens.is_empty() && subjects.is_empty() && certificates.is_empty() {
+        let reason = "needs one of the fields `tokens`, `subjects` and `certificates`";
+        return Err(ClientsFileError::at(place, reason));
+    }
+    let (rate, concurrency) = (read_limit(&fields, "rate")?, read_limit(&fields, "concurrency")?);
+    Ok(Client { name, scopes, tokens, subjects, certificates, rate, concurrency })
+}
+
+fn read_tokens(
+    place: &Place<'_>,
+    client: &str,
+    seen: &mut SeenNames,
+) -> Result<Vec<ExpiringToken>, ClientsFileError> {
     let mut tokens = Vec::new();
-    for place in tokens_place.read_items(1..=MAX_TOKENS, "tokens")? {
+    for place in place.read_items(1..=MAX_TOKENS, "tokens")? {
         let (hash, expires) = read_token(&place)?;
-        if let Some(owner) = seen.owners.insert(hash, name.clone()) {
+        if let Some(owner) = seen.owners.insert(hash, client.to_owned()) {
             let reason = format!("the client `{owner}` has this token already");
             return Err(ClientsFileError::at(&place, reason));
         }
         tokens.push((hash, expires));
     }
-    let (rate, concurrency) = (read_limit(&fields, "rate")?, read_limit(&fields, "concurrency")?);
-    Ok(Client { name, scopes, tokens, rate, concurrency })
+    Ok(tokens)
+}
+
+/// Names by which credentials are recognised as this client's and no other's.
+fn read_credential_names(
+    place: &Place<'_>,
+    what: &str,
+    client: &str,
+    owners: &mut HashMap<String, String>,
+    check: impl Fn(&str) -> Result<(), String>,
+) -> Result<Vec<String>, ClientsFileError> {
+    let mut names = Vec::new();
+    for place in place.read_items(1..=MAX_CREDENTIAL_NAMES, &format!("{what}s"))? {
+        let name = place.read_text()?;
+        check(name).map_err(|reason| ClientsFileError::at(&place, reason))?;
+        if let Some(owner) = owners.insert(name.to_owned(), client.to_owned()) {
+            let reason = format!("the client `{owner}` has this {what} already");
+            return Err(ClientsFileError::at(&place, reason));
+        }
+        names.push(name.to_owned());
+    }
+    Ok(names)
 }
 
 fn read_limit(fields: &Fields<'_, '_>, name: &str) -> Result<Option<u32>, ClientsFileError> {
@@ -173,7 +224,10 @@ fn read_scopes(place: &Place<'_>) -> Result<GrantedScopes, ClientsFileError> {
     Ok(scopes)
 }
 
-fn read_token(place: &Place<'_>) -> Result<(TokenHash, Option<DateTime<Utc>>), ClientsFileError> {
+/// The hash of a token, and the moment from which it is refused.
+type ExpiringToken = (TokenHash, Option<DateTime<Utc>>);
+
+fn read_token(place: &Place<'_>) -> Result<ExpiringToken, ClientsFileError> {
     let fields = place.read_fields(&TOKEN_FIELDS)?;
     let digest = fields.required("sha256")?;
     let Some(hash) = digest.read_text().ok().and_then(TokenHash::parse_hex) else {
@@ -186,81 +240,6 @@ fn read_token(place: &Place<'_>) -> Result<(TokenHash, Option<DateTime<Utc>>), C
     match expires {
         Some(expires) => Ok((hash, Some(expires.to_utc()))),
         None => Err(ClientsFileError::at(&place, "must be a time such as 2027-01-31T00:00:00Z")),
-    }
-}
-
-/// A node of the file and its field path.
-struct Place<'t> {
-    tree: &'t YamlTree,
-    field: FieldPath,
-}
-
-impl<'t> Place<'t> {
-    /// The fields of a mapping; unknown ones are refused.
-    fn read_fields(&self, known: &[&str]) -> Result<Fields<'t, '_>, ClientsFileError> {
-        let YamlNode::Map(entries) = self.tree.as_node() else {
-            let reason = format!("must be a mapping with the fields {}", list_fields(known));
-            return Err(ClientsFileError::at(self, reason));
-        };
-        for (name, tree) in entries {
-            if !known.contains(&name.as_str()) {
-                let shown: String = name.chars().take(80).collect();
-                let place = Place { tree, field: self.field.clone().with_key(shown) };
-                let nearest = suggest_name(name, known.iter().copied());
-                let reason = format!("is not known{nearest}; known are {}", list_fields(known));
-                return Err(ClientsFileError::at(&place, reason));
-            }
-        }
-        Ok(Fields { place: self, entries })
-    }
-
-    fn read_items(
-        &self,
-        allowed: std::ops::RangeInclusive<usize>,
-        what: &str,
-    ) -> Result<Vec<Place<'t>>, ClientsFileError> {
-        let YamlNode::List(items) = self.tree.as_node() else {
-            return Err(ClientsFileError::at(self, "must be a list"));
-        };
-        if !allowed.contains(&items.len()) {
-            let (least, most) = (allowed.start(), allowed.end());
-            let reason = format!("must hold {least} to {most} {what}, not {}", items.len());
-            return Err(ClientsFileError::at(self, reason));
-        }
-        let places = items.iter().enumerate();
-        Ok(places
-            .map(|(n, tree)| Place { tree, field: self.field.clone().with_index(n) })
-            .collect())
-    }
-
-    fn read_text(&self) -> Result<&'t str, ClientsFileError> {
-        match self.tree.as_node() {
-            YamlNode::Scalar(value) => value.as_str(),
-            _ => None,
-        }
-        .ok_or_else(|| ClientsFileError::at(self, "must be text"))
-    }
-}
-
-fn list_fields(known: &[&str]) -> String {
-    list_names(known.iter().copied())
-}
-
-/// The entries of a mapping.
-struct Fields<'t, 'p> {
-    place: &'p Place<'t>,
-    entries: &'t [(String, YamlTree)],
-}
-
-impl<'t> Fields<'t, '_> {
-    fn optional(&self, name: &str) -> Option<Place<'t>> {
-        let (_, tree) = self.entries.iter().find(|(key, _)| key == name)?;
-        Some(Place { tree, field: self.place.field.clone().with_key(name) })
-    }
-
-    fn required(&self, name: &str) -> Result<Place<'t>, ClientsFileError> {
-        self.optional(name)
-            .ok_or_else(|| ClientsFileError::at(self.place, format!("lacks the field `{name}`")))
     }
 }
 
@@ -300,6 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn a_subject_names_its_client_exactly() {
+        let text = "clients: [{name: a, scopes: [admin], subjects: [svc-a, \"spiffe://x/a b\"]}]";
+        let policy = parse_clients(text).unwrap();
+        let name_of = |subject| policy.find_subject(subject).map(|client| client.name.as_str());
+        assert_eq!(name_of("svc-a"), Some("a"));
+        assert_eq!(name_of("spiffe://x/a b"), Some("a"));
+        for other in ["", "a", "SVC-A", "svc-a ", "svc-", "svc-a\0"] {
+            assert_eq!(name_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_wrong_file_is_refused_with_line_and_field() {
         let good = client_yaml("a", HASH);
         let with = |from: &str, to: &str| format!("clients:\n{}", good.replace(from, to));
@@ -333,14 +324,40 @@ mod tests {
                 "clients[0].concurrency: must be a whole number from 0 (no limit) to 1000000",
             ),
             (
-                with("tokens:", "subjects: [a]\n    tokens:"),
-                "line 4: clients[0].subjects: is not supported by this version yet",
+                with("tokens:", "subjects: []\n    tokens:"),
+                "line 4: clients[0].subjects: must hold 1",
+            ),
+            (with("tokens:", "subjects: [7]\n    tokens:"), "clients[0].subjects[0]: must be text"),
+            (with("tokens:", "subjects: [' a']\n    tokens:"), "subjects[0]: must have 1 to 255"),
+            (
+                with("tokens:", "subjects: [\"a\\n\"]\n    tokens:"),
+                "subjects[0]: must have 1 to 255",
+            ),
+            (
+                with("tokens:", "subjects: [s, s]\n    tokens:"),
+                "line 4: clients[0].subjects[1]: the client `a` has this subject already",
+            ),
+            (
+                format!(
+                    "clients:\n{}{}",
+                    good.replace("tokens:", "subjects: [s]\n    tokens:"),
+                    "  - {name: b, scopes: [admin], subjects: [s]}\n"
+                ),
+                "line 6: clients[1].subjects[0]: the client `a` has this subject already",
             ),
             (
                 with("tokens:", "certificates: []\n    tokens:"),
-                "certificates: is not supported by this version yet",
+                "line 4: clients[0].certificates: must hold 1 to 20 certificates, not 0",
             ),
-            (with("    tokens: ", "    # "), "clients[0]: lacks the field `tokens`"),
+            (
+                with("tokens:", "certificates: ['robot']\n    tokens:"),
+                "line 4: clients[0].certificates[0]: must begin with `dns:` or `uri:`",
+            ),
+            (
+                with("tokens:", "certificates: ['dns:a', 'dns:a']\n    tokens:"),
+                "clients[0].certificates[1]: the client `a` has this certificate already",
+            ),
+            (with("    tokens: ", "    # "), "clients[0]: needs one of the fields `tokens`, `subj"),
             (
                 format!("clients:\n{good}{}", client_yaml("a", OTHER)),
                 "clients[1].name: another client is named `a`",

@@ -1,18 +1,17 @@
 //! Tokens that a program presents to its peers, read from a file and again when it changes.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::Duration;
 
 use http::HeaderValue;
 
+use crate::follow::follow_files;
 use crate::private_file::{PrivateFileError, read_private_file};
 
 /// Maximum size of a token file in bytes.
-const MAX_TOKEN_FILE_BYTES: u64 = 4096;
-/// Interval at which the file is read again.
-const READ_INTERVAL: Duration = Duration::from_secs(2);
+const MAX_TOKEN_FILE_BYTES: u64 = 8 << 10;
 
 /// Why a token file is not used; holds no secret.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +46,10 @@ impl TokenFile {
         let header = RwLock::new(read_header(path)?);
         let state = Arc::new(TokenFileState { path: path.to_owned(), header });
         let followed = Arc::downgrade(&state);
-        let thread = std::thread::Builder::new().name("token-file".to_owned());
-        thread.spawn(move || follow_token_file(&followed)).map_err(PrivateFileError::Io)?;
+        // The last error, which is logged once.
+        let mut last_error = None;
+        follow_files("token-file", move || follow_token_file(&followed, &mut last_error))
+            .map_err(PrivateFileError::Io)?;
         Ok(Self(state))
     }
 
@@ -59,27 +60,26 @@ impl TokenFile {
     }
 }
 
-fn follow_token_file(followed: &Weak<TokenFileState>) {
-    // The last error, which is logged once.
-    let mut last_error = None;
-    loop {
-        std::thread::sleep(READ_INTERVAL);
-        let Some(state) = followed.upgrade() else { return };
-        let error = match read_header(&state.path) {
-            Ok(header) => {
-                *state.header.write().unwrap_or_else(PoisonError::into_inner) = header;
-                None
-            }
-            Err(error) => Some(error.to_string()),
-        };
-        if error != last_error
-            && let Some(error) = &error
-        {
-            let path = state.path.display();
-            tracing::error!(%path, error, "the token file is refused; its last token stays");
+fn follow_token_file(
+    followed: &Weak<TokenFileState>,
+    last_error: &mut Option<String>,
+) -> ControlFlow<()> {
+    let Some(state) = followed.upgrade() else { return ControlFlow::Break(()) };
+    let error = match read_header(&state.path) {
+        Ok(header) => {
+            *state.header.write().unwrap_or_else(PoisonError::into_inner) = header;
+            None
         }
-        last_error = error;
+        Err(error) => Some(error.to_string()),
+    };
+    if error != *last_error
+        && let Some(error) = &error
+    {
+        let path = state.path.display();
+        tracing::error!(%path, error, "the token file is refused; its last token stays");
     }
+    *last_error = error;
+    ControlFlow::Continue(())
 }
 
 fn read_header(path: &Path) -> Result<HeaderValue, TokenFileError> {

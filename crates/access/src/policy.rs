@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
 
+use crate::certificate::ClientCertificate;
 use crate::scope::GrantedScopes;
 use crate::token::TokenHash;
 
@@ -22,6 +22,10 @@ pub struct Client {
     pub rate: Option<u32>,
     /// Requests at a time at most, in place of the program's setting; 0: any number.
     pub concurrency: Option<u32>,
+    /// Subjects (`sub`) of signed tokens that name it.
+    pub subjects: Vec<String>,
+    /// Names of its certificates, such as `dns:robot.example`.
+    pub certificates: Vec<String>,
 }
 
 /// What a presented token is.
@@ -40,12 +44,26 @@ pub(crate) enum TokenLookup {
     Unknown,
 }
 
-/// All clients and their tokens; immutable.
+/// Whose a certificate is.
+#[derive(Debug, Clone)]
+pub(crate) enum CertificateLookup {
+    /// This client's.
+    Client(Arc<Client>),
+    /// It has names of several clients.
+    Several,
+    /// Nobody's.
+    Unknown,
+}
+
+/// All clients, their tokens and certificates; immutable.
 #[derive(Debug, Default)]
 pub struct AccessPolicy {
     clients: Vec<Arc<Client>>,
     /// Tokens by the first bytes of their hash.
     tokens: HashMap<[u8; 8], Vec<ClientToken>>,
+    subjects: HashMap<String, Arc<Client>>,
+    /// Clients by the names of their certificates.
+    certificates: HashMap<String, Arc<Client>>,
 }
 
 #[derive(Debug)]
@@ -56,22 +74,32 @@ struct ClientToken {
 }
 
 impl AccessPolicy {
-    /// A policy of these clients; their names and hashes are unique.
+    /// A policy of these clients; their names, hashes, subjects and certificates' names are unique.
     pub fn new(clients: Vec<Client>) -> Self {
         let clients: Vec<Arc<Client>> = clients.into_iter().map(Arc::new).collect();
         let mut tokens: HashMap<[u8; 8], Vec<ClientToken>> = HashMap::new();
+        let (mut subjects, mut certificates) = (HashMap::new(), HashMap::new());
         for client in &clients {
+            let named = client.subjects.iter().map(|name| (name.clone(), Arc::clone(client)));
+            subjects.extend(named);
             for &(hash, expires) in &client.tokens {
                 let token = ClientToken { hash, expires, client: Arc::clone(client) };
                 tokens.entry(hash.prefix()).or_default().push(token);
             }
+            let names = client.certificates.iter();
+            certificates.extend(names.map(|name| (name.clone(), Arc::clone(client))));
         }
-        Self { clients, tokens }
+        Self { clients, tokens, subjects, certificates }
     }
 
     /// The clients, in the order of the file.
     pub fn clients(&self) -> &[Arc<Client>] {
         &self.clients
+    }
+
+    /// The client that a right signed token with this subject names.
+    pub fn find_subject(&self, subject: &str) -> Option<&Arc<Client>> {
+        self.subjects.get(subject)
     }
 
     /// Whose token this is. `now` is the system clock of this process: an expiry is a date that an
@@ -88,28 +116,15 @@ impl AccessPolicy {
             expires => TokenLookup::Valid { client, expires },
         }
     }
-}
 
-/// The policy in force; clones share it.
-#[derive(Debug, Clone)]
-pub(crate) struct CurrentPolicy(Arc<watch::Sender<Arc<AccessPolicy>>>);
-
-impl CurrentPolicy {
-    pub(crate) fn new(policy: AccessPolicy) -> Self {
-        Self(Arc::new(watch::Sender::new(Arc::new(policy))))
-    }
-
-    pub(crate) fn get(&self) -> Arc<AccessPolicy> {
-        Arc::clone(&self.0.borrow())
-    }
-
-    pub(crate) fn replace(&self, policy: AccessPolicy) {
-        self.0.send_replace(Arc::new(policy));
-    }
-
-    /// Receives the policy in force and those to come.
-    pub(crate) fn watch(&self) -> watch::Receiver<Arc<AccessPolicy>> {
-        self.0.subscribe()
+    /// Whose certificate this is.
+    pub(crate) fn find_certificate(&self, certificate: &ClientCertificate) -> CertificateLookup {
+        let mut owners = certificate.names.iter().filter_map(|name| self.certificates.get(name));
+        let Some(owner) = owners.next() else { return CertificateLookup::Unknown };
+        match owners.all(|other| Arc::ptr_eq(owner, other)) {
+            true => CertificateLookup::Client(Arc::clone(owner)),
+            false => CertificateLookup::Several,
+        }
     }
 }
 
@@ -127,6 +142,8 @@ mod tests {
             tokens: vec![(hash("for ever"), None), (hash("until now"), Some(now))],
             rate: None,
             concurrency: None,
+            subjects: Vec::new(),
+            certificates: Vec::new(),
         };
         let policy = AccessPolicy::new(vec![client]);
         let before = now - chrono::TimeDelta::nanoseconds(1);

@@ -1,4 +1,4 @@
-//! Reading of files that nobody else may read or write.
+//! Reading of files that nobody else may read or write, or only write.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -29,6 +29,12 @@ pub enum PrivateFileError {
         /// Permission bits.
         mode: u32,
     },
+    /// Group or others may write.
+    #[error("may be changed by others (mode {mode:03o}): chmod 644 it")]
+    WritableByOthers {
+        /// Permission bits.
+        mode: u32,
+    },
     /// Larger than allowed.
     #[error("is larger than {max_bytes} bytes")]
     TooLarge {
@@ -43,6 +49,25 @@ pub enum PrivateFileError {
 /// Reads a file of at most `max_bytes`. Owner and permissions are those of the opened file, so they
 /// cannot change before it is read; symbolic links are followed.
 pub fn read_private_file(path: &Path, max_bytes: u64) -> Result<String, PrivateFileError> {
+    read_checked_file(path, max_bytes, |mode| match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(PrivateFileError::OpenToOthers { mode }),
+    })
+}
+
+/// Like [`read_private_file`], for what others may know and not change, such as certificates.
+pub fn read_trusted_file(path: &Path, max_bytes: u64) -> Result<String, PrivateFileError> {
+    read_checked_file(path, max_bytes, |mode| match mode & 0o022 {
+        0 => Ok(()),
+        _ => Err(PrivateFileError::WritableByOthers { mode }),
+    })
+}
+
+fn read_checked_file(
+    path: &Path,
+    max_bytes: u64,
+    check_mode: impl FnOnce(u32) -> Result<(), PrivateFileError>,
+) -> Result<String, PrivateFileError> {
     // Opening a pipe must not wait for its writer.
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
@@ -54,10 +79,7 @@ pub fn read_private_file(path: &Path, max_bytes: u64) -> Result<String, PrivateF
     if owner != 0 && owner != geteuid().as_raw() {
         return Err(PrivateFileError::ForeignOwner { owner });
     }
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(PrivateFileError::OpenToOthers { mode });
-    }
+    check_mode(metadata.mode() & 0o777)?;
     let mut bytes = Vec::new();
     file.take(max_bytes + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {

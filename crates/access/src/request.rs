@@ -7,9 +7,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::denied::{Denial, DenialReason};
-use crate::policy::{AccessPolicy, Client, CurrentPolicy, TokenLookup};
+use crate::identify::Credentials;
+use crate::policy::Client;
+use crate::rules::{AccessRules, CurrentRules};
 use crate::scope::{RouteAccess, Scope};
-use crate::token::TokenHash;
 
 /// How long a call may be open before the right to it is looked at again, and how long it may take
 /// to finish once the right is lost: time for a short call, not for a stream, a long poll or a wait
@@ -22,9 +23,9 @@ pub struct RequestClient(Arc<RequestState>);
 
 #[derive(Debug)]
 struct RequestState {
-    policy: CurrentPolicy,
+    rules: CurrentRules,
     client: Arc<Client>,
-    hash: TokenHash,
+    credentials: Credentials,
     address: IpAddr,
     /// The route and what it demands, once it is known.
     route: OnceLock<(&'static str, RouteAccess)>,
@@ -34,13 +35,14 @@ struct RequestState {
 
 impl RequestClient {
     pub(crate) fn new(
-        policy: CurrentPolicy,
+        rules: CurrentRules,
         client: Arc<Client>,
-        hash: TokenHash,
+        credentials: Credentials,
         address: IpAddr,
     ) -> Self {
         let (route, account_type) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(RequestState { policy, client, hash, address, route, account_type }))
+        let state = RequestState { rules, client, credentials, address, route, account_type };
+        Self(Arc::new(state))
     }
 
     /// The client's name.
@@ -102,10 +104,10 @@ impl RequestClient {
     /// For a short call this costs a timer.
     pub async fn wait_until_withdrawn(&self) -> Denial {
         tokio::time::sleep(SHORT_CALL).await;
-        let mut changes = self.0.policy.watch();
+        let mut changes = self.0.rules.watch();
         loop {
-            let policy = Arc::clone(&changes.borrow_and_update());
-            let Some(expires) = self.still_allowed(&policy, Utc::now()) else { break };
+            let rules = changes.borrow_and_update().clone();
+            let Some(expires) = self.still_allowed(&rules, Utc::now()) else { break };
             let expiry = async {
                 match expires {
                     Some(expires) => tokio::time::sleep(time_until(expires)).await,
@@ -113,7 +115,7 @@ impl RequestClient {
                 }
             };
             tokio::select! {
-                // The policy's sender outlives its requests: they hold it.
+                // The sender outlives its requests: they hold it.
                 _ = changes.changed() => {}
                 () = expiry => {}
             }
@@ -122,17 +124,15 @@ impl RequestClient {
         self.denial(DenialReason::Withdrawn, None)
     }
 
-    /// When the token expires, if the policy still allows the request.
+    /// When the credentials expire, if the rules still allow the request.
     fn still_allowed(
         &self,
-        policy: &AccessPolicy,
+        rules: &AccessRules,
         now: DateTime<Utc>,
     ) -> Option<Option<DateTime<Utc>>> {
         let state = &self.0;
-        let TokenLookup::Valid { client, expires } = policy.find_token(&state.hash, now) else {
-            return None;
-        };
-        let scopes = &client.scopes;
+        let found = state.credentials.identify(rules, now).ok()?;
+        let scopes = &found.client.scopes;
         let is_allowed = match state.route.get().map(|(_, demanded)| *demanded) {
             None | Some(RouteAccess::Open | RouteAccess::AnyClient) => true,
             Some(RouteAccess::Scope(scope)) => scopes.includes(scope),
@@ -143,7 +143,7 @@ impl RequestClient {
                 }
             }
         };
-        (client.name == state.client.name && is_allowed).then_some(expires)
+        (found.client.name == state.client.name && is_allowed).then_some(found.expires)
     }
 
     /// Denies the client to name another author or owner than itself.

@@ -97,7 +97,12 @@ pub(crate) fn denied_error(denial: &Denial) -> ApiError {
         DenialReason::NoCredentials
         | DenialReason::MalformedCredentials
         | DenialReason::UnknownToken
-        | DenialReason::ExpiredToken => ErrorCode::Unauthenticated,
+        | DenialReason::ExpiredToken
+        | DenialReason::WrongSignedToken(_)
+        | DenialReason::WrongCertificate
+        | DenialReason::UnknownCertificate
+        | DenialReason::ExpiredCertificate
+        | DenialReason::ConflictingCredentials => ErrorCode::Unauthenticated,
         // The call was let in and may have had its effect: no definite refusal. The next call gets one.
         DenialReason::Withdrawn => ErrorCode::Unavailable,
     };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use tonic::Status;
 
 use crate::error::{ApiError, ErrorCode};
@@ -26,7 +26,9 @@ pub(crate) fn check_call(
         return Err(Box::new(error.into_response_with(StatusCode::UNSUPPORTED_MEDIA_TYPE)));
     }
     hosts.check_host(uri, headers, local).map_err(denied_response)?;
-    if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
+    let is_page_header =
+        |name: &HeaderName| *name == header::ORIGIN || name.as_str().starts_with("sec-fetch-");
+    if headers.keys().any(is_page_header) {
         return Err(denied_response("calls from web pages are refused"));
     }
     Ok(())
@@ -99,6 +101,7 @@ mod tests {
         let kind = ("content-type", "application/grpc");
         assert_eq!(call_status(&[kind, ("origin", "http://localhost:8094")], CALL_URI), denied);
         assert_eq!(call_status(&[kind, ("sec-fetch-site", "cross-site")], CALL_URI), denied);
+        assert_eq!(call_status(&[kind, ("sec-fetch-mode", "no-cors")], CALL_URI), denied);
         assert_eq!(call_status(&[kind], "http://evil.example:8094/x.Y/Z"), denied);
         assert_eq!(call_status(&[kind, ("host", "localhost:x.evil.example")], CALL_URI), denied);
     }

@@ -25,5 +25,6 @@ pub mod server;
 pub mod shutdown;
 pub mod startup_page;
 pub mod timing;
+pub mod tls;
 
 pub use huge_pages::disable_huge_pages;

@@ -36,9 +36,9 @@ pub enum ListenError {
     Exposed(IpAddr),
     /// The address is reachable from other machines, and there is no TLS.
     #[error(
-        "listening on {0} without TLS would show tokens and data to anybody on the network; this \
-         version has no TLS of its own: if another program ends it, or the network is trusted, add \
-         --allow-plaintext"
+        "listening on {0} without TLS would show tokens and data to anybody on the network: give a \
+         certificate by --tls-cert and --tls-key; if another program ends TLS, or the network is \
+         trusted, add --allow-plaintext"
     )]
     Plaintext(IpAddr),
 }
@@ -67,7 +67,7 @@ pub const LOOPBACK_ADDRESSES: [IpAddr; 2] =
 pub struct ExposurePermits {
     /// Clients are configured, or `--allow-unauthenticated` is given.
     pub authentication: bool,
-    /// `--allow-plaintext` is given.
+    /// The listeners speak TLS, or `--allow-plaintext` is given.
     pub plaintext: bool,
 }
 

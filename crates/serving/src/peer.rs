@@ -1,6 +1,6 @@
 //! gRPC client connection to another service of the platform: connects lazily and reconnects.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use access::TokenFile;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, Uri, uri};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -18,6 +19,7 @@ use tonic::{Request, Status};
 use tower::Service;
 
 use crate::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::tls::{ClientTls, TransportStream};
 
 /// Channel whose calls carry the peer's token.
 pub type PeerChannel = InterceptedService<Channel, PeerToken>;
@@ -77,7 +79,21 @@ impl GrpcPeer {
 
     /// Like [`Self::at_address`]; all calls carry the token.
     pub fn with_token(address: &str, token: PeerToken) -> Result<Self, String> {
-        let endpoint = Endpoint::from(parse_peer_address(address)?);
+        Self::with_tls(address, token, None)
+    }
+
+    /// Like [`Self::with_token`], with TLS if it is given: the address is `host:port` then, or
+    /// begins with `https://`.
+    pub fn with_tls(
+        address: &str,
+        token: PeerToken,
+        tls: Option<ClientTls>,
+    ) -> Result<Self, String> {
+        let uri = parse_peer_address(address, tls.is_some())?;
+        let mut endpoint = Endpoint::from(with_scheme(uri.clone(), uri::Scheme::HTTP)?);
+        if tls.is_some() {
+            endpoint = endpoint.origin(with_scheme(uri, uri::Scheme::HTTPS)?);
+        }
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let connections = Arc::new(AtomicU64::new(0));
@@ -94,6 +110,7 @@ impl GrpcPeer {
             .connect_with_connector_lazy(CountingConnector {
                 connector,
                 connection_count: connections.clone(),
+                tls,
             });
         let channel = InterceptedService::new(channel, token);
         Ok(Self { channel, connection_count: connections })
@@ -131,8 +148,9 @@ impl OptionalCall {
     }
 }
 
-/// Parses a peer's address, or returns the error message.
-pub fn parse_peer_address(address: &str) -> Result<Uri, String> {
+/// Parses a peer's address, or returns the error message. An address that says how it is called must
+/// agree with whether TLS is used.
+pub fn parse_peer_address(address: &str, uses_tls: bool) -> Result<Uri, String> {
     // Checked first, because parse errors show the address, which may contain a password.
     if address.contains('@') {
         return Err("must not hold a user or a password: nobody would ask for them".to_owned());
@@ -140,36 +158,54 @@ pub fn parse_peer_address(address: &str) -> Result<Uri, String> {
     let text =
         if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     let uri: Uri = text.parse().map_err(|error| format!("`{address}`: {error}"))?;
-    let is_place = uri.scheme_str() == Some("http") && uri.port_u16().is_some();
-    if is_place && uri.host().is_some_and(|host| !host.is_empty()) {
-        Ok(uri)
-    } else {
-        Err(format!("`{address}` is not host:port"))
+    let is_place = matches!(uri.scheme_str(), Some("http" | "https")) && uri.port_u16().is_some();
+    if !is_place || uri.host().is_none_or(str::is_empty) {
+        return Err(format!("`{address}` is not host:port"));
     }
+    match address.split_once("://") {
+        Some(("https", _)) if !uses_tls => {
+            Err(format!("`{address}` needs TLS, which --peer-tls-ca switches on"))
+        }
+        Some(("http", _)) if uses_tls => {
+            Err(format!("`{address}` is called without TLS, but --peer-tls-ca switches it on"))
+        }
+        _ => Ok(uri),
+    }
+}
+
+fn with_scheme(uri: Uri, scheme: uri::Scheme) -> Result<Uri, String> {
+    let mut parts = uri.into_parts();
+    parts.scheme = Some(scheme);
+    Uri::from_parts(parts).map_err(|error| error.to_string())
 }
 
 #[derive(Clone)]
 struct CountingConnector {
     connector: HttpConnector,
     connection_count: Arc<AtomicU64>,
+    tls: Option<ClientTls>,
 }
 
 impl Service<Uri> for CountingConnector {
-    type Response = <HttpConnector as Service<Uri>>::Response;
-    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Response = TokioIo<TransportStream>;
+    type Error = Box<dyn Error + Send + Sync>;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.connector.poll_ready(context)
+        self.connector.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.connector.call(uri);
-        let connections = self.connection_count.clone();
+        let connecting = self.connector.call(uri.clone());
+        let (connections, tls) = (self.connection_count.clone(), self.tls.clone());
         Box::pin(async move {
-            let connection = connecting.await?;
+            let connection = connecting.await?.into_inner();
+            let connection = match tls {
+                Some(tls) => tls.connect(uri.host().unwrap_or_default(), connection).await?,
+                None => TransportStream::Plain(connection),
+            };
             connections.fetch_add(1, Ordering::Relaxed);
-            Ok(connection)
+            Ok(TokioIo::new(connection))
         })
     }
 }

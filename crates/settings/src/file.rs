@@ -2,24 +2,21 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::{SettingError, SettingSource};
 
 /// A file that a setting names. It is opened by the command that needs it; errors name the setting.
 #[derive(Debug, Clone)]
-pub struct SettingFile(Arc<NamedFile>);
-
-#[derive(Debug)]
-struct NamedFile {
-    setting: &'static str,
-    source: SettingSource,
-    path: PathBuf,
+pub struct SettingFile {
+    pub(crate) name: &'static str,
+    pub(crate) source: SettingSource,
+    pub(crate) path: PathBuf,
 }
 
 impl SettingFile {
-    pub(crate) fn new(setting: &'static str, source: SettingSource, path: PathBuf) -> Self {
-        Self(Arc::new(NamedFile { setting, source, path }))
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What `open` makes of the file.
@@ -27,11 +24,10 @@ impl SettingFile {
         &self,
         open: impl FnOnce(&Path) -> Result<T, E>,
     ) -> Result<T, SettingError> {
-        let NamedFile { setting, source, path } = &*self.0;
-        open(path).map_err(|error| SettingError::Invalid {
-            name: setting,
-            from: source.clone(),
-            reason: format!("{}: {error}", path.display()),
+        open(&self.path).map_err(|error| SettingError::Invalid {
+            name: self.name,
+            from: self.source.clone(),
+            reason: format!("{}: {error}", self.path.display()),
         })
     }
 }

@@ -156,7 +156,8 @@ impl ResolvedSettings {
     /// The file that the setting names; `None` if it names none.
     pub fn get_file(&self, name: &'static str) -> Option<SettingFile> {
         let value = self.get_value(name)?;
-        Some(SettingFile::new(name, value.source.clone(), PathBuf::from(value.text().trim())))
+        let path = PathBuf::from(value.text().trim());
+        Some(SettingFile { name, source: value.source.clone(), path })
     }
 
     /// Parsed value; an error if missing.

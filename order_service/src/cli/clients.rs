@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use access::{AccessPolicy, NewToken, parse_clients, read_clients_file};
+use access::{AccessPolicy, Client, NewToken, parse_clients, read_clients_file};
 use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -90,15 +90,27 @@ fn check_clients(args: &CheckClientsArgs) -> Result<(), CommandFailure> {
         return Ok(());
     }
     for client in policy.clients() {
-        let count = client.tokens.len();
-        let tokens = if count == 1 { "1 token".to_owned() } else { format!("{count} tokens") };
         output::print_line(format!(
-            "{}  {tokens}  {}",
+            "{}  {}  {}",
             client.name,
+            describe_credentials(client),
             client.scopes.names().join(", ")
         ));
     }
     Ok(())
+}
+
+fn describe_credentials(client: &Client) -> String {
+    let counted = [
+        (client.tokens.len(), "token"),
+        (client.subjects.len(), "subject"),
+        (client.certificates.len(), "certificate"),
+    ];
+    let counted = counted.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| {
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{count} {what}{plural}")
+    });
+    counted.collect::<Vec<_>>().join(", ")
 }
 
 fn clients_json(policy: &AccessPolicy) -> Value {
@@ -111,7 +123,13 @@ fn clients_json(policy: &AccessPolicy) -> Value {
                 json!({"sha256": hash.to_hex(), "expires": expires})
             })
             .collect();
-        json!({"name": client.name, "scopes": client.scopes.names(), "tokens": tokens})
+        json!({
+            "name": client.name,
+            "scopes": client.scopes.names(),
+            "tokens": tokens,
+            "subjects": client.subjects,
+            "certificates": client.certificates,
+        })
     });
     json!({"clients": clients.collect::<Vec<_>>()})
 }

@@ -36,9 +36,11 @@ const SERVE_SETTING_NAMES: [&str; 9] = [
     "config",
 ];
 /// Settings in the help of commands that call the gRPC port.
-pub(super) const GRPC_CLIENT_SETTING_NAMES: [&str; 3] = ["app-port", "token-file", "config"];
+pub(super) const GRPC_CLIENT_SETTING_NAMES: [&str; 4] =
+    ["app-port", "token-file", "tls-ca", "config"];
 /// Settings in the help of commands that call the HTTP port.
-pub(super) const HTTP_CLIENT_SETTING_NAMES: [&str; 3] = ["http-port", "token-file", "config"];
+pub(super) const HTTP_CLIENT_SETTING_NAMES: [&str; 4] =
+    ["http-port", "token-file", "tls-ca", "config"];
 /// Settings in the help of commands that read the control database.
 pub(super) const DATABASE_SETTING_NAMES: [&str; 3] = ["database-url", "data-dir", "config"];
 /// Settings in the help of commands that also read the ledger's shards.

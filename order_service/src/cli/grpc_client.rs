@@ -5,11 +5,13 @@ use std::time::Duration;
 use clap::Args;
 use proto::order_service::order_service_client::OrderServiceClient;
 use serving::peer::{GrpcPeer, PeerChannel, PeerToken};
+use serving::tls::{find_tls_error, open_command_tls};
 use settings::ResolvedSettings;
 use tonic::{Request, Status};
 
 use super::CommandFailure;
 use super::command_token::command_token;
+use super::service_connection::is_tls_address;
 
 /// Default timeout of a request to the service.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,7 +40,11 @@ pub(super) fn connect_grpc_client(
         None => format!("localhost:{}", resolved.get_required::<u16>("app-port")?),
     };
     let token = command_token(resolved)?.map_or(PeerToken::None, PeerToken::Header);
-    let peer = GrpcPeer::with_token(&server, token)
+    let tls = match is_tls_address(&server, resolved) {
+        true => Some(open_command_tls(resolved, &[b"h2"])?),
+        false => None,
+    };
+    let peer = GrpcPeer::with_tls(&server, token, tls)
         .map_err(|reason| CommandFailure::Usage(format!("--server: {reason}")))?;
     Ok((OrderGrpcClient::new(peer.channel).max_decoding_message_size(64 << 20), server))
 }
@@ -52,6 +58,9 @@ pub(super) fn request_with_timeout<T>(message: T) -> Request<T> {
 
 /// A gRPC error as one line.
 pub(super) fn status_failure(server: &str, status: &Status) -> CommandFailure {
+    if let Some(error) = find_tls_error(status) {
+        return CommandFailure::Failed(format!("{server}: TLS: {error}"));
+    }
     if serving::peer::is_connection_failure(status) {
         return CommandFailure::Failed(format!(
             "no order service answers at {server} (is it running?)"

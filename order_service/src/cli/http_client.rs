@@ -6,16 +6,15 @@ use bytes::Bytes;
 use clap::Args;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
+use serving::tls::{find_tls_error, open_command_tls};
 use settings::ResolvedSettings;
 use tokio::time::timeout;
 
 use super::CommandFailure;
 use super::command_token::command_token;
+use super::service_connection::{HttpServiceClient, build_http_client, is_tls_address};
 
 /// Timeout for connecting to the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,14 +33,14 @@ pub(super) struct ServiceUrlArgs {
     #[arg(
         long,
         value_name = "URL",
-        help = "The running service [default: http://localhost and --http-port]"
+        help = "The running service [default: localhost and --http-port]"
     )]
     url: Option<String>,
 }
 
 /// Client of one running service.
 pub(super) struct ServiceHttpClient {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: HttpServiceClient,
     origin: String,
     answer_timeout: Duration,
     token: Option<HeaderValue>,
@@ -66,27 +65,27 @@ impl ServiceHttpClient {
         resolved: &ResolvedSettings,
     ) -> Result<Self, CommandFailure> {
         let client = match &args.url {
-            Some(url) => Self::from_url(url)?,
+            Some(url) => Self::from_url(url, resolved)?,
             None => {
                 let port = resolved.get_required::<u16>("http-port")?;
-                Self::from_origin(format!("http://localhost:{port}"), ANSWER_TIMEOUT)
+                Self::from_url(&format!("localhost:{port}"), resolved)?
             }
         };
         Ok(client.with_token(command_token(resolved)?))
     }
 
     /// Client for a given `--url`.
-    pub(super) fn from_url(url: &str) -> Result<Self, CommandFailure> {
-        let origin = parse_origin(url)
+    pub(super) fn from_url(url: &str, resolved: &ResolvedSettings) -> Result<Self, CommandFailure> {
+        let uses_tls = is_tls_address(url, resolved);
+        let origin = parse_origin(url, uses_tls)
             .map_err(|reason| CommandFailure::Usage(format!("--url: {reason}")))?;
-        Ok(Self::from_origin(origin, ANSWER_TIMEOUT))
+        let tls = if uses_tls { Some(open_command_tls(resolved, &[])?) } else { None };
+        let client = build_http_client(tls.as_ref(), CONNECT_TIMEOUT)
+            .map_err(|error| CommandFailure::Failed(error.to_string()))?;
+        Ok(Self::new(client, origin, ANSWER_TIMEOUT))
     }
 
-    fn from_origin(origin: String, answer_timeout: Duration) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+    fn new(client: HttpServiceClient, origin: String, answer_timeout: Duration) -> Self {
         Self { client, origin, answer_timeout, token: None }
     }
 
@@ -151,6 +150,9 @@ impl ServiceHttpClient {
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), CommandFailure> {
         let answer = self.client.request(request).await.map_err(|error| {
+            if let Some(error) = find_tls_error(&error) {
+                return self.answer_failure(format!("TLS: {error}"));
+            }
             if error.is_connect() {
                 return CommandFailure::Failed(format!(
                     "no service answers at {} (is it running?)",
@@ -172,16 +174,17 @@ impl ServiceHttpClient {
 }
 
 /// Scheme, authority and path prefix of a URL. Errors omit the URL, which may hold a password.
-fn parse_origin(url: &str) -> Result<String, &'static str> {
-    const ALLOWED: &str = "must be http://HOST:PORT";
-    let text = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+fn parse_origin(url: &str, uses_tls: bool) -> Result<String, &'static str> {
+    const ALLOWED: &str = "must be http://HOST:PORT or https://HOST:PORT";
+    let scheme = if uses_tls { "https" } else { "http" };
+    let text = if url.contains("://") { url.to_owned() } else { format!("{scheme}://{url}") };
     let uri: Uri = text.parse().map_err(|_| ALLOWED)?;
     let authority =
         uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or(ALLOWED)?;
-    if uri.scheme_str() != Some("http") || uri.query().is_some() || authority.host().is_empty() {
+    if uri.scheme_str() != Some(scheme) || uri.query().is_some() || authority.host().is_empty() {
         return Err(ALLOWED);
     }
-    Ok(format!("http://{authority}{}", uri.path().trim_end_matches('/')))
+    Ok(format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')))
 }
 
 fn request_target(path: &[&str], query: &[(&str, &str)]) -> String {
@@ -226,17 +229,24 @@ mod tests {
             ("http://[::1]:8095/", "http://[::1]:8095"),
             ("http://gate.example/ledger/", "http://gate.example/ledger"),
         ] {
-            assert_eq!(parse_origin(url).as_deref(), Ok(taken));
+            assert_eq!(parse_origin(url, false).as_deref(), Ok(taken));
+        }
+        for url in ["localhost:8095", "https://localhost:8095/"] {
+            assert_eq!(parse_origin(url, true).as_deref(), Ok("https://localhost:8095"));
         }
         for bad in [
             "",
             "http://",
             "https://localhost",
+            "ftp://localhost",
             "http://me:canary@localhost:1",
             "http://a b",
             "http://h/?x=1",
         ] {
-            assert!(parse_origin(bad).is_err_and(|reason| !reason.contains("canary")), "{bad}");
+            assert!(
+                parse_origin(bad, false).is_err_and(|reason| !reason.contains("canary")),
+                "{bad}"
+            );
         }
     }
 
@@ -263,7 +273,8 @@ mod tests {
                 connection.write_all(beginning.as_bytes()).await.unwrap();
                 std::future::pending::<()>().await;
             });
-            let asked = ServiceHttpClient::from_origin(origin.clone(), Duration::from_millis(100))
+            let client = build_http_client(None, CONNECT_TIMEOUT).unwrap();
+            let asked = ServiceHttpClient::new(client, origin.clone(), Duration::from_millis(100))
                 .get(&["v1", "types"], &[])
                 .await;
             let Err(CommandFailure::Failed(reason)) = asked else { panic!("it answered") };

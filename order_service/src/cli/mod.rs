@@ -26,6 +26,7 @@ mod queues;
 mod reconcile;
 mod reconciled_orders;
 mod retries;
+mod service_connection;
 mod shard_of;
 mod status;
 mod testproxy;

@@ -33,6 +33,7 @@ use serving::scoped_rpcs::ScopedRpcs;
 use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, ServerOptions, raise_file_limit,
 };
+use serving::tls::ServerTls;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -56,8 +57,8 @@ const ASSUMED_SHARD_COUNT: u64 = 16;
 
 /// Serves until `stop` is cancelled.
 pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> anyhow::Result<()> {
-    let (access, peer_token) =
-        (settings.access.open_clients()?, settings.access.open_peer_token()?);
+    let (access, tls) = (settings.access.open_clients()?, settings.access.tls.open_server()?);
+    let peer = (settings.access.open_peer_token()?, settings.access.tls.open_peer()?);
     let grpc = settings.roles.contains(&ProcessRole::Grpc);
     if grpc {
         // Trial bind: the port opens once the service is ready, but a taken port fails immediately.
@@ -70,7 +71,7 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
         false => None,
     };
     let readiness = ServerReadiness::not_ready("the database is not open yet");
-    let options = server_options(&settings, access);
+    let options = server_options(&settings, access, tls);
     let (http_port, api) =
         http::start_http_server(&settings, readiness.clone(), options.clone()).await?;
     let (database, shards) = tokio::select! {
@@ -86,7 +87,7 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     .with_queues(&settings.queues.engine);
     bundle::apply_initial_bundle(&targets, &settings.bundle).await?;
     let running =
-        process::start_process(&settings, &database, shards, peer_token, stop.clone()).await?;
+        process::start_process(&settings, &database, shards, peer, stop.clone()).await?;
     let fifo =
         queues::open_fifo_queues(&settings.queues.engine, &database.pool, &running.notifications)
             .await;
@@ -201,7 +202,11 @@ fn client_limits(database: &crate::settings::DatabaseSettings) -> ConnectionLimi
 }
 
 /// Options of the HTTP port; the gRPC port shares their budget and limits.
-fn server_options(settings: &ServiceSettings, access: Option<AccessControl>) -> ServerOptions {
+fn server_options(
+    settings: &ServiceSettings,
+    access: Option<AccessControl>,
+    tls: Option<ServerTls>,
+) -> ServerOptions {
     ServerOptions {
         protocol: ListenerProtocol::Http,
         hosts: AllowedHosts::with_loopback(settings.allowed_hosts.iter().cloned()),
@@ -209,6 +214,7 @@ fn server_options(settings: &ServiceSettings, access: Option<AccessControl>) -> 
         budget: ByteBudget::default(),
         client_limiter: settings.access.client_limiter(),
         access,
+        tls,
     }
 }
 
@@ -230,7 +236,8 @@ async fn serve_grpc(
     let listeners = PortListeners::bind(&settings.listen, settings.app_port, "--app-port").await?;
     let (port, addresses) = (listeners.port(), listeners.addresses());
     readiness.set(Ok(()));
-    tracing::info!(port, http_port, ?addresses, "order service ready");
+    let tls = options.tls.is_some();
+    tracing::info!(port, http_port, ?addresses, tls, "order service ready");
     let finished = CancellationToken::new();
     let options = ServerOptions {
         protocol: ListenerProtocol::Grpc,

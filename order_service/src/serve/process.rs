@@ -8,6 +8,7 @@ use ledger::sharding::LedgerShards;
 use ledger::types::{LedgerTypeRegistry, TYPES_CHANNEL};
 use queue::{Backoff, JOB_WAKE_CHANNEL, JobQueue};
 use serving::peer::{GrpcPeer, PeerToken};
+use serving::tls::ClientTls;
 use sqlx::PgPool;
 use store::{LeaseManager, LeaseOptions, PgNotification, PgNotificationHub};
 use tokio::sync::{Semaphore, broadcast, mpsc};
@@ -77,7 +78,7 @@ pub(super) async fn start_process(
     settings: &ServiceSettings,
     database: &ControlDatabase,
     shards: LedgerShards,
-    peer_token: PeerToken,
+    (peer_token, peer_tls): (PeerToken, Option<ClientTls>),
     stopping: CancellationToken,
 ) -> anyhow::Result<RunningProcess> {
     let pool = &database.pool;
@@ -86,7 +87,7 @@ pub(super) async fn start_process(
     let notifications = listen_for_notifications(pool);
     let ledger = start_ledger(settings, pool, shards, &notifications).await?;
     let (jobs, leases) = start_jobs(settings, database, &notifications).await?;
-    let exchange = start_exchange(settings, peer_token, &clock)?;
+    let exchange = start_exchange(settings, peer_token, peer_tls, &clock)?;
     let parts = OrderParts::start(settings, pool, clock, jobs, exchange);
     let pipeline = parts.start_pipeline(settings, &ledger);
     let api_state = parts.start_api(settings, &pipeline.entrance, &notifications, stopping);
@@ -270,9 +271,10 @@ async fn start_jobs(
 fn start_exchange(
     settings: &ServiceSettings,
     token: PeerToken,
+    tls: Option<ClientTls>,
     clock: &Arc<DatabaseClock>,
 ) -> anyhow::Result<Arc<DataManagerExchange>> {
-    let peer = GrpcPeer::with_token(&settings.data_manager_address, token)
+    let peer = GrpcPeer::with_tls(&settings.data_manager_address, token, tls)
         .map_err(|error| anyhow::anyhow!("--data-manager-address: {error}"))?;
     let options = ExchangeClientOptions {
         // Includes calls whose order has already continued.

@@ -18,6 +18,7 @@ use ledger::sharding::MAX_EQUAL_SHARDS;
 use reconcile::BundleSource;
 use serving::access_settings::AccessSettings;
 use serving::peer::parse_peer_address;
+use serving::tls::TlsSettings;
 use settings::{ResolvedSettings, SettingError, SettingSource};
 use store::{PgConnectOptions, parse_database_url};
 
@@ -191,6 +192,7 @@ impl ServiceSettings {
     pub fn new(resolved: &ResolvedSettings) -> Result<Self, SettingError> {
         let database = DatabaseSettings::new(resolved)?;
         check_ports(resolved)?;
+        let access = AccessSettings::new(resolved)?;
         let max_in_flight_orders = resolved.get_in_range("max-in-flight-orders", 1..=10_000_000)?;
         let max_orders_per_request =
             resolved.get_in_range("max-orders-per-request", 1..=1_000_000)?;
@@ -199,9 +201,9 @@ impl ServiceSettings {
             http_port: resolved.get_required("http-port")?,
             is_http_port_explicit: is_setting_given(resolved, "http-port"),
             listen: read_listen_addresses(resolved)?,
-            access: AccessSettings::new(resolved)?,
             allowed_hosts: resolved.get_list("allowed-hosts"),
-            data_manager_address: read_data_manager_address(resolved)?,
+            data_manager_address: read_data_manager_address(resolved, &access.tls)?,
+            access,
             export: ExportSettings::new(resolved, &database.data_dir)?,
             database,
             bundle: read_bundle_setting(resolved)?.unwrap_or(BundleSource::Builtin),
@@ -250,9 +252,12 @@ pub fn read_bundle_setting(
     Ok(resolved.get_optional::<String>("bundle")?.map(|folder| BundleSource::Folder(folder.into())))
 }
 
-fn read_data_manager_address(resolved: &ResolvedSettings) -> Result<String, SettingError> {
+fn read_data_manager_address(
+    resolved: &ResolvedSettings,
+    tls: &TlsSettings,
+) -> Result<String, SettingError> {
     let address: String = resolved.get_required("data-manager-address")?;
-    parse_peer_address(&address)
+    parse_peer_address(&address, tls.is_used_for_peer())
         .map_err(|reason| resolved.invalid_setting("data-manager-address", reason))?;
     Ok(address)
 }

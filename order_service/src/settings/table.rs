@@ -10,6 +10,7 @@ pub const PROGRAM_SETTINGS: ProgramSettings = ProgramSettings {
     groups: &[
         SettingGroup { title: "From a file", settings: FILE_SETTINGS },
         SettingGroup { title: "Serving", settings: SERVING_SETTINGS },
+        SettingGroup { title: "TLS", settings: serving::tls::TLS_SETTINGS },
         SettingGroup { title: "Data", settings: DATA_SETTINGS },
         SettingGroup { title: "Orders", settings: ORDER_SETTINGS },
         SettingGroup { title: "Ledger and export", settings: LEDGER_EXPORT_SETTINGS },
@@ -36,12 +37,22 @@ const SERVING_SETTINGS: &[Setting] = &[
     ),
     Setting::switch(
         "allow-plaintext",
-        "Allow addresses that other machines can reach, without TLS (which this version does not have)",
+        "Allow addresses that other machines can reach, without --tls-cert",
     ),
     Setting::new(
         "clients",
         "FILE",
         "The clients that may call, with their tokens and scopes (YAML, readable by nobody else); followed while the service runs",
+    ),
+    Setting::new(
+        "token-keys",
+        "FILE",
+        "Public keys of signed tokens (JWKS, writable by nobody else); followed while the service runs",
+    ),
+    Setting::new(
+        "token-audience",
+        "NAME",
+        "What `aud` of a signed token must contain; goes with --token-keys",
     ),
     Setting::new(
         "token",
@@ -53,6 +64,21 @@ const SERVING_SETTINGS: &[Setting] = &[
         "token-file",
         "FILE",
         "A file with the token of commands that call a running service, readable by nobody else",
+    ),
+    Setting::new(
+        "tls-ca",
+        "FILE",
+        "Authorities (PEM) that commands check a running service by [default: those of this machine]",
+    ),
+    Setting::new(
+        "tls-client-cert",
+        "FILE",
+        "The certificate of commands that call a running service (PEM)",
+    ),
+    Setting::new(
+        "tls-client-key",
+        "FILE",
+        "The private key of --tls-client-cert (PEM), readable by nobody else",
     ),
     Setting::new(
         "peer-token-file",

@@ -25,8 +25,11 @@ FINISHED = orders.ORDER_STATE_PROCESS_FINISHED
 FAILED = orders.ORDER_STATE_FAILED
 
 
-def open_channel(address: str, *more_options) -> grpc.Channel:
-    return grpc.insecure_channel(address, options=[*CHANNEL_OPTIONS, *more_options])
+def open_channel(address: str, *more_options, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
+    options = [*CHANNEL_OPTIONS, *more_options]
+    if credentials is not None:
+        return grpc.secure_channel(address, credentials, options=options)
+    return grpc.insecure_channel(address, options=options)
 
 
 def request_of(pairs) -> orders.ProcessOrdersRequest:
@@ -64,9 +67,9 @@ def field_violations(error: grpc.RpcError) -> list:
 class OrderClient:
     """One channel to one order service."""
 
-    def __init__(self, address: str, *channel_options):
+    def __init__(self, address: str, *channel_options, credentials: grpc.ChannelCredentials | None = None):
         self.address = address
-        self.channel = open_channel(address, *channel_options)
+        self.channel = open_channel(address, *channel_options, credentials=credentials)
         self.stub = orders_grpc.OrderServiceStub(self.channel)
         self.health = health_pb2_grpc.HealthStub(self.channel)
 

@@ -132,8 +132,8 @@ class Platform:
         programs = folder_of_programs(self.home, ORDER_SERVICE_BIN, DATA_MANAGER_BIN)
         return self._added(MakeRun(self.home, self.data_dir, programs, ports, env), start)
 
-    def client(self, service: OrderService, *options, host: str = "127.0.0.1") -> OrderClient:
-        client = OrderClient(f"{host}:{service.port}", *options)
+    def client(self, service: OrderService, *options, host: str = "127.0.0.1", credentials=None) -> OrderClient:
+        client = OrderClient(f"{host}:{service.port}", *options, credentials=credentials)
         self._closers.append(client.close)
         return client
 

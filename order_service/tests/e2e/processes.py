@@ -36,6 +36,8 @@ class RealProcess:
         self.name, self.command = name, [str(word) for word in command]
         self.log, self.health_port, self.env, self.cwd = log, health_port, env, cwd
         self.process: subprocess.Popen | None = None
+        # With TLS: what its health is asked with.
+        self.credentials: grpc.ChannelCredentials | None = None
 
     def start(self, ready_within: float | None = 60) -> None:
         """Starts it and, unless told not to, waits until gRPC health says SERVING."""
@@ -62,7 +64,7 @@ class RealProcess:
 
     def is_serving(self) -> bool:
         """One question to the health service on a connection of its own."""
-        with open_channel(f"127.0.0.1:{self.health_port}") as channel:
+        with open_channel(f"127.0.0.1:{self.health_port}", credentials=self.credentials) as channel:
             try:
                 answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
             except grpc.RpcError:

@@ -196,10 +196,11 @@ COMMANDS = [("balance", OUTFLOW, "storage_id=1"), ("events", OUTFLOW, "storage_i
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
 def test_nobody_at_the_other_end(words):
     port = free_port()
-    for address in (("--http-port", port), ("--url", f"http://127.0.0.1:{port}"), ("--url", f"localhost:{port}")):
+    urls = (f"http://127.0.0.1:{port}", f"https://127.0.0.1:{port}", f"localhost:{port}")
+    for address in (("--http-port", port), *(("--url", url) for url in urls)):
         done = run_command([ORDER_SERVICE_BIN, "ledger", *words, *address])
         assert done.returncode == 1 and str(port) in done.stderr and done.stderr.count("\n") == 1, done
-    for url in ("https://localhost:1", "http://me:canary-secret@localhost:1", "nonsense://", ""):
+    for url in ("ftp://localhost:1", "http://me:canary-secret@localhost:1", "nonsense://", ""):
         done = run_command([ORDER_SERVICE_BIN, "ledger", *words, "--url", url])
         assert done.returncode == 2 and "--url" in done.stderr and "canary" not in done.stderr, done
 

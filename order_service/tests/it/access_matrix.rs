@@ -47,6 +47,7 @@ async fn serve(routes: impl Into<ServedRoutes>, protocol: ListenerProtocol) -> u
         budget: ByteBudget::default(),
         client_limiter: ClientLimiter::default(),
         access: Some(control()),
+        tls: None,
     };
     serving::server::serve_routes(listeners, routes, options, CancellationToken::new());
     port

@@ -15,7 +15,7 @@ fn client(name: &str, scopes: &str) -> RequestClient {
     let mut headers = HeaderMap::new();
     headers.insert(header::AUTHORIZATION, "Bearer token".parse().unwrap());
     let control = AccessControl::new(parse_clients(&text).unwrap());
-    control.authenticate(&headers, std::net::Ipv4Addr::LOCALHOST.into()).unwrap()
+    control.authenticate(&headers, None, std::net::Ipv4Addr::LOCALHOST.into()).unwrap()
 }
 
 async fn ask(

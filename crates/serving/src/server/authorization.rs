@@ -2,8 +2,9 @@
 //! credentials, except what is registered as open; unknown and odd paths, too.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use access::{Denial, RequestClient, RouteAccess};
+use access::{ClientCertificate, Denial, RequestClient, RouteAccess};
 use axum::body::Body as AxumBody;
 use axum::response::IntoResponse as _;
 use http::{Method, Request, Response};
@@ -54,6 +55,7 @@ pub(super) fn authorize_request<B>(
     listener: &ListenerContext,
     request: &Request<B>,
     address: IpAddr,
+    certificate: Option<&Arc<ClientCertificate>>,
 ) -> Result<AuthorizedCaller, Box<Response<AxumBody>>> {
     let Some(control) = &listener.access else { return Ok(AuthorizedCaller::Trusted) };
     let path = request.uri().path();
@@ -76,7 +78,7 @@ pub(super) fn authorize_request<B>(
         denial_response(&denial, listener.protocol)
     };
     let client = control
-        .authenticate(request.headers(), address)
+        .authenticate(request.headers(), certificate, address)
         .map_err(|denial| deny(Denial { route, demanded, ..denial }))?;
     match rpc {
         Some((path, demanded)) => client.check_route(path, demanded, None).map_err(deny)?,

@@ -7,18 +7,20 @@ use std::time::Duration;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use store::panics::contain_panic;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{ConnectionAction, now_millis};
 use super::handler::{ConnectionHandler, ListenerProtocol};
+use super::handshake::{OpenedConnection, open_connection};
 use super::limits::ConnectionLimits;
 use super::registry::ConnectionSlot;
 use super::watched_stream::WatchedStream;
 use super::{ConnectionAddresses, ListenerContext, ShutdownTokens};
 use crate::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::http_guard::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
+use crate::tls::TransportStream;
 
 /// HTTP/2 connection window of HTTP listeners.
 const HTTP_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
@@ -72,27 +74,33 @@ pub(super) fn connection_builder(
     }
 }
 
-/// Serves a connection until it ends. A TLS handshake would belong here, before the first read: in
-/// this task, within the header timeout, and counted by the slot.
-pub(super) async fn serve_connection<S>(
-    stream: S,
+/// Opens a connection and serves it until it ends.
+pub(super) async fn open_and_serve(
+    stream: TcpStream,
     addresses: ConnectionAddresses,
     slot: ConnectionSlot,
     listener: Arc<ListenerContext>,
     builder: Arc<Builder<StreamExecutor>>,
     routes: axum::Router,
     shutdown: ShutdownTokens,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
     let activity = Arc::clone(&slot.activity);
+    // Boxed: it is large, and over before the connection begins.
+    let opening =
+        Box::pin(open_connection(stream, addresses.remote, &activity, &listener, &shutdown));
+    let Some(OpenedConnection { stream, certificate }) = opening.await else { return };
+    let handler = ConnectionHandler { listener, routes, activity, addresses, certificate };
+    serve_connection(stream, handler, &builder, shutdown).await;
+}
+
+async fn serve_connection(
+    stream: TransportStream,
+    handler: ConnectionHandler,
+    builder: &Builder<StreamExecutor>,
+    shutdown: ShutdownTokens,
+) {
+    let (activity, listener) = (Arc::clone(&handler.activity), Arc::clone(&handler.listener));
     let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&activity)));
-    let handler = ConnectionHandler {
-        listener: Arc::clone(&listener),
-        routes,
-        activity: Arc::clone(&activity),
-        addresses,
-    };
     let mut connection = pin!(builder.serve_connection(io, handler));
     let mut check = pin!(tokio::time::sleep(first_check_delay(&listener.limits)));
     // Child tokens: polling the shared token would contend on its lock for all connections.

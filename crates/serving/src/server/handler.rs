@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::RequestClient;
+use access::{ClientCertificate, RequestClient};
 use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::response::IntoResponse as _;
@@ -43,6 +43,7 @@ pub(super) struct ConnectionHandler {
     pub(super) routes: Router,
     pub(super) activity: Arc<ConnectionActivity>,
     pub(super) addresses: ConnectionAddresses,
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
 }
 
 type ResponseFuture =
@@ -63,7 +64,14 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionHandler {
         let protocol = listener.protocol;
         let is_grpc = protocol == ListenerProtocol::Grpc;
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
-        let answering = match check_request(&listener, &in_flight, &request, self.addresses) {
+        let checked = check_request(
+            &listener,
+            &in_flight,
+            &request,
+            self.addresses,
+            self.certificate.as_ref(),
+        );
+        let answering = match checked {
             Err(refusal) => Err(refusal),
             Ok(caller) => {
                 let timeout = is_grpc.then(|| grpc::parse_timeout(request.headers())).flatten();
@@ -109,13 +117,14 @@ fn check_request(
     in_flight: &InFlightRequest,
     request: &Request<Incoming>,
     addresses: ConnectionAddresses,
+    certificate: Option<&Arc<ClientCertificate>>,
 ) -> Result<AuthorizedCaller, Box<Response<AxumBody>>> {
     let (uri, headers) = (request.uri(), request.headers());
     match listener.protocol {
         ListenerProtocol::Http => {
             let (method, has_body) = (request.method(), !request.body().is_end_stream());
             http_guard::check_origin(&listener.hosts, method, uri, headers, addresses.local)?;
-            let caller = authorize_request(listener, request, addresses.remote)?;
+            let caller = authorize_request(listener, request, addresses.remote, certificate)?;
             http_guard::check_content(method, uri, headers, has_body)?;
             admit_request(listener, in_flight, &caller, addresses.remote)
                 .map_err(|error| Box::new(error.into_response()))?;
@@ -124,7 +133,7 @@ fn check_request(
         ListenerProtocol::Grpc => {
             let local = addresses.local;
             grpc_guard::check_call(&listener.hosts, request.method(), uri, headers, local)?;
-            let caller = authorize_request(listener, request, addresses.remote)?;
+            let caller = authorize_request(listener, request, addresses.remote, certificate)?;
             admit_request(listener, in_flight, &caller, addresses.remote)
                 .map_err(|error| Box::new(grpc_guard::refusal_response(error)))?;
             Ok(caller)

@@ -13,6 +13,7 @@ mod connection;
 mod files;
 mod framing;
 mod handler;
+mod handshake;
 mod in_flight;
 mod limits;
 mod registry;
@@ -43,6 +44,7 @@ use crate::grpc;
 use crate::http_guard::AllowedHosts;
 use crate::listen::PortListeners;
 use crate::scoped_rpcs::{RouteDemands, ServedRoutes};
+use crate::tls::ServerTls;
 use registry::ConnectionRegistry;
 
 /// Wait after a failed accept for lack of file descriptors or memory.
@@ -69,11 +71,15 @@ pub struct ServerOptions {
     pub client_limiter: ClientLimiter,
     /// Who may call; `None` if no clients are configured.
     pub access: Option<AccessControl>,
+    /// TLS; `None` serves without.
+    pub tls: Option<ServerTls>,
 }
 
 /// State shared by all connections of a port.
 #[derive(Debug)]
 struct ListenerContext {
+    /// Label of metrics.
+    name: &'static str,
     protocol: ListenerProtocol,
     hosts: AllowedHosts,
     limits: ConnectionLimits,
@@ -83,6 +89,7 @@ struct ListenerContext {
     client_streams: Vec<String>,
     access: Option<AccessControl>,
     demands: RouteDemands,
+    tls: Option<ServerTls>,
 }
 
 /// The two ends of a connection.
@@ -129,13 +136,14 @@ pub fn serve_routes(
     options: ServerOptions,
     stop: CancellationToken,
 ) -> RunningServer {
-    let ServerOptions { protocol, hosts, limits, budget, client_limiter, access } = options;
+    let ServerOptions { protocol, hosts, limits, budget, client_limiter, access, tls } = options;
     let ServedRoutes { router, demands } = routes.into();
     let name = if protocol == ListenerProtocol::Grpc { "grpc" } else { "http" };
     let registry = ConnectionRegistry::new(name, &limits);
     let client_streams =
         if protocol == ListenerProtocol::Grpc { grpc::client_stream_paths() } else { Vec::new() };
     let listener = Arc::new(ListenerContext {
+        name,
         protocol,
         hosts,
         limits,
@@ -144,6 +152,7 @@ pub fn serve_routes(
         client_streams,
         access,
         demands,
+        tls,
     });
     let (connections, shutdown) = (TaskTracker::new(), ShutdownTokens::new(stop));
     // With its state set, the router builds its routing table once, not per request.
@@ -194,7 +203,7 @@ impl PortAcceptor {
             let Some(place) = self.registry.acquire_slot(address.ip()) else { continue };
             let Ok(local) = configure_socket(&stream) else { continue };
             let addresses = ConnectionAddresses { local, remote: address.ip() };
-            self.connections.spawn(contain_panic(connection::serve_connection(
+            self.connections.spawn(contain_panic(connection::open_and_serve(
                 stream,
                 addresses,
                 place,

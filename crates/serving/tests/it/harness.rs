@@ -13,6 +13,7 @@ use serving::server::{
     ByteBudget, ClientLimiter, ClientLimits, ConnectionLimits, ListenerProtocol, RunningServer,
     ServerOptions, serve_routes,
 };
+use serving::tls::ServerTls;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -55,18 +56,27 @@ impl Server {
         budget: ByteBudget,
         access: Option<AccessControl>,
     ) -> Self {
-        Self::with_options(
-            routes,
-            ServerOptions {
-                protocol,
-                hosts: AllowedHosts::with_loopback([]),
-                limits,
-                budget,
-                client_limiter: ClientLimiter::default(),
-                access,
-            },
-        )
-        .await
+        Self::secured(routes, protocol, limits, budget, access, None).await
+    }
+
+    pub async fn secured(
+        routes: impl Into<ServedRoutes>,
+        protocol: ListenerProtocol,
+        limits: ConnectionLimits,
+        budget: ByteBudget,
+        access: Option<AccessControl>,
+        tls: Option<ServerTls>,
+    ) -> Self {
+        let options = ServerOptions {
+            protocol,
+            hosts: AllowedHosts::with_loopback([]),
+            limits,
+            budget,
+            client_limiter: ClientLimiter::default(),
+            access,
+            tls,
+        };
+        Self::with_options(routes, options).await
     }
 
     /// A server that limits its clients.
@@ -85,6 +95,7 @@ impl Server {
                 budget: ByteBudget::default(),
                 client_limiter: ClientLimiter::new(client_limits),
                 access,
+                tls: None,
             },
         )
         .await

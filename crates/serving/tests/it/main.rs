@@ -9,8 +9,10 @@
 )]
 
 mod access_control;
+mod authority;
 mod bodies;
 mod client_limits;
 mod connections;
 mod harness;
 mod probes;
+mod tls;

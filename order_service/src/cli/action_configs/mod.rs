@@ -20,6 +20,7 @@ use settings::ResolvedSettings;
 
 use super::command_token::command_token_or_variable;
 use super::definition::{all_examples, first_example, setting_args};
+use super::http_client::ServiceHttpClient;
 use super::output::OutputArgs;
 use super::ownership::OwnershipArgs;
 use super::{CommandFailure, output};
@@ -36,7 +37,7 @@ const EXAMPLES: &str = "order_service action-configs --bundle configs --dry-run 
 #[derive(Debug, Args)]
 #[command(
     about = "Brings a service's action configs to what a bundle says",
-    args = setting_args(&["bundle", "database-url", "data-dir", "token-file", "config"]),
+    args = setting_args(&["bundle", "database-url", "data-dir", "token-file", "tls-ca", "config"]),
     after_help = first_example(EXAMPLES),
     after_long_help = all_examples(EXAMPLES)
 )]
@@ -110,7 +111,8 @@ pub(super) async fn run_action_configs_command(
     let (steps, past) = match &args.url {
         Some(url) => {
             let token = command_token_or_variable(resolved, TOKEN_VARIABLE)?;
-            remote::sync_service(url, token, &desired_configs, &options).await?
+            let service = ServiceHttpClient::from_url(url, resolved)?.with_token(token);
+            remote::sync_service(&service, &desired_configs, &options).await?
         }
         None => local::sync_database(resolved, &desired_configs, &options).await?,
     };

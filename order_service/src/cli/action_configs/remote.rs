@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use events::configs::{ActionConfig, ActionConfigSteps, StoredActionConfig, plan_configs};
 use events::history::StartedConfigs;
 use events::{Event, EventCause, EventId, EventParams};
-use http::{HeaderValue, Method};
+use http::Method;
 use reconcile::ObjectOwner;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -47,26 +47,24 @@ struct RemoteTask {
 }
 
 pub(super) async fn sync_service(
-    url: &str,
-    token: Option<HeaderValue>,
+    service: &ServiceHttpClient,
     desired_configs: &[ActionConfig],
     options: &ActionConfigOptions,
 ) -> Result<(ActionConfigSteps, Option<EventHistory>), CommandFailure> {
-    let service = ServiceHttpClient::from_url(url)?.with_token(token);
     let response: RemoteListResponse<RemoteActionConfig> =
-        fetch_json(&service, &CONFIGS_PATH, &[]).await?;
+        fetch_json(service, &CONFIGS_PATH, &[]).await?;
     let stored: Vec<StoredActionConfig> = response
         .result
         .into_iter()
-        .map(|shown| to_stored_config(&service, shown))
+        .map(|shown| to_stored_config(service, shown))
         .collect::<Result<_, _>>()?;
     let past = match options.history {
-        Some(count) => Some(fetch_event_history(&service, count, stored.clone()).await?),
+        Some(count) => Some(fetch_event_history(service, count, stored.clone()).await?),
         None => None,
     };
     let steps = plan_configs(&stored, desired_configs, options.ownership_options());
     if !options.dry_run {
-        send_changes(&service, &steps, options.ownership.take_over).await?;
+        send_changes(service, &steps, options.ownership.take_over).await?;
     }
     Ok((steps, past))
 }

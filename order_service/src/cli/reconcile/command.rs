@@ -32,7 +32,7 @@ const SAID_BY_THE_PLAN: [&str; 10] = [
 #[derive(Debug, Args)]
 #[command(
     about = "Brings the platform to what a bundle (--bundle DIR) says",
-    args = setting_args(&["bundle", "database-url", "data-dir", "shards", "token-file", "config"]),
+    args = setting_args(&["bundle", "database-url", "data-dir", "shards", "token-file", "tls-ca", "config"]),
     after_help = first_example(EXAMPLES),
     after_long_help = all_examples(EXAMPLES),
     group = ArgGroup::new("said-by-the-plan").multiple(true).args(SAID_BY_THE_PLAN),

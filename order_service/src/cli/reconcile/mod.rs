@@ -4,7 +4,6 @@
 //! Skipped runs need no database: a merge request without changes is checked offline.
 
 mod command;
-mod connection;
 mod remote;
 mod show;
 mod targets;
@@ -14,9 +13,11 @@ use reconcile::{
     Bundle, BundleSource, DecidedRuns, ObjectOwner, ReconcileNarrowing, ReconcileOptions,
     ReconcileReport, ReconcileRequestError, SavedPlan,
 };
+use serving::tls::{ClientTls, open_command_tls};
 use settings::ResolvedSettings;
 
 use super::command_token::command_token_or_variable;
+use super::service_connection::is_tls_address;
 use super::{CommandFailure, output};
 pub(super) use command::ReconcileArgs;
 use command::{PlanFileMode, ReconcileCommand};
@@ -32,16 +33,22 @@ struct ReconcileCommandSettings {
     queues: QueueEngine,
     /// Token of calls to a running service, with `--url`.
     token: Option<HeaderValue>,
+    /// TLS of those calls, with an `https://` URL.
+    tls: Option<ClientTls>,
 }
 
 impl ReconcileCommandSettings {
-    fn new(resolved: &ResolvedSettings, is_remote: bool) -> Result<Self, CommandFailure> {
+    fn new(resolved: &ResolvedSettings, url: Option<&str>) -> Result<Self, CommandFailure> {
         let database = DatabaseSettings::new(resolved)?;
-        let token = match is_remote {
-            true => command_token_or_variable(resolved, remote::TOKEN_VARIABLE)?,
-            false => None,
+        let token = match url {
+            Some(_) => command_token_or_variable(resolved, remote::TOKEN_VARIABLE)?,
+            None => None,
         };
-        Ok(Self { database, queues: QueueSettings::new(resolved)?.engine, token })
+        let tls = match url {
+            Some(url) if is_tls_address(url, resolved) => Some(open_command_tls(resolved, &[])?),
+            _ => None,
+        };
+        Ok(Self { database, queues: QueueSettings::new(resolved)?.engine, token, tls })
     }
 }
 
@@ -54,9 +61,9 @@ pub(super) async fn run_reconcile_command(
     })?;
     let command = ReconcileCommand::new(args)?;
     if let Some(url) = &command.url {
-        ReconcileHttpClient::from_url(url, None)?;
+        ReconcileHttpClient::from_url(url, None, None)?;
     }
-    let settings = ReconcileCommandSettings::new(resolved, command.url.is_some())?;
+    let settings = ReconcileCommandSettings::new(resolved, command.url.as_deref())?;
     let shard =
         ReconcileNarrowing { shard: command.shard.clone(), ..ReconcileNarrowing::default() };
     let checked = reconcile_runtime(&targets::unreachable_targets(&settings.database)?)
@@ -129,7 +136,7 @@ async fn reconcile_targets(
     let report = if !decided.has_runs() {
         offline.execute(bundle, &command.request, &decided, options).await
     } else if let Some(url) = &command.url {
-        ReconcileHttpClient::from_url(url, settings.token.clone())?
+        ReconcileHttpClient::from_url(url, settings.token.clone(), settings.tls.clone())?
             .run(bundle, &command.request, &decided, options.pool_size)
             .await?
     } else {
@@ -164,7 +171,7 @@ async fn apply_plan_file(
     let saved = SavedPlan::parse(&text)
         .map_err(|reason| CommandFailure::Failed(format!("--apply {file}: {reason}")))?;
     if let Some(url) = &command.url {
-        return ReconcileHttpClient::from_url(url, settings.token.clone())?
+        return ReconcileHttpClient::from_url(url, settings.token.clone(), settings.tls.clone())?
             .apply(bundle, &saved, options.pool_size)
             .await;
     }

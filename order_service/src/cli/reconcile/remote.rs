@@ -11,14 +11,17 @@ use reconcile::{
     SavedPlan,
 };
 use serde_json::Value as Json;
+use serving::tls::ClientTls;
 
+use super::super::service_connection::build_http_client;
 use super::super::{CommandFailure, output};
 use super::ReconcileRunResult;
-use super::connection;
 use order_service::reconcilers::bundle::http::ReconcileRequestBody;
 
 /// Environment variable of the bearer token.
 pub(super) const TOKEN_VARIABLE: &str = "RECONCILE_TOKEN";
+/// Timeout for connecting to the service.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of a run in the service.
 const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -26,13 +29,18 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 pub(super) struct ReconcileHttpClient {
     uri: Uri,
     token: Option<HeaderValue>,
+    tls: Option<ClientTls>,
 }
 
 impl ReconcileHttpClient {
-    /// Client for `http://HOST:PORT` or `https://HOST:PORT`.
-    pub(super) fn from_url(url: &str, token: Option<HeaderValue>) -> Result<Self, CommandFailure> {
+    /// Client for `http://HOST:PORT`, or with `tls` for `https://HOST:PORT`.
+    pub(super) fn from_url(
+        url: &str,
+        token: Option<HeaderValue>,
+        tls: Option<ClientTls>,
+    ) -> Result<Self, CommandFailure> {
         match build_reconcile_uri(url) {
-            Some(uri) => Ok(Self { uri, token }),
+            Some(uri) => Ok(Self { uri, token, tls }),
             None => Err(CommandFailure::Usage(format!(
                 "--url: `{url}` is not http://HOST:PORT or https://HOST:PORT"
             ))),
@@ -84,7 +92,7 @@ impl ReconcileHttpClient {
             request = request.header(header::AUTHORIZATION, token);
         }
         let request = request.body(Full::new(Bytes::from(serde_json::to_vec(request_body)?)))?;
-        let client = connection::build_https_client(self.uri.scheme_str() == Some("https"))?;
+        let client = build_http_client(self.tls.as_ref(), CONNECT_TIMEOUT)?;
         let asked = async {
             let answer = client.request(request).await?;
             let status = answer.status();

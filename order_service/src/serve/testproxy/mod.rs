@@ -151,6 +151,8 @@ fn start_listener(
         budget: ByteBudget::default(),
         client_limiter: settings.access.client_limiter(),
         access,
+        // Tests of integrations find it at an address that begins with http.
+        tls: None,
     };
     serving::server::serve_routes(listeners, routes, options, stop);
     tracing::info!(port, "test proxy ready: CONFIGSHOP_TEST_PROXY_URL=http://localhost:{port}");
