@@ -91,6 +91,9 @@ pub fn parse_clients(text: &str) -> Result<AccessPolicy, ClientsFileError> {
     clients.map(AccessPolicy::new)
 }
 
+/// A token's hash, and the moment from which it is refused.
+type FileToken = (TokenHash, Option<DateTime<Utc>>);
+
 /// Names, hashes and certificates' names read so far; all are unique in the file.
 #[derive(Default)]
 struct SeenNames {
@@ -126,7 +129,7 @@ fn read_tokens(
     place: &Place<'_>,
     client: &str,
     seen: &mut SeenNames,
-) -> Result<Vec<(TokenHash, Option<DateTime<Utc>>)>, ClientsFileError> {
+) -> Result<Vec<FileToken>, ClientsFileError> {
     let mut tokens = Vec::new();
     for place in place.read_items(1..=MAX_TOKENS, "tokens")? {
         let (hash, expires) = read_token(&place)?;
@@ -193,7 +196,7 @@ fn read_scopes(place: &Place<'_>) -> Result<GrantedScopes, ClientsFileError> {
     Ok(scopes)
 }
 
-fn read_token(place: &Place<'_>) -> Result<(TokenHash, Option<DateTime<Utc>>), ClientsFileError> {
+fn read_token(place: &Place<'_>) -> Result<FileToken, ClientsFileError> {
     let fields = place.read_fields(&TOKEN_FIELDS)?;
     let digest = fields.required("sha256")?;
     let Some(hash) = digest.read_text().ok().and_then(TokenHash::parse_hex) else {
