@@ -133,7 +133,8 @@ impl RunningDataManager {
             Arc::clone(&counters),
         );
         let services = services.map_err(DataManagerStartError::Address)?;
-        let book = open_assignment_store(&settings).await?;
+        // Boxed: most of what starting takes.
+        let book = Box::pin(open_assignment_store(&settings)).await?;
         let listeners =
             PortListeners::bind(&settings.listen, settings.app_port, "--app-port").await?;
         let addresses = listeners.addresses();

@@ -38,7 +38,7 @@ impl CallsByAddress {
     /// Whether the limit is exceeded, without counting a call.
     pub(crate) fn is_exceeded(&self, address: IpAddr, now: Instant) -> bool {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let network = Some(network_of(address));
+        let network = Some(client_network(address));
         let shared = if counts.len() >= MAX_ADDRESSES { counts.get(&None) } else { None };
         counts.get(&network).or(shared).is_some_and(|entry| {
             entry.count > MAX_CALLS && now.duration_since(entry.since) < WINDOW

@@ -5,10 +5,10 @@ use std::fmt;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use yaml::FieldPath;
+use yaml::{FieldPath, YamlNode};
 
 use crate::certificate::check_certificate_name;
-use crate::place::Place;
+use crate::place::{Fields, Place};
 use crate::policy::{AccessPolicy, Client};
 use crate::private_file::read_private_file;
 use crate::scope::GrantedScopes;

@@ -34,7 +34,7 @@ pub use calls_by_address::client_network;
 pub use certificate::ClientCertificate;
 pub use control::AccessControl;
 pub use denied::{Denial, DenialReason};
-pub use file::{ClientsFileError, MAX_CLIENTS_FILE_BYTES, parse_clients, read_clients_file};
+pub use file::{ClientsFileError, parse_clients, read_clients_file};
 pub use follow::follow_files;
 pub use peer_token::{TokenFile, TokenFileError, bearer_header};
 pub use policy::{AccessPolicy, Client};

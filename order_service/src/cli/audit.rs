@@ -25,7 +25,7 @@ const EXAMPLES: &str = "order_service audit --object action_config/notify-robot\
 #[derive(Debug, Args)]
 #[command(
     about = "Who changed which configuration, and who did what as an operator; newest first",
-    args = setting_args(&["database-url", "data-dir", "token-file", "config"]),
+    args = setting_args(&["database-url", "data-dir", "token-file", "tls-ca", "config"]),
     after_help = first_example(EXAMPLES),
     after_long_help = all_examples(EXAMPLES)
 )]
@@ -113,7 +113,7 @@ async fn fetch_entries(
     args: &AuditArgs,
     resolved: &ResolvedSettings,
 ) -> Result<Vec<Value>, CommandFailure> {
-    let service = ServiceHttpClient::from_url(url)?.with_token(command_token(resolved)?);
+    let service = ServiceHttpClient::from_url(url, resolved)?.with_token(command_token(resolved)?);
     let parameters = args.to_parameters();
     let query: Vec<(&str, &str)> =
         parameters.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();

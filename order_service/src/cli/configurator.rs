@@ -67,7 +67,9 @@ pub(super) async fn run_configurator_command(
     resolved: &ResolvedSettings,
 ) -> Result<(), CommandFailure> {
     match command.ok_or_else(|| missing_subcommand("configurator"))? {
-        ConfiguratorCommand::Forecast(args) => run_forecast_command(&args, resolved).await,
+        ConfiguratorCommand::Forecast(args) => {
+            Box::pin(run_forecast_command(&args, resolved)).await
+        }
     }
 }
 

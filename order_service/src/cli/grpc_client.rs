@@ -23,7 +23,7 @@ pub(super) struct GrpcServerArgs {
     #[arg(
         long,
         value_name = "HOST:PORT",
-        help = "The running service [default: localhost and --app-port]"
+        help = "The running service; with TLS https://HOST:PORT [default: localhost and --app-port]"
     )]
     server: Option<String>,
 }

@@ -33,7 +33,7 @@ pub(super) struct ServiceUrlArgs {
     #[arg(
         long,
         value_name = "URL",
-        help = "The running service [default: localhost and --http-port]"
+        help = "The running service; with TLS https://… [default: localhost and --http-port]"
     )]
     url: Option<String>,
 }

@@ -154,18 +154,20 @@ async fn dispatch_command(
         ServiceCommand::ShardOf(args) => shard_of::run_shard_of_command(&args, resolved).await,
         ServiceCommand::Export { command } => export::run_export_command(command, resolved).await,
         ServiceCommand::Configurator { command } => {
-            configurator::run_configurator_command(command, resolved).await
+            Box::pin(configurator::run_configurator_command(command, resolved)).await
         }
         ServiceCommand::Queues { command } => queues::run_queues_command(command, resolved).await,
         ServiceCommand::Integration { command } => {
-            integration::run_integration_command(command, resolved).await
+            Box::pin(integration::run_integration_command(command, resolved)).await
         }
         ServiceCommand::Testproxy(args) => {
             Box::pin(testproxy::run_testproxy_command(&args, resolved)).await
         }
         ServiceCommand::Clients { command } => clients::run_clients_command(command),
         ServiceCommand::Bundle { command } => bundle::run_bundle_command(command, resolved),
-        ServiceCommand::Reconcile(args) => reconcile::run_reconcile_command(&args, resolved).await,
+        ServiceCommand::Reconcile(args) => {
+            Box::pin(reconcile::run_reconcile_command(&args, resolved)).await
+        }
         ServiceCommand::ActionConfigs(args) => {
             action_configs::run_action_configs_command(&args, resolved).await
         }
@@ -195,7 +197,7 @@ async fn run_serve_command(resolved: &ResolvedSettings) -> Result<(), CommandFai
     resolved.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let stop = serving::shutdown::cancel_on_signal()
         .map_err(|error| CommandFailure::Failed(format!("signals: {error}")))?;
-    log_serve_failure(order_service::serve::run_service(settings, stop).await)
+    log_serve_failure(Box::pin(order_service::serve::run_service(settings, stop)).await)
 }
 
 /// Logs a failure of `serve`, which is also printed.

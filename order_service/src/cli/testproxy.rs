@@ -64,7 +64,7 @@ pub(super) async fn run_testproxy_command(
         .map_err(|error| CommandFailure::Failed(format!("signals: {error}")))?;
     let timeout = timeout.max(Duration::from_millis(1));
     let proxy = TestProxyOptions { port: args.port, timeout, transcript };
-    log_serve_failure(run_test_proxy(settings, proxy, stop).await)
+    log_serve_failure(Box::pin(run_test_proxy(settings, proxy, stop)).await)
 }
 
 fn parse_transcript_mode(args: &TestproxyArgs) -> Result<TranscriptMode, CommandFailure> {

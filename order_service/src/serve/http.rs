@@ -12,7 +12,6 @@ use serving::ops::{self, ServerReadiness};
 use serving::scoped_router::ScopedRouter;
 use serving::server::{RunningServer, ServerOptions};
 use serving::timing::add_server_timing;
-use serving::tls::ServerTls;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 

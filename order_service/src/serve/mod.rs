@@ -86,8 +86,7 @@ pub async fn run_service(settings: ServiceSettings, stop: CancellationToken) -> 
     )
     .with_queues(&settings.queues.engine);
     bundle::apply_initial_bundle(&targets, &settings.bundle).await?;
-    let running =
-        process::start_process(&settings, &database, shards, peer, stop.clone()).await?;
+    let running = process::start_process(&settings, &database, shards, peer, stop.clone()).await?;
     let fifo =
         queues::open_fifo_queues(&settings.queues.engine, &database.pool, &running.notifications)
             .await;

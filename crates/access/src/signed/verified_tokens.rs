@@ -35,7 +35,7 @@ impl VerifiedTokens {
     pub(super) fn find(&self, hash: &TokenHash) -> Option<Arc<VerifiedToken>> {
         let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (known, token) = tokens.get(&hash.prefix())?;
-        known.is_equal_to(hash).then(|| Arc::clone(token))
+        (*known == *hash).then(|| Arc::clone(token))
     }
 
     /// Keeps a right token. A full cache drops expired tokens, and if none is, all.

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::files::{TlsContents, TlsFileError, TlsFileKind, TlsPaths};
 use super::identity::Validity;
@@ -104,7 +104,8 @@ impl<C> Follower<C> {
         self.is_current = true;
         let labels = [("side", self.side), ("outcome", "loaded")];
         metrics::counter!("tls_files_loads_total", &labels).increment(1);
-        let (side, expires) = (self.side, self.expires.map(|time| time.to_rfc3339()));
+        let side = self.side;
+        let expires = self.expires.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
         tracing::info!(side, expires, "the TLS files have changed and are in force");
         Ok(())
     }

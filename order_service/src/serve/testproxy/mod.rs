@@ -19,6 +19,7 @@ use serving::scoped_router::ScopedRouter;
 use serving::server::{
     ByteBudget, ConnectionLimits, ListenerProtocol, ServerOptions, raise_file_limit,
 };
+use serving::tls::ServerTls;
 use store::PgNotificationHub;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -71,7 +72,7 @@ pub async fn run_test_proxy(
     proxy: TestProxyOptions,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let access = settings.access.open_clients()?;
+    let security = (settings.access.open_clients()?, settings.access.tls.open_server()?);
     let listeners = PortListeners::bind(&settings.listen, proxy.port, "--port").await?;
     let database = tokio::select! {
         database = database::open_control_database(&settings.database, DatabaseAccess::CreateMissing) => database?,
@@ -114,7 +115,7 @@ pub async fn run_test_proxy(
         runs: runs.clone(),
         stop: stop.clone(),
     };
-    start_listener(listeners, &settings, access, shared, stop.clone())?;
+    start_listener(listeners, &settings, security, shared, stop.clone())?;
     stop.cancelled().await;
     // Waits until the runs are cancelled: active runs would block the next user of the database.
     runs.close();
@@ -128,10 +129,11 @@ pub async fn run_test_proxy(
 fn start_listener(
     listeners: PortListeners,
     settings: &ServiceSettings,
-    access: Option<AccessControl>,
+    (access, tls): (Option<AccessControl>, Option<ServerTls>),
     shared: TestProxyState,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let port = listeners.port();
     let readiness = ServerReadiness::not_ready("starting");
     readiness.set(Ok(()));
@@ -151,11 +153,10 @@ fn start_listener(
         budget: ByteBudget::default(),
         client_limiter: settings.access.client_limiter(),
         access,
-        // Tests of integrations find it at an address that begins with http.
-        tls: None,
+        tls,
     };
     serving::server::serve_routes(listeners, routes, options, stop);
-    tracing::info!(port, "test proxy ready: CONFIGSHOP_TEST_PROXY_URL=http://localhost:{port}");
+    tracing::info!(port, "test proxy ready: CONFIGSHOP_TEST_PROXY_URL={scheme}://localhost:{port}");
     Ok(())
 }
 
