@@ -163,9 +163,17 @@ async fn check_lock_type(
         return Ok(());
     }
     match ledger.locks.get_lock(lock_id).await.map_err(shard_error)? {
-        Some(held) => caller.check_account_type(scope, &held.type_name),
+        Some(held) => check_held_type(caller, scope, &held),
         None => Err(refusal_error(LockRefusal::Unknown)),
     }
+}
+
+/// Checks a narrowed scope for a held lock. The caller named an id, so it does not learn the type.
+fn check_held_type(caller: &Caller, scope: Scope, held: &LockRow) -> Result<(), ApiError> {
+    caller.check_account_type(scope, &held.type_name).map_err(|error| ApiError {
+        message: format!("this needs the scope {scope} for the type of the lock"),
+        ..error
+    })
 }
 
 async fn extend_lock(
@@ -206,7 +214,7 @@ async fn get_lock(
 ) -> Result<Json<Value>, ApiError> {
     let held = ledger.locks.get_lock(parse_known_lock_id(&id)?).await.map_err(shard_error)?;
     let held = held.ok_or_else(|| refusal_error(LockRefusal::Unknown))?;
-    caller.check_account_type(Scope::LedgerRead, &held.type_name)?;
+    check_held_type(&caller, Scope::LedgerRead, &held)?;
     if !held.alive {
         return Err(refusal_error(LockRefusal::Ended)
             .with_arg("expires_at", moment::format_moment(held.expires_at)));

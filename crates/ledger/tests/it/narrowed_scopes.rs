@@ -141,6 +141,7 @@ fn a_client_is_the_owner_of_its_locks() {
             {
                 let (code, answer) = ask(&served, &foreign, method, &path, body).await;
                 assert_eq!(code, 403, "{answer}");
+                assert!(!answer.to_string().contains("storage_lock"), "{answer}");
             }
             let (code, answer) = ask(&served, &caller, Method::DELETE, &path, None).await;
             assert_eq!(code, 204, "{answer}");
