@@ -24,7 +24,7 @@ const EXAMPLES: &str = "order_service audit --object action_config/notify-robot\
 /// Arguments of the command.
 #[derive(Debug, Args)]
 #[command(
-    about = "Who changed which configuration, and who did what as an operator; newest first",
+    about = "Shows who changed which configuration, and who did what",
     args = setting_args(&["database-url", "data-dir", "token-file", "tls-ca", "config"]),
     after_help = first_example(EXAMPLES),
     after_long_help = all_examples(EXAMPLES)

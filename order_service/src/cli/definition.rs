@@ -62,7 +62,7 @@ pub(super) const QUEUE_SETTING_NAMES: [&str; 7] = [
 pub(super) const MAX_HELP_WIDTH: usize = 100;
 
 /// Keeps the help within a screen of 24 lines.
-const HELP_TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n\n{subcommands}{after-help}";
+const HELP_TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n{subcommands}{after-help}";
 
 const SERVE_EXAMPLE: &str = "order_service serve --app-port 8085";
 

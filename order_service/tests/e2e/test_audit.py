@@ -9,11 +9,13 @@ import socket
 import pytest
 
 from client import request_of
+from configurator_client import ConfiguratorClient
 from embedded_postgres import psql
 from ledger_bundle import Bundle
 from platform_under_test import ORDER_SERVICE_BIN
 from processes import run_command
 from test_access import ClientsFile, ask, bearer
+from test_configurator_postgres import TYPE
 from waiting import wait_until
 
 CANARY = "canary-that-must-show-nowhere"
@@ -93,6 +95,38 @@ def test_a_command_on_the_database_is_its_users_act(world):
     assert entry["action"] == "reconcile.apply" and entry["difference"]["action"] == "create", entry
     shown = world.service.command_line("audit", "--object", "action_config/reorder")
     assert shown.returncode == 0 and "reconcile.apply" in shown.stdout, shown
+
+
+def test_blocks_of_a_run_and_commands_on_queues_are_in_the_trail(platform):
+    service = platform.order_service()
+    configurator = ConfiguratorClient(service.http_port)
+    assert configurator.put_template("couriers", TYPE.format(groupings="[]", rule=""))[0] == 200
+    run_id = configurator.begin("couriers", {"name": "couriers"})[1]["run_id"]
+    assert configurator.ended(run_id)["status"] == "succeeded"
+    done = service.command_line("queues", "ensure", "--env", "test", "balance")
+    assert done.returncode == 0, done.stderr
+    done = service.command_line("audit", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    entries = [entry for entry in json.loads(done.stdout)["result"] if entry["actor"] != "service:start"]
+    ensured, made, begun, put = entries
+    assert (ensured["action"], ensured["object"]) == ("queue.ensure", "queue_env/test"), ensured
+    assert (made["actor"], made["object"]) == ("service:configurator", "account_type/couriers"), made
+    assert made["origin"].startswith("block/") and made["action"] == "object.set", made
+    assert (begun["actor"], begun["action"], begun["object"]) == ("anonymous", "run.begin", f"run/{run_id}"), begun
+    assert begun["difference"]["general_inputs"] == ["name"], begun
+    assert (put["action"], put["object"]) == ("template.put", "template/couriers"), put
+
+
+def test_a_migration_is_an_act(platform):
+    home = {"ORDER_SERVICE_DATA_DIR": str(platform.data_dir)}
+    for _ in range(2):  # the second has nothing to do
+        done = run_command([ORDER_SERVICE_BIN, "migrate"], env=home)
+        assert done.returncode == 0, done.stderr
+    done = run_command([ORDER_SERVICE_BIN, "audit", "--action", "database.migrate", "--output", "json"], env=home)
+    assert done.returncode == 0, done.stderr
+    entries = json.loads(done.stdout)["result"]
+    assert [entry["object"] for entry in entries] == ["database/shard s0", "database/control"], entries
+    assert entries[1]["difference"]["migrations"][-1] == "2 audit", entries
 
 
 def test_no_secret_of_a_config_is_in_the_trail(world):

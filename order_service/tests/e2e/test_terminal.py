@@ -80,7 +80,7 @@ def test_status_on_one_screen(platform):
     assert "\x1b" not in shown.text
     host = socket.gethostname()
     for process in (front, back):
-        assert re.search(rf"^{re.escape(host)} +{process.pid} +\d+\.\d+\.\d+ ", shown.text, re.MULTILINE), shown.text
+        assert re.search(rf"^{re.escape(host)} +{process.pid} +\d+\.\d+\.\d+(-dev)? ", shown.text, re.MULTILINE), shown.text
     for expected in ("grpc, http, retry", "orders", "s0", "s3", "orders waiting", "no callback"):
         assert expected in shown.text, shown.text
 

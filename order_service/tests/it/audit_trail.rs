@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use order_service::orders::db::{OrderState, retry_order, retry_orders};
+use order_service::orders::db::{
+    OrderState, repost_order, retry_order, retry_orders, revive_order,
+};
 use order_service::orders::pipeline::{PassThrough, StageActions, StageError};
 use serde_json::{Value as Json, json};
 use store::PgPool;
@@ -199,27 +201,48 @@ fn each_object_that_reconcile_changes_has_an_entry() {
     });
 }
 
+/// A process in which the orders 1 to 3 have failed and 4 is finished.
+async fn process_with_failed_orders(pool: &PgPool) -> Process {
+    fn fails() -> Result<(), StageError> {
+        Err(StageError::Permanent("no".to_owned()))
+    }
+    let stages = StageActions {
+        start: Arc::new(PassThrough),
+        external: Arc::new(OwnData::new(pool)),
+        finish: Special::new(PassThrough, [1, 2, 3].map(|id| (id, fails as fn() -> _))),
+    };
+    let process = Process::working(pool, stages).await;
+    process.accept(&[(1, 7), (2, 7), (3, 7), (4, 7)]).await.unwrap();
+    for order_id in 1..=3 {
+        process.until(order_id, |order| order.state == OrderState::Failed).await;
+    }
+    process.until(4, |order| order.state == OrderState::ProcessFinished).await;
+    process
+}
+
+#[test]
+fn a_repaired_order_is_an_entry_and_one_that_needs_no_repair_is_none() {
+    run_test(async {
+        let (pool, mut count) = (create_control_database().await, 0);
+        let process = process_with_failed_orders(&pool).await;
+        revive_order(&pool, 1.into(), &actor("cli:root")).await.unwrap();
+        let (action, object, difference) = only_entry_after(&pool, &mut count).await;
+        assert_eq!((action.as_str(), object.as_str()), ("order.repair", "order/1"));
+        assert_eq!(difference, json!({"repair": "revived"}));
+        repost_order(&pool, 4.into(), &actor("cli:root")).await.unwrap();
+        only_entry_after(&pool, &mut count).await;
+        revive_order(&pool, 4.into(), &actor("cli:root")).await.unwrap();
+        repost_order(&pool, 3.into(), &actor("cli:root")).await.unwrap();
+        assert_eq!(entries(&pool).await.len(), count);
+        drop(process);
+    });
+}
+
 #[test]
 fn retried_orders_are_one_entry_for_each_transaction() {
     run_test(async {
         let pool = create_control_database().await;
-        fn fails() -> Result<(), StageError> {
-            Err(StageError::Permanent("no".to_owned()))
-        }
-        let stages = StageActions {
-            start: Arc::new(PassThrough),
-            external: Arc::new(OwnData::new(&pool)),
-            finish: Special::new(
-                PassThrough,
-                [(1, fails as fn() -> _), (2, fails as fn() -> _), (3, fails as fn() -> _)],
-            ),
-        };
-        let process = Process::working(&pool, stages).await;
-        process.accept(&[(1, 7), (2, 7), (3, 7), (4, 7)]).await.unwrap();
-        for order_id in 1..=3 {
-            process.until(order_id, |order| order.state == OrderState::Failed).await;
-        }
-        process.until(4, |order| order.state == OrderState::ProcessFinished).await;
+        let process = process_with_failed_orders(&pool).await;
         assert!(entries(&pool).await.is_empty(), "orders themselves are not audited");
 
         let mut count = 0;
@@ -240,6 +263,24 @@ fn retried_orders_are_one_entry_for_each_transaction() {
                 .await
                 .unwrap();
         assert_eq!((actor.as_str(), origin.as_str()), ("root", "10.0.0.7"));
+    });
+}
+
+#[test]
+fn a_queue_that_reconcile_makes_is_an_entry() {
+    run_test(async {
+        let (world, path) = (World::new().await, "/api/v1/reconcile");
+        let file = "$schema: /queues/queue-1.yml\nname: mail\ndescription: of the test\nenvs: [test]\nvisibility_seconds: 30\n";
+        let wanted = json!({
+            "integrations": ["queues"],
+            "files": [{"path": "queues/mail.yaml", "text": file}],
+        });
+        send(&world, "POST", path, Some(wanted.clone()), 200).await;
+        let objects: Vec<String> =
+            entries(&world.pool).await.into_iter().map(|(_, object, _)| object).collect();
+        assert_eq!(objects, ["queue/mail-test-dead.fifo", "queue/mail-test.fifo"]);
+        send(&world, "POST", path, Some(wanted), 200).await;
+        assert_eq!(entries(&world.pool).await.len(), 2, "nothing was left to make");
     });
 }
 

@@ -28,10 +28,9 @@ fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
             Box::pin(std::future::ready(shard))
         });
         let names = (0..10).map(|n| format!("s{n}")).collect();
-        let runtime = reconcile_runtime(&ReconcileTargets::new(
-            create_control_database().await,
-            ShardSet::new(names, open),
-        ));
+        let control = create_control_database().await;
+        let runtime =
+            reconcile_runtime(&ReconcileTargets::new(control.clone(), ShardSet::new(names, open)));
         let bundle = Bundle::read(BundleSource::Builtin).unwrap();
         let request = |dry_run| ReconcileRequest {
             reconcilers: vec!["partitions".to_owned()],
@@ -50,6 +49,13 @@ fn a_shard_that_is_away_is_reported_and_counted_and_the_others_are_done() {
             "{whole}"
         );
         assert_eq!(whole.outcomes[0].plan.changes.len(), 9 * 4);
+        let recorded: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM audit WHERE action = 'reconcile.apply' AND object LIKE 'partition/s%'",
+        )
+        .fetch_one(&control)
+        .await
+        .unwrap();
+        assert_eq!(recorded, 9 * 4, "in the audit trail of the control database");
         for (n, pool) in pools.iter().enumerate() {
             let months: i64 = sqlx::query_scalar("SELECT count(*) FROM event_ranges()")
                 .fetch_one(pool)
