@@ -23,7 +23,7 @@ idle_mb=(120 200)
 die() { printf 'check-budgets: %s\n' "$*" >&2; exit 1; }
 
 # How long the machine of these budgets (two cores, nothing else running) takes for `measure_slowness`.
-reference_tenths=40
+reference_tenths=25
 
 # In percent of the reference, 100 at least: the slowest of the measurements so far.
 slowness=100
