@@ -1,13 +1,13 @@
 //! The clients file: YAML, read strictly. A wrong file is refused with line and field.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use yaml::{FieldPath, YamlNode};
 
 use crate::certificate::check_certificate_name;
+use crate::clients_file_error::ClientsFileError;
 use crate::place::{Fields, Place};
 use crate::policy::{AccessPolicy, Client};
 use crate::private_file::read_private_file;
@@ -36,40 +36,6 @@ const MAX_LIMIT: u64 = 1_000_000;
 const CLIENT_FIELDS: [&str; 7] =
     ["name", "scopes", "tokens", "certificates", "subjects", "rate", "concurrency"];
 const TOKEN_FIELDS: [&str; 2] = ["sha256", "expires"];
-
-/// Why a clients file is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct ClientsFileError {
-    /// Line, from 1; `None` if the file as a whole is refused.
-    pub line: Option<u32>,
-    /// Field, such as `clients[0].scopes[1]`; empty for the whole file.
-    pub field: String,
-    /// The problem; holds no secret.
-    pub reason: String,
-}
-
-impl fmt::Display for ClientsFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(line) = self.line {
-            write!(f, "line {line}: ")?;
-        }
-        if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
-        }
-        f.write_str(&self.reason)
-    }
-}
-
-impl ClientsFileError {
-    pub(crate) fn of_file(reason: impl fmt::Display) -> Self {
-        Self { line: None, field: String::new(), reason: reason.to_string() }
-    }
-
-    pub(crate) fn at(place: &Place<'_>, reason: impl Into<String>) -> Self {
-        let field = place.field.to_string();
-        Self { line: Some(place.tree.line), field, reason: reason.into() }
-    }
-}
 
 /// Text of the file at `path`, if it belongs to this user or root and nobody else may use it.
 pub fn read_clients_file(path: &Path) -> Result<String, ClientsFileError> {
@@ -129,7 +95,7 @@ fn read_client(place: &Place<'_>, seen: &mut SeenNames) -> Result<Client, Client
     };
     if tokens.is_empty() && subjects.is_empty() && certificates.is_empty() {
         let reason = "needs one of the fields `tokens`, `subjects` and `certificates`";
-        return Err(ClientsFileError::at(place, reason));
+        return Err(place.error(reason));
     }
     let (rate, concurrency) = (read_limit(&fields, "rate")?, read_limit(&fields, "concurrency")?);
     Ok(Client { name, scopes, tokens, subjects, certificates, rate, concurrency })
@@ -145,7 +111,7 @@ fn read_tokens(
         let (hash, expires) = read_token(&place)?;
         if let Some(owner) = seen.owners.insert(hash, client.to_owned()) {
             let reason = format!("the client `{owner}` has this token already");
-            return Err(ClientsFileError::at(&place, reason));
+            return Err(place.error(reason));
         }
         tokens.push((hash, expires));
     }
@@ -163,10 +129,10 @@ fn read_credential_names(
     let mut names = Vec::new();
     for place in place.read_items(1..=MAX_CREDENTIAL_NAMES, &format!("{what}s"))? {
         let name = place.read_text()?;
-        check(name).map_err(|reason| ClientsFileError::at(&place, reason))?;
+        check(name).map_err(|reason| place.error(reason))?;
         if let Some(owner) = owners.insert(name.to_owned(), client.to_owned()) {
             let reason = format!("the client `{owner}` has this {what} already");
-            return Err(ClientsFileError::at(&place, reason));
+            return Err(place.error(reason));
         }
         names.push(name.to_owned());
     }
@@ -183,7 +149,7 @@ fn read_limit(fields: &Fields<'_, '_>, name: &str) -> Result<Option<u32>, Client
         Some(number) => Ok(Some(number)),
         None => {
             let reason = format!("must be a whole number from 0 (no limit) to {MAX_LIMIT}");
-            Err(ClientsFileError::at(&place, reason))
+            Err(place.error(reason))
         }
     }
 }
@@ -198,13 +164,13 @@ fn read_client_name(place: &Place<'_>, seen: &mut SeenNames) -> Result<String, C
             "must have 1 to {MAX_NAME_BYTES} letters, digits, `_`, `-`, `.` or `@`, and begin \
              with a letter or digit"
         );
-        return Err(ClientsFileError::at(place, reason));
+        return Err(place.error(reason));
     }
     if RESERVED_NAMES.contains(&name) {
-        return Err(ClientsFileError::at(place, format!("`{name}` is reserved")));
+        return Err(place.error(format!("`{name}` is reserved")));
     }
     if !seen.names.insert(name.to_owned()) {
-        return Err(ClientsFileError::at(place, format!("another client is named `{name}`")));
+        return Err(place.error(format!("another client is named `{name}`")));
     }
     Ok(name.to_owned())
 }
@@ -216,9 +182,9 @@ fn read_scopes(place: &Place<'_>) -> Result<GrantedScopes, ClientsFileError> {
         match scopes.add_parsed(text) {
             Ok(true) => {}
             Ok(false) => {
-                return Err(ClientsFileError::at(&item, format!("`{text}` is there twice")));
+                return Err(item.error(format!("`{text}` is there twice")));
             }
-            Err(error) => return Err(ClientsFileError::at(&item, error.to_string())),
+            Err(error) => return Err(item.error(error.to_string())),
         }
     }
     Ok(scopes)
@@ -233,13 +199,13 @@ fn read_token(place: &Place<'_>) -> Result<ExpiringToken, ClientsFileError> {
     let Some(hash) = digest.read_text().ok().and_then(TokenHash::parse_hex) else {
         // The text is not shown: somebody may have written the token itself.
         let reason = "must be the SHA-256 of a token: 64 hexadecimal digits, in quotes";
-        return Err(ClientsFileError::at(&digest, reason));
+        return Err(digest.error(reason));
     };
     let Some(place) = fields.optional("expires") else { return Ok((hash, None)) };
     let expires = place.read_text().ok().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     match expires {
         Some(expires) => Ok((hash, Some(expires.to_utc()))),
-        None => Err(ClientsFileError::at(&place, "must be a time such as 2027-01-31T00:00:00Z")),
+        None => Err(place.error("must be a time such as 2027-01-31T00:00:00Z")),
     }
 }
 

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::certificate::ClientCertificate;
 use crate::denied::DenialReason;
-use crate::policy::{AccessPolicy, CertificateLookup, Client};
+use crate::identified::{CredentialsRefusal, Identified, refusal};
+use crate::policy::{AccessPolicy, CertificateLookup};
 use crate::rules::{AccessRules, PresentedToken};
 
 /// What a caller presents.
@@ -15,22 +16,6 @@ pub(crate) struct Credentials {
     pub(crate) token: Option<PresentedToken>,
     /// The certificate of the connection.
     pub(crate) certificate: Option<Arc<ClientCertificate>>,
-}
-
-/// The client that credentials belong to.
-#[derive(Debug, Clone)]
-pub(crate) struct Identified {
-    pub(crate) client: Arc<Client>,
-    /// When the first of the credentials expires.
-    pub(crate) expires: Option<DateTime<Utc>>,
-}
-
-/// Why credentials are refused.
-#[derive(Debug, Clone)]
-pub(crate) struct CredentialsRefusal {
-    pub(crate) reason: DenialReason,
-    /// The client whose credentials they were.
-    pub(crate) client: Option<Arc<Client>>,
 }
 
 impl Credentials {
@@ -82,10 +67,6 @@ fn identify_certificate(
             Ok(Some(Identified { client, expires: Some(certificate.expires) }))
         }
     }
-}
-
-pub(crate) fn refusal(reason: DenialReason, client: Option<Arc<Client>>) -> CredentialsRefusal {
-    CredentialsRefusal { reason, client }
 }
 
 #[cfg(test)]

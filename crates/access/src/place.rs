@@ -2,7 +2,7 @@
 
 use yaml::{FieldPath, YamlNode, YamlTree, list_names, suggest_name};
 
-use crate::file::ClientsFileError;
+use crate::clients_file_error::ClientsFileError;
 
 /// A node of the file and its field path.
 pub(crate) struct Place<'t> {
@@ -11,11 +11,20 @@ pub(crate) struct Place<'t> {
 }
 
 impl<'t> Place<'t> {
+    /// An error about this node.
+    pub(crate) fn error(&self, reason: impl Into<String>) -> ClientsFileError {
+        ClientsFileError {
+            line: Some(self.tree.line),
+            field: self.field.to_string(),
+            reason: reason.into(),
+        }
+    }
+
     /// The fields of a mapping; unknown ones are refused.
     pub(crate) fn read_fields(&self, known: &[&str]) -> Result<Fields<'t, '_>, ClientsFileError> {
         let YamlNode::Map(entries) = self.tree.as_node() else {
             let reason = format!("must be a mapping with the fields {}", list_fields(known));
-            return Err(ClientsFileError::at(self, reason));
+            return Err(self.error(reason));
         };
         for (name, tree) in entries {
             if !known.contains(&name.as_str()) {
@@ -23,7 +32,7 @@ impl<'t> Place<'t> {
                 let place = Place { tree, field: self.field.clone().with_key(shown) };
                 let nearest = suggest_name(name, known.iter().copied());
                 let reason = format!("is not known{nearest}; known are {}", list_fields(known));
-                return Err(ClientsFileError::at(&place, reason));
+                return Err(place.error(reason));
             }
         }
         Ok(Fields { place: self, entries })
@@ -35,12 +44,12 @@ impl<'t> Place<'t> {
         what: &str,
     ) -> Result<Vec<Place<'t>>, ClientsFileError> {
         let YamlNode::List(items) = self.tree.as_node() else {
-            return Err(ClientsFileError::at(self, "must be a list"));
+            return Err(self.error("must be a list"));
         };
         if !allowed.contains(&items.len()) {
             let (least, most) = (allowed.start(), allowed.end());
             let reason = format!("must hold {least} to {most} {what}, not {}", items.len());
-            return Err(ClientsFileError::at(self, reason));
+            return Err(self.error(reason));
         }
         let places = items.iter().enumerate();
         Ok(places
@@ -53,7 +62,7 @@ impl<'t> Place<'t> {
             YamlNode::Scalar(value) => value.as_str(),
             _ => None,
         }
-        .ok_or_else(|| ClientsFileError::at(self, "must be text"))
+        .ok_or_else(|| self.error("must be text"))
     }
 }
 
@@ -74,7 +83,6 @@ impl<'t> Fields<'t, '_> {
     }
 
     pub(crate) fn required(&self, name: &str) -> Result<Place<'t>, ClientsFileError> {
-        self.optional(name)
-            .ok_or_else(|| ClientsFileError::at(self.place, format!("lacks the field `{name}`")))
+        self.optional(name).ok_or_else(|| self.place.error(format!("lacks the field `{name}`")))
     }
 }

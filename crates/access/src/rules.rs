@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use crate::denied::DenialReason;
-use crate::identify::{CredentialsRefusal, Identified, refusal};
+use crate::identified::{CredentialsRefusal, Identified, refusal};
 use crate::policy::{AccessPolicy, TokenLookup};
 use crate::signed::{SignedTokenProblem, SignedTokenVerifier, VerifiedToken, has_compact_form};
 use crate::token::TokenHash;

@@ -6,6 +6,15 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpSocket};
 
+/// Protocol of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerProtocol {
+    /// HTTP/1.1 and HTTP/2, for REST and pages.
+    Http,
+    /// gRPC, over HTTP/2 only.
+    Grpc,
+}
+
 /// Error of opening a listener.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {

@@ -11,9 +11,9 @@ use http::{Method, Request, Response};
 use tonic::Status;
 
 use super::ListenerContext;
-use super::handler::ListenerProtocol;
 use crate::caller::{AnonymousCaller, denied_error};
 use crate::grpc_guard;
+use crate::listen::ListenerProtocol;
 use crate::scoped_rpcs::RouteDemands;
 
 /// The caller of a request.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{ConnectionAction, now_millis};
-use super::handler::{ConnectionHandler, ListenerProtocol};
+use super::handler::ConnectionHandler;
 use super::handshake::{OpenedConnection, open_connection};
 use super::limits::ConnectionLimits;
 use super::registry::ConnectionSlot;
@@ -20,6 +20,7 @@ use super::watched_stream::WatchedStream;
 use super::{ConnectionAddresses, ListenerContext, ShutdownTokens};
 use crate::grpc::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::http_guard::{MAX_HEAD_BYTES, MAX_TARGET_BYTES};
+use crate::listen::ListenerProtocol;
 use crate::tls::TransportStream;
 
 /// HTTP/2 connection window of HTTP listeners.

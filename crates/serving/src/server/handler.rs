@@ -26,16 +26,8 @@ use super::response_body::ResponseBody;
 use super::{ConnectionAddresses, ListenerContext};
 use crate::caller::CallerAddress;
 use crate::error::{ApiError, ErrorCode};
+use crate::listen::ListenerProtocol;
 use crate::{grpc, grpc_guard, http_guard};
-
-/// Protocol of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenerProtocol {
-    /// HTTP/1.1 and HTTP/2, for REST and pages.
-    Http,
-    /// gRPC, over HTTP/2 only.
-    Grpc,
-}
 
 /// Handles the requests of one connection.
 pub(super) struct ConnectionHandler {

@@ -34,10 +34,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use crate::listen::ListenerProtocol;
 pub use budget::{ByteBudget, MAX_BYTES_IN_FLIGHT};
 pub use client_limits::{ClientLimiter, ClientLimits};
 pub use files::raise_file_limit;
-pub use handler::ListenerProtocol;
 pub use limits::{ConnectionLimits, MAX_MESSAGE_BYTES};
 
 use crate::grpc;

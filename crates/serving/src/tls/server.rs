@@ -13,7 +13,7 @@ use webpki::KeyUsage;
 use super::files::{TlsContents, TlsFileError, TlsFileKind, TlsPaths, parse_authorities};
 use super::followed::{BuiltConfig, FollowedConfig};
 use super::identity::TlsIdentity;
-use crate::server::ListenerProtocol;
+use crate::listen::ListenerProtocol;
 
 /// TLS of a program's listeners; clones share it. The files are followed.
 #[derive(Clone)]
