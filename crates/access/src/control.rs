@@ -59,7 +59,7 @@ impl AccessControl {
             Err(reason) => return Err(Denial::of_stranger(reason, address)),
         };
         let (rules, now) = (self.0.rules.get(), Utc::now());
-        let may_verify = || !self.0.wrong_tokens.is_exceeded(address, Instant::now());
+        let may_verify = || !self.0.wrong_tokens.is_exhausted(address, Instant::now());
         let token = token.map(|token| rules.read_token(token, now, may_verify)).transpose();
         let found = token.and_then(|token| {
             let credentials = Credentials { token, certificate: certificate.cloned() };
@@ -257,16 +257,22 @@ mod tests {
         let control = control_of_signer(&signer);
         let [known, fresh, strange] =
             ["svc-a", "svc-b", "svc-c"].map(|subject| signer.sign(&claims_of(subject)));
+        let late = signer.sign(&claims_until("svc-b", Utc::now().timestamp() + 77));
         assert_eq!(client_of(&control, &known), Ok("a".to_owned()));
         let refused = |problem| Err(DenialReason::WrongSignedToken(problem));
-        for n in 0..30 {
-            let forged = forger.sign(&claims_of(&format!("svc-{n}")));
+        let forged = forger.sign(&claims_of("svc-a"));
+        for _ in 0..30 {
             assert_eq!(client_of(&control, &forged), refused(SignedTokenProblem::WrongSignature));
+        }
+        assert_eq!(client_of(&control, &forged), Err(DenialReason::TooManyWrongTokens));
+        assert_eq!(client_of(&control, &fresh), Ok("a".to_owned()), "still checked");
+        for _ in 0..2_000 {
+            assert_eq!(client_of(&control, &forged), Err(DenialReason::TooManyWrongTokens));
         }
         assert_eq!(client_of(&control, &strange), Err(DenialReason::TooManyWrongTokens));
         assert_eq!(client_of(&control, &known), Ok("a".to_owned()), "verified before");
-        assert_eq!(client_of(&control, &fresh), Err(DenialReason::TooManyWrongTokens));
-        let elsewhere = control.authenticate(&headers(&fresh), None, IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(client_of(&control, &late), Err(DenialReason::TooManyWrongTokens));
+        let elsewhere = control.authenticate(&headers(&late), None, IpAddr::from([192, 0, 2, 1]));
         assert_eq!(elsewhere.unwrap().name(), "a");
         let elsewhere =
             control.authenticate(&headers(&strange), None, IpAddr::from([192, 0, 2, 1]));

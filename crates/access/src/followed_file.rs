@@ -31,8 +31,10 @@ pub(crate) struct FileFollower {
     path: PathBuf,
     read: ReadFile,
     apply: ApplyText,
-    /// What was read last, good or not; `None` before the start.
+    /// What was in the file when it was last applied or refused; `None` before the start.
     seen: Option<ContentKey>,
+    /// What was read last. Only what is read twice is taken: a file may be read while it is written.
+    read_last: Option<ContentKey>,
     /// Whether what is in force is that of the file.
     is_current: bool,
 }
@@ -59,7 +61,15 @@ impl FileFollower {
         mut apply: impl FnMut(&str) -> Result<usize, E> + Send + 'static,
     ) -> Self {
         let apply: ApplyText = Box::new(move |text| apply(text).map_err(|error| error.to_string()));
-        Self { kind, path: path.to_owned(), read, apply, seen: None, is_current: true }
+        Self {
+            kind,
+            path: path.to_owned(),
+            read,
+            apply,
+            seen: None,
+            read_last: None,
+            is_current: true,
+        }
     }
 
     /// Puts the file into force and follows it from now on.
@@ -72,7 +82,12 @@ impl FileFollower {
     }
 
     fn read_again(&mut self) -> ControlFlow<()> {
-        self.take((self.read)(&self.path));
+        let read = (self.read)(&self.path);
+        let key = Some(content_key(&read));
+        if self.read_last == key {
+            self.take(read);
+        }
+        self.read_last = key;
         // Set each time: the recorder is installed after the first.
         let value = if self.is_current { 1.0 } else { 0.0 };
         metrics::gauge!(self.kind.is_current_metric).set(value);

@@ -71,34 +71,27 @@ fn mask_members(headers: &mut Json) {
     }
 }
 
-/// Keeps scheme and host of each URL: user, password, path and query may hold credentials.
+/// Keeps the text up to the host of its first URL: user, password, path and query may hold
+/// credentials, and where a URL ends is not certain in a text with templates.
 fn mask_urls(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(scheme) = rest.find("://") {
-        let (before, after) = rest.split_at(scheme + 3);
-        shown.push_str(before);
-        let url = &after[..after.find([' ', '\t', '\n', '"', '\'', ',']).unwrap_or(after.len())];
-        let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
-        // A password with an unescaped slash still ends at an @.
-        let (host, tail) = match url.rfind('@') {
-            Some(at) => {
-                shown.push_str(SECRET_MASK);
-                let host = &url[at..];
-                host.split_at(host.find(['/', '?', '#']).unwrap_or(host.len()))
-            }
-            None => url.split_at(authority.len()),
-        };
-        shown.push_str(host);
-        if tail.len() > 1 {
-            shown.push('/');
-            shown.push_str(SECRET_MASK);
-        } else {
-            shown.push_str(tail);
-        }
-        rest = &after[url.len()..];
+    let Some(scheme) = text.find("://") else { return text.to_owned() };
+    let (before, url) = text.split_at(scheme + 3);
+    let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
+    let (user, host_start) = match authority.rfind('@') {
+        Some(at) => (SECRET_MASK, at),
+        None => ("", 0),
+    };
+    // An @ further on: the password has a slash, or it is no user's.
+    if user.is_empty() && url.contains('@') {
+        return format!("{before}{SECRET_MASK}");
     }
-    shown + rest
+    let host = &authority[host_start..];
+    let is_host = |c: char| c.is_ascii_alphanumeric() || "@-._:[]".contains(c);
+    let host = &host[..host.find(|c| !is_host(c)).unwrap_or(host.len())];
+    match &url[host_start + host.len()..] {
+        rest @ ("" | "/") => format!("{before}{user}{host}{rest}"),
+        _ => format!("{before}{user}{host}/{SECRET_MASK}"),
+    }
 }
 
 #[cfg(test)]
@@ -118,9 +111,13 @@ mod tests {
             (json!("http://h:80"), json!("http://h:80")),
             (json!("http://h/"), json!("http://h/")),
             (
-                json!("http://u:p/w@h, then http://i?t=1"),
-                json!("http://********@h, then http://i/********"),
+                json!("https://hooks.x/{{ event.params.team }}/T0/secret"),
+                json!("https://hooks.x/********"),
             ),
+            (json!("http://u:p/w@h, then http://i?t=1"), json!("http://********")),
+            (json!("https://h/send?to=ops@h&key=secret"), json!("https://********")),
+            (json!("postgres://u:p,w@h/db"), json!("postgres://********@h/********")),
+            (json!("call https://h/a,b?key=secret"), json!("call https://h/********")),
             (json!({"a": [{"token": {"b": 1}}]}), json!({"a": [{"token": "********"}]})),
             (json!({"key": "order", "a": "b"}), json!({"key": "order", "a": "b"})),
         ];

@@ -54,11 +54,11 @@ async fn forget_in_tx(connection: &mut PgConnection, seconds: f64) -> Result<u64
         .await
 }
 
-/// Age is measured at most one month past the newest entry: a clock set ahead by mistake must not
-/// expire everything.
+/// Age is measured at most one month past the newest entry that is a day old: a clock set ahead by
+/// mistake must not expire everything, whatever is written under it meanwhile.
 const FORGET_SQL: &str = "DELETE FROM audit WHERE audit_id IN (
     SELECT audit_id FROM audit
-    WHERE at < least(now(), (SELECT at + interval '1 month' FROM audit ORDER BY audit_id DESC LIMIT 1))
+    WHERE at < least(now(), (SELECT max(at) + interval '1 month' FROM audit WHERE at < now() - interval '1 day'))
                - make_interval(secs => $1)
     ORDER BY at LIMIT $2
 )";

@@ -2,7 +2,7 @@
 
 use audit::{AuditAction, AuditDifference, AuditEntry};
 
-use crate::plan::{PlanChange, ReconcilePlan};
+use crate::plan::{PlanAction, PlanChange, ReconcilePlan};
 
 /// Changes of one plan that have an entry each; more are one entry with their number.
 const MAX_DETAILED_CHANGES: usize = 1000;
@@ -10,8 +10,15 @@ const MAX_DETAILED_CHANGES: usize = 1000;
 /// An entry for each change. Unchanged objects whose owner becomes the bundle are one entry together,
 /// with their number.
 pub fn audit_entries(plan: &ReconcilePlan) -> Vec<AuditEntry> {
-    let detailed = &plan.changes[..plan.changes.len().min(MAX_DETAILED_CHANGES)];
-    let mut entries: Vec<AuditEntry> = detailed.iter().map(change_entry).collect();
+    let mut detailed: Vec<&PlanChange> = plan.changes.iter().collect();
+    // What is gone can be looked up nowhere else.
+    detailed.sort_by_key(|change| match change.action {
+        PlanAction::Delete => 0,
+        PlanAction::Update => 1,
+        PlanAction::Create => 2,
+    });
+    detailed.truncate(MAX_DETAILED_CHANGES);
+    let mut entries: Vec<AuditEntry> = detailed.iter().map(|change| change_entry(change)).collect();
     let more = plan.changes.len() - detailed.len();
     if more > 0 || plan.adopted > 0 {
         let difference = AuditDifference::default()

@@ -47,7 +47,7 @@ pub trait ReconcileTransaction: Send + Sync + 'static {
         writes: &'a Self::PlannedWrites,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Records the changes of the plan in the audit trail, after they were written. By default in
+    /// Records the changes of the plan in the audit trail, before they are written. By default in
     /// the same transaction, on a control database.
     fn record_in_tx<'a>(
         &'a self,
@@ -101,8 +101,9 @@ async fn plan_and_write_in_tx<T: ReconcileTransaction>(
             return Ok(Err(moved));
         }
         store::fail_point("reconcile_planned");
-        transaction.write_in_tx(connection, &writes).await?;
+        // First: what is written may hold locks that nobody should wait for.
         transaction.record_in_tx(connection, &plan, approval.actor()).await?;
+        transaction.write_in_tx(connection, &writes).await?;
         store::fail_point("reconcile_applied");
     }
     Ok(Ok((plan, writes)))

@@ -46,7 +46,7 @@ impl Caller {
 
     /// The caller as the actor of its changes in the audit trail.
     pub fn to_audit_actor(&self) -> AuditActor {
-        AuditActor::of_caller(self.name(), self.address)
+        AuditActor::of_caller(self.name(), self.address.map(|address| address.to_canonical()))
     }
 
     /// Name of the authenticated client; `None` if no clients are configured.

@@ -1,7 +1,7 @@
 //! Routes for operators and probes: liveness, readiness, metrics.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access::{RouteAccess, Scope};
 use axum::extract::State;
@@ -19,9 +19,18 @@ pub type DependencyProbe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>
 /// Timeout of a dependency probe.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Callers share a probe's answer for this time: anybody may ask, as often as they like.
+const PROBE_REUSE: Duration = Duration::from_millis(500);
+
 /// Readiness of the server, with the reason if it is not ready.
 #[derive(Clone)]
-pub struct ServerReadiness(Arc<Mutex<ReadinessState>>);
+pub struct ServerReadiness(Arc<ReadinessCell>);
+
+struct ReadinessCell {
+    state: Mutex<ReadinessState>,
+    /// The last probe's answer. Held while a probe runs, so that there is one at a time.
+    probed: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+}
 
 struct ReadinessState {
     readiness: Result<(), String>,
@@ -31,10 +40,8 @@ struct ReadinessState {
 impl ServerReadiness {
     /// Initially not ready, because of `reason`.
     pub fn not_ready(reason: &str) -> Self {
-        Self(Arc::new(Mutex::new(ReadinessState {
-            readiness: Err(reason.to_owned()),
-            probe: None,
-        })))
+        let state = ReadinessState { readiness: Err(reason.to_owned()), probe: None };
+        Self(Arc::new(ReadinessCell { state: Mutex::new(state), probed: Default::default() }))
     }
 
     /// Sets the readiness.
@@ -42,7 +49,8 @@ impl ServerReadiness {
         self.lock_state().readiness = ready;
     }
 
-    /// Sets a probe, which each readiness check calls with a timeout of [`PROBE_TIMEOUT`].
+    /// Sets a probe, which readiness checks call with a timeout of [`PROBE_TIMEOUT`], twice a second
+    /// at most.
     pub fn set_probe(&self, probe: DependencyProbe) {
         self.lock_state().probe = Some(probe);
     }
@@ -55,12 +63,21 @@ impl ServerReadiness {
             state.probe.clone()
         };
         let Some(probe) = probe else { return Ok(()) };
-        let answer = tokio::time::timeout(PROBE_TIMEOUT, probe()).await;
-        answer.unwrap_or_else(|_| Err("what the service depends on does not answer".to_owned()))
+        let mut probed = self.0.probed.lock().await;
+        if let Some((at, answer)) = &*probed
+            && at.elapsed() < PROBE_REUSE
+        {
+            return answer.clone();
+        }
+        let answer = tokio::time::timeout(PROBE_TIMEOUT, probe())
+            .await
+            .unwrap_or_else(|_| Err("what the service depends on does not answer".to_owned()));
+        *probed = Some((Instant::now(), answer.clone()));
+        answer
     }
 
     fn lock_state(&self) -> MutexGuard<'_, ReadinessState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

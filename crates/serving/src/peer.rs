@@ -162,11 +162,11 @@ pub fn parse_peer_address(address: &str, uses_tls: bool) -> Result<Uri, String> 
     if !is_place || uri.host().is_none_or(str::is_empty) {
         return Err(format!("`{address}` is not host:port"));
     }
-    match address.split_once("://") {
-        Some(("https", _)) if !uses_tls => {
+    match uri.scheme_str().filter(|_| address.contains("://")) {
+        Some("https") if !uses_tls => {
             Err(format!("`{address}` needs TLS, which --peer-tls-ca switches on"))
         }
-        Some(("http", _)) if uses_tls => {
+        Some("http") if uses_tls => {
             Err(format!("`{address}` is called without TLS, but --peer-tls-ca switches it on"))
         }
         _ => Ok(uri),

@@ -20,7 +20,7 @@ pub(super) type HttpServiceClient = Client<HttpsConnector<HttpConnector>, Full<B
 /// `--tls-ca` is given.
 pub(super) fn is_tls_address(address: &str, resolved: &ResolvedSettings) -> bool {
     match address.split_once("://") {
-        Some((scheme, _)) => scheme == "https",
+        Some((scheme, _)) => scheme.eq_ignore_ascii_case("https"),
         None => resolved.get_value("tls-ca").is_some(),
     }
 }

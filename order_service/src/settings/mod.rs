@@ -304,10 +304,13 @@ fn read_listen_addresses(resolved: &ResolvedSettings) -> Result<Vec<IpAddr>, Set
     if addresses.is_empty() { Err(SettingError::Missing("listen")) } else { Ok(addresses) }
 }
 
+/// More than anybody keeps, and still a moment that the database can compute.
+const MAX_AUDIT_RETENTION: Duration = Duration::from_secs(1001 * 366 * 86_400);
+
 fn read_audit_retention(resolved: &ResolvedSettings) -> Result<Duration, SettingError> {
     let retention = resolved.get_duration("audit-retention")?;
-    if retention < audit::MIN_RETENTION {
-        let reason = "must be at least 1day".to_owned();
+    if !(audit::MIN_RETENTION..=MAX_AUDIT_RETENTION).contains(&retention) {
+        let reason = "must be at least 1day, and at most 1000years".to_owned();
         return Err(resolved.invalid_setting("audit-retention", reason));
     }
     Ok(retention)

@@ -80,15 +80,27 @@ pub(super) fn authorize_request<B>(
     let client = control
         .authenticate(request.headers(), certificate, address)
         .map_err(|denial| deny(Denial { route, demanded, ..denial }))?;
-    match rpc {
-        Some((path, demanded)) => client.check_route(path, demanded, None).map_err(deny)?,
-        None if listener.protocol == ListenerProtocol::Grpc => {
-            return Err(Box::new(Status::unimplemented("").into_http()));
-        }
-        // The router checks the scope of the pattern that it matches.
-        None => {}
-    }
     Ok(AuthorizedCaller::Client(client))
+}
+
+/// Checks the scope of an rpc, once the call is counted for its client. The scopes of HTTP routes are
+/// checked by the router, for the pattern that it matches.
+pub(super) fn check_rpc(
+    listener: &ListenerContext,
+    path: &str,
+    caller: &AuthorizedCaller,
+) -> Result<(), Box<Response<AxumBody>>> {
+    let (RouteDemands::Rpcs(rpcs), AuthorizedCaller::Client(client)) = (&listener.demands, caller)
+    else {
+        return Ok(());
+    };
+    let Some((path, demanded)) = rpcs.get_key_value(path) else {
+        return Err(Box::new(Status::unimplemented("").into_http()));
+    };
+    client.check_route(path, *demanded, None).map_err(|denial| {
+        denial.record();
+        denial_response(&denial, listener.protocol)
+    })
 }
 
 /// The response that denies a request.

@@ -24,6 +24,9 @@ use crate::error::{ApiError, ErrorCode};
 const MAX_NETWORKS: usize = 4096;
 /// Shortest time between two searches of the full table for clients at rest.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Requests at a time of an address without credentials, where clients are configured: watches of
+/// the health service, which would hold memory for ever. Probes are exempt.
+const MAX_ANONYMOUS_REQUESTS: u32 = 64;
 /// A client's refused requests are logged once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -39,7 +42,17 @@ pub struct ClientLimits {
 impl ClientLimits {
     /// The limits of a caller: its own of the clients file, else these.
     fn of_caller(self, caller: &AuthorizedCaller) -> Self {
-        let AuthorizedCaller::Client(client) = caller else { return self };
+        let client = match caller {
+            AuthorizedCaller::Client(client) => client,
+            AuthorizedCaller::Trusted => return self,
+            AuthorizedCaller::Anonymous(_) => {
+                let concurrency = match self.concurrency {
+                    0 => MAX_ANONYMOUS_REQUESTS,
+                    limit => limit.min(MAX_ANONYMOUS_REQUESTS),
+                };
+                return Self { concurrency, ..self };
+            }
+        };
         let (rate, concurrency) = client.limits();
         Self {
             rate: rate.unwrap_or(self.rate),

@@ -18,7 +18,7 @@ use store::panics::catch_panic;
 use tower::Service as _;
 
 use super::activity::ConnectionActivity;
-use super::authorization::{AuthorizedCaller, authorize_request, denial_response};
+use super::authorization::{AuthorizedCaller, authorize_request, check_rpc, denial_response};
 use super::framing::GrpcFraming;
 use super::in_flight::InFlightRequest;
 use super::request_body::RequestBody;
@@ -67,7 +67,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionHandler {
             Err(refusal) => Err(refusal),
             Ok(caller) => {
                 let timeout = is_grpc.then(|| grpc::parse_timeout(request.headers())).flatten();
-                let mut request = wrap_request_body(&listener, &in_flight, request);
+                let mut request = wrap_request_body(&listener, &in_flight, &caller, request);
                 request.extensions_mut().insert(CallerAddress(self.addresses.remote));
                 caller.insert_into(&mut request);
                 Ok((self.routes.clone().call(request), timeout, caller.into_client()))
@@ -92,6 +92,10 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionHandler {
         })
     }
 }
+
+/// Maximum message of a caller without credentials, where clients are configured: the request of the
+/// health service has a name.
+const MAX_ANONYMOUS_MESSAGE_BYTES: usize = 4 << 10;
 
 /// Whether this is a probe, which must be answered even under overload.
 fn is_probe(listener: &ListenerContext, request: &Request<Incoming>) -> bool {
@@ -128,6 +132,7 @@ fn check_request(
             let caller = authorize_request(listener, request, addresses.remote, certificate)?;
             admit_request(listener, in_flight, &caller, addresses.remote)
                 .map_err(|error| Box::new(grpc_guard::refusal_response(error)))?;
+            check_rpc(listener, uri.path(), &caller)?;
             Ok(caller)
         }
     }
@@ -151,12 +156,17 @@ fn admit_request(
 fn wrap_request_body(
     listener: &ListenerContext,
     in_flight: &Arc<InFlightRequest>,
+    caller: &AuthorizedCaller,
     request: Request<Incoming>,
 ) -> Request<AxumBody> {
     let limits = &listener.limits;
+    let max_message_bytes = match caller {
+        AuthorizedCaller::Anonymous(_) => MAX_ANONYMOUS_MESSAGE_BYTES,
+        AuthorizedCaller::Trusted | AuthorizedCaller::Client(_) => limits.max_message_bytes,
+    };
     let framing = (listener.protocol == ListenerProtocol::Grpc).then(|| {
         let is_stream = listener.client_streams.iter().any(|path| path == request.uri().path());
-        GrpcFraming::new(limits.max_message_bytes, is_stream)
+        GrpcFraming::new(max_message_bytes, is_stream)
     });
     let timeout = limits.body_timeout;
     request

@@ -46,7 +46,7 @@ impl<C: Send + Sync + 'static> FollowedConfig<C> {
             build,
             config: Arc::downgrade(&config),
             seen: Ok(contents),
-            refused: None,
+            is_new: false,
             expires: built.validity.map(|validity| validity.expires),
             is_current: true,
         };
@@ -72,8 +72,8 @@ struct Follower<C> {
     config: Weak<FollowedConfig<C>>,
     /// What was read last, good or not.
     seen: Result<TlsContents, TlsFileError>,
-    /// Why that is refused, until it is reported.
-    refused: Option<TlsFileError>,
+    /// Whether that was read once only.
+    is_new: bool,
     expires: Option<DateTime<Utc>>,
     /// Whether the configuration in force is that of the files.
     is_current: bool,
@@ -84,11 +84,13 @@ impl<C> Follower<C> {
         let Some(config) = self.config.upgrade() else { return ControlFlow::Break(()) };
         let read = self.paths.read();
         if read != self.seen {
-            self.seen = read;
-            self.refused = self.apply(&config).err();
-        } else if let Some(error) = self.refused.take() {
-            // Only when it was read twice: before, the files may be in the middle of a rotation.
-            self.report(&error);
+            (self.seen, self.is_new) = (read, true);
+        } else if self.is_new {
+            // Read twice: before, the files may be in the middle of a rotation.
+            self.is_new = false;
+            if let Err(error) = self.apply(&config) {
+                self.report(&error);
+            }
         }
         self.set_gauges();
         ControlFlow::Continue(())

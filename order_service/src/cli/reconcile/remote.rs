@@ -41,9 +41,10 @@ impl ReconcileHttpClient {
     ) -> Result<Self, CommandFailure> {
         match build_reconcile_uri(url) {
             Some(uri) => Ok(Self { uri, token, tls }),
-            None => Err(CommandFailure::Usage(format!(
-                "--url: `{url}` is not http://HOST:PORT or https://HOST:PORT"
-            ))),
+            // Not shown: it may hold a password.
+            None => Err(CommandFailure::Usage(
+                "--url: must be http://HOST:PORT or https://HOST:PORT, without a user".to_owned(),
+            )),
         }
     }
 
@@ -123,7 +124,8 @@ impl ReconcileHttpClient {
 
 /// Address of the reconcile route below `url`; `None` if that is no base URL.
 fn build_reconcile_uri(url: &str) -> Option<Uri> {
-    if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+    let is_known = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
+    if !is_known || url.contains('@') {
         return None;
     }
     let uri: Uri = format!("{}/api/v1/reconcile", url.trim_end_matches('/')).parse().ok()?;
