@@ -132,3 +132,31 @@ async fn get_readiness(State(readiness): State<ServerReadiness>) -> Response {
         Err(reason) => ApiError::new(ErrorCode::Unavailable, reason).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn callers_at_the_same_time_share_one_probe() {
+        let (readiness, count) =
+            (ServerReadiness::not_ready("starting"), Arc::new(AtomicU32::new(0)));
+        assert_eq!(readiness.get().await, Err("starting".to_owned()));
+        readiness.set(Ok(()));
+        let counted = Arc::clone(&count);
+        readiness.set_probe(Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async {
+                tokio::task::yield_now().await;
+                Ok(())
+            })
+        }));
+        let answers = futures::future::join_all((0..100).map(|_| readiness.get())).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        readiness.set(Err("stopping".to_owned()));
+        assert_eq!(readiness.get().await, Err("stopping".to_owned()), "at once");
+    }
+}

@@ -216,3 +216,24 @@ pub fn is_connection_failure(status: &Status) -> bool {
     // A status sent by the peer has no source.
     status.source().is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_agrees_with_how_it_is_called_whatever_its_case() {
+        for (address, uses_tls, is_right) in [
+            ("dm:8093", false, true),
+            ("dm:8093", true, true),
+            ("http://dm:8093", false, true),
+            ("HTTP://dm:8093", true, false),
+            ("https://dm:8093", true, true),
+            ("https://dm:8093", false, false),
+            ("HTTPS://dm:8093", false, false),
+            ("u@dm:8093", false, false),
+        ] {
+            assert_eq!(parse_peer_address(address, uses_tls).is_ok(), is_right, "{address}");
+        }
+    }
+}

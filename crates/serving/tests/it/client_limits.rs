@@ -154,3 +154,24 @@ async fn a_refused_call_says_when_to_try_again() {
         health.check(HealthCheckRequest::default()).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn callers_without_credentials_hold_a_bounded_number_of_small_calls() {
+    let (rpcs, health) = serving::grpc::with_reflection_and_health(Routes::default()).unwrap();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let rpcs = ScopedRpcs::new(rpcs, &[]);
+    let limits = ClientLimits::default();
+    let server = Server::limited(rpcs, ListenerProtocol::Grpc, Some(control()), limits).await;
+    let peer = GrpcPeer::at_address(&format!("127.0.0.1:{}", server.port)).unwrap();
+    let mut client = HealthClient::new(peer.channel);
+    let mut watches = Vec::new();
+    for _ in 0..64 {
+        watches.push(client.watch(HealthCheckRequest::default()).await.unwrap());
+    }
+    let refused = client.watch(HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    client.check(HealthCheckRequest::default()).await.unwrap();
+    let large = HealthCheckRequest { service: "x".repeat(10_000) };
+    let refused = client.check(large).await.unwrap_err();
+    assert!(refused.message().contains("at most 4096"), "{refused}");
+}
