@@ -7,10 +7,10 @@ use store::{PgOperation, Result};
 
 use crate::action::AuditAction;
 
-/// Entries per page: default and maximum.
+/// Entries per page by default.
 pub const DEFAULT_ENTRIES_PER_PAGE: i64 = 100;
-/// See [`DEFAULT_ENTRIES_PER_PAGE`].
-pub const MAX_ENTRIES_PER_PAGE: i64 = 1000;
+/// Maximum entries per page: 8 MiB of differences.
+pub const MAX_ENTRIES_PER_PAGE: i64 = 500;
 
 store::id_type! {
     /// Id of an entry, ascending by time of the act, except for concurrent ones.

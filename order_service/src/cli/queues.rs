@@ -100,7 +100,7 @@ async fn ensure_queues(
     let (queue_engine, database) =
         open_queue_engine(&settings.engine, env, resolved, DatabaseAccess::CreateMissing).await?;
     let engine = queue_engine.fifo_engine();
-    let mut created = Vec::new();
+    let (mut created, mut failure) = (Vec::new(), None);
     for name in [settings.answer_queue.clone(), PLATFORM_QUEUE.to_owned()]
         .into_iter()
         .chain(args.names.iter().cloned())
@@ -110,15 +110,24 @@ async fn ensure_queues(
         } else {
             configurator::queues::ensure_integration_queue(engine.as_ref(), &name, env).await
         };
-        created.extend(ensured.map_err(|error| {
-            CommandFailure::Failed(format!("{}: {error}", env.queue_name(&name)))
-        })?);
+        match ensured {
+            Ok(queues) => created.extend(queues),
+            Err(error) => {
+                failure = Some(format!("{}: {error}", env.queue_name(&name)));
+                break;
+            }
+        }
     }
-    if let Some(database) = database {
+    if let Some(database) = database
+        && !created.is_empty()
+    {
         let difference = AuditDifference::default().with_fact("queues", created.clone());
         let entry = AuditEntry::new(AuditAction::QueueEnsure, "queue_env", env, &difference);
         record_act(&database.pool, entry).await?;
         database.close().await;
+    }
+    if let Some(failure) = failure {
+        return Err(CommandFailure::Failed(failure));
     }
     if args.output.is_json() {
         output::print_json(json!({"queues": created}));
