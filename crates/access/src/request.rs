@@ -146,6 +146,15 @@ impl RequestClient {
         (found.client.name == state.client.name && is_allowed).then_some(found.expires)
     }
 
+    /// Checks a scope that the request needs beside its route's.
+    pub fn check_scope(&self, scope: Scope) -> Result<(), Denial> {
+        if self.0.client.scopes.includes(scope) {
+            return Ok(());
+        }
+        let denial = self.denial(DenialReason::MissingScope, None);
+        Err(Denial { demanded: Some(RouteAccess::Scope(scope)), ..denial })
+    }
+
     /// Denies the client to name another author or owner than itself.
     pub fn foreign_identity_denial(&self) -> Denial {
         self.denial(DenialReason::ForeignIdentity, None)

@@ -59,6 +59,15 @@ impl Caller {
         self.client.as_ref().is_none_or(|client| client.has_scope(scope))
     }
 
+    /// Checks a scope that the request needs beside its route's.
+    pub fn check_scope(&self, scope: Scope) -> Result<(), ApiError> {
+        let Some(client) = &self.client else { return Ok(()) };
+        client.check_scope(scope).map_err(|denial| {
+            denial.record();
+            denied_error(&denial)
+        })
+    }
+
     /// Checks a scope that may be narrowed to account types, for one of them.
     pub fn check_account_type(&self, scope: Scope, account_type: &str) -> Result<(), ApiError> {
         let Some(client) = &self.client else { return Ok(()) };

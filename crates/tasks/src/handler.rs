@@ -1,5 +1,6 @@
 //! Task handlers, registered by task type.
 
+use access::Scope;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub trait TaskHandler: Send + Sync + 'static {
     const TASK_TYPE: &'static str;
     /// Params that are URLs: values that templates insert are escaped.
     const URL_PARAMS: &'static [&'static str] = &[];
+    /// Scope of a client that would do the same over the API: who starts such tasks needs it.
+    const SCOPE: Option<Scope> = None;
     /// Type of the task's `params`: a struct that denies unknown fields.
     type Params: DeserializeOwned + Send;
 
@@ -80,7 +83,7 @@ impl TaskAttempt {
 impl TaskType {
     /// Task type of a handler.
     pub const fn of_handler<H: TaskHandler>() -> Self {
-        Self::with_params::<H::Params>(H::TASK_TYPE, H::URL_PARAMS)
+        Self::with_params::<H::Params>(H::TASK_TYPE, H::URL_PARAMS, H::SCOPE)
     }
 }
 

@@ -60,11 +60,13 @@ struct PostTaskRequest {
 
 async fn post_task(
     State(tasks): State<TaskStore>,
+    caller: Caller,
     NoQueryParameters: NoQueryParameters,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let types = tasks.types.clone();
-    let new = compute::parse_by_size(body.len(), move || parse_new_task(&body, &types)).await?;
+    let new = compute::parse_by_size(body.len(), move || parse_new_task(&body, &types, &caller));
+    let new = new.await?;
     let (status, id) = match tasks.enqueue(new).await.map_err(control_database_error)? {
         TaskEnqueueOutcome::Added(id) => (StatusCode::CREATED, id),
         TaskEnqueueOutcome::Existing(id) => (StatusCode::OK, id),
@@ -78,15 +80,20 @@ async fn post_task(
     Ok((status, Json(json!({"id": id}))).into_response())
 }
 
-fn parse_new_task(body: &[u8], types: &[TaskType]) -> Result<NewTask, ApiError> {
+fn parse_new_task(body: &[u8], types: &[TaskType], caller: &Caller) -> Result<NewTask, ApiError> {
     let request = body::parse_object(body)?;
     check_exact_numbers(body)?;
-    validate_new_task(request, types)
+    validate_new_task(request, types, caller)
 }
 
-fn validate_new_task(request: PostTaskRequest, types: &[TaskType]) -> Result<NewTask, ApiError> {
+fn validate_new_task(
+    request: PostTaskRequest,
+    types: &[TaskType],
+    caller: &Caller,
+) -> Result<NewTask, ApiError> {
     let task_type = TaskType::find(&request.task_type, types);
     let task_type = task_type.map_err(|reason| ApiError::invalid_field("task_type", reason))?;
+    task_type.check_caller(caller)?;
     let params = Value::Object(request.params);
     if let Err(problem) = task_type.check_params("params", &params) {
         return Err(ApiError::invalid_field(problem.field.to_string(), problem.reason));

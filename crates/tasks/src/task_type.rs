@@ -1,8 +1,11 @@
 //! Task types: name and validation of the params, without the handler.
 
+use access::Scope;
 use reconcile::FieldProblem;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
+use serving::caller::Caller;
+use serving::error::ApiError;
 use yaml::{FieldPath, FieldStep, list_names, suggest_name};
 
 /// A task type for enqueueing: its name and the validation of its `params`.
@@ -12,6 +15,8 @@ pub struct TaskType {
     pub name: &'static str,
     /// Names of params that are URLs.
     pub url_params: &'static [&'static str],
+    /// Scope that a client needs to start such tasks; `None`: no other than that of the route.
+    pub scope: Option<Scope>,
     check_fn: fn(&Json) -> Result<(), FieldProblem>,
 }
 
@@ -20,8 +25,9 @@ impl TaskType {
     pub(crate) const fn with_params<P: DeserializeOwned>(
         name: &'static str,
         url_params: &'static [&'static str],
+        scope: Option<Scope>,
     ) -> Self {
-        Self { name, url_params, check_fn: check_params_as::<P> }
+        Self { name, url_params, scope, check_fn: check_params_as::<P> }
     }
 
     /// Looks up a type by name; the error lists the known types.
@@ -33,6 +39,12 @@ impl TaskType {
         let near = suggest_name(&given, types.iter().map(|known| known.name));
         let allowed = list_names(types.iter().map(|known| known.name));
         Err(format!("there is no task type `{given}`{near} (allowed are {allowed})"))
+    }
+
+    /// Checks that the caller may do itself what tasks of this type do. Without it a task, which has
+    /// the service's rights, would do for a client what the client may not.
+    pub fn check_caller(&self, caller: &Caller) -> Result<(), ApiError> {
+        self.scope.map_or(Ok(()), |scope| caller.check_scope(scope))
     }
 
     /// Validates `params`; the problem's field is below `place`.

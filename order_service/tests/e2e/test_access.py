@@ -159,6 +159,25 @@ def test_the_client_is_the_author_and_the_owner(world):
     assert json.loads(text)["owner"] == "robot", text
 
 
+def test_a_client_starts_by_a_task_only_what_it_may_do_itself(world):
+    params = {"orders": [{"order_id": 31, "product_id": 1}]}
+    config = {"name": "reorder", "on": [{"event": "sold_out"}], "action": {"task": "process_orders", "params": params}}
+    for method, path, body in (
+        ("POST", "/api/v1/action_configs", config),
+        ("PUT", "/api/v1/action_configs/reorder", config),
+        ("POST", "/api/v1/tasks", {"task_type": "process_orders", "params": params}),
+    ):
+        status, _, text = ask(world.service, method, path, world.robot, body)
+        assert status == 403 and json.loads(text)["error"]["args"]["scope"] == "orders:process", (path, text)
+    assert ask(world.service, "GET", "/api/v1/action_configs/reorder", world.robot)[0] == 404
+    allowed = {**config, "action": {"task": "emit_event", "params": {"name": "told"}}}
+    status, _, text = ask(world.service, "PUT", "/api/v1/action_configs/reorder", world.robot, allowed)
+    assert status in (200, 201), text
+    status, _, text = ask(world.service, "PUT", "/api/v1/action_configs/reorder", world.root, config)
+    assert status == 200, text
+    assert ask(world.service, "DELETE", "/api/v1/action_configs/reorder", world.root)[0] in (200, 204)
+
+
 def test_a_changed_file_fails_no_call_and_a_broken_one_changes_nothing(world):
     service, stop, problems, counts = world.service, threading.Event(), [], [0] * 8
 

@@ -234,7 +234,12 @@ fn parse_config_body(
     config.author = Some(resolve_author(caller, config.author.as_deref())?);
     match check_config(&config, types, index.other_pattern_bytes(&config.name)).problems.as_slice()
     {
-        [] => Ok(config),
+        [] => {
+            if let Ok(task_type) = TaskType::find(&config.action.task, types) {
+                task_type.check_caller(caller)?;
+            }
+            Ok(config)
+        }
         all => {
             let mut fields: Vec<(String, String)> = Vec::new();
             for FieldProblem { field, reason } in all.iter().take(MAX_REPORTED_PROBLEMS) {

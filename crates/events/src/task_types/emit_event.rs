@@ -1,5 +1,6 @@
 //! Task type `emit_event`: emits a further event.
 
+use access::Scope;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tasks::{TaskAttempt, TaskAttemptError, TaskHandler};
@@ -49,6 +50,7 @@ impl TryFrom<String> for EventIdentifier {
 
 impl TaskHandler for EmitEvent {
     const TASK_TYPE: &'static str = "emit_event";
+    const SCOPE: Option<Scope> = Some(Scope::EventsWrite);
     type Params = EmitEventParams;
 
     async fn run(

@@ -1,5 +1,6 @@
 //! Task type `configurator_run`: starts a configurator run and awaits its end.
 
+use access::Scope;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,6 +139,7 @@ pub struct ConfiguratorRunHandler(pub Arc<dyn ConfiguratorRunner>);
 
 impl TaskHandler for ConfiguratorRunHandler {
     const TASK_TYPE: &'static str = "configurator_run";
+    const SCOPE: Option<Scope> = Some(Scope::ConfiguratorRun);
     type Params = ConfiguratorRunParams;
 
     async fn run(

@@ -1,5 +1,6 @@
 //! Task type `process_orders`: processes orders like a client's `ProcessOrders` call.
 
+use access::Scope;
 use std::collections::HashSet;
 
 use proto::order_service::process_orders_response::OrderResponse;
@@ -53,6 +54,7 @@ impl TryFrom<Vec<OrderParams>> for OrderParamsList {
 
 impl TaskHandler for ProcessOrdersHandler {
     const TASK_TYPE: &'static str = "process_orders";
+    const SCOPE: Option<Scope> = Some(Scope::OrdersProcess);
     type Params = ProcessOrdersParams;
 
     async fn run(
