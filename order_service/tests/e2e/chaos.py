@@ -45,6 +45,9 @@ def _kept(event: dict) -> tuple:
 class Run:
     """One run; `figures` says how it went."""
 
+    # Whether some call must have an unknown outcome, else the run has disturbed nobody.
+    callers_notice = True
+
     def __init__(self, seed: int, minutes: float, kinds: list[str], say=print, logs: pathlib.Path | None = None):
         self.chance, self.minutes, self.kinds = random.Random(seed), minutes, kinds
         self.say, self.logs = say, logs
@@ -65,7 +68,7 @@ class Run:
             self._violated(f"the run ended: {type(problem).__name__}: {problem}")
         finally:
             self._close(platform)
-        self.figures.judge_itself()
+        self.figures.judge_itself(self.callers_notice)
         return self.figures
 
     def _close(self, platform: Platform) -> None:
