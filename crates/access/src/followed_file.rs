@@ -3,9 +3,13 @@
 use std::fmt::Display;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::follow::follow_files;
 use crate::token::TokenHash;
+
+/// A changed file is taken if it is the same after this time: half of it may have been written.
+const SETTLE_TIME: Duration = Duration::from_millis(300);
 
 /// What kind of file is followed.
 #[derive(Debug)]
@@ -33,8 +37,6 @@ pub(crate) struct FileFollower {
     apply: ApplyText,
     /// What was in the file when it was last applied or refused; `None` before the start.
     seen: Option<ContentKey>,
-    /// What was read last. Only what is read twice is taken: a file may be read while it is written.
-    read_last: Option<ContentKey>,
     /// Whether what is in force is that of the file.
     is_current: bool,
 }
@@ -61,15 +63,7 @@ impl FileFollower {
         mut apply: impl FnMut(&str) -> Result<usize, E> + Send + 'static,
     ) -> Self {
         let apply: ApplyText = Box::new(move |text| apply(text).map_err(|error| error.to_string()));
-        Self {
-            kind,
-            path: path.to_owned(),
-            read,
-            apply,
-            seen: None,
-            read_last: None,
-            is_current: true,
-        }
+        Self { kind, path: path.to_owned(), read, apply, seen: None, is_current: true }
     }
 
     /// Puts the file into force and follows it from now on.
@@ -82,12 +76,15 @@ impl FileFollower {
     }
 
     fn read_again(&mut self) -> ControlFlow<()> {
-        let read = (self.read)(&self.path);
-        let key = Some(content_key(&read));
-        if self.read_last == key {
-            self.take(read);
+        let key = content_key(&(self.read)(&self.path));
+        if Some(&key) != self.seen.as_ref() {
+            std::thread::sleep(SETTLE_TIME);
+            let read = (self.read)(&self.path);
+            // Else it is being written, and looked at again next time.
+            if content_key(&read) == key {
+                self.take(read);
+            }
         }
-        self.read_last = key;
         // Set each time: the recorder is installed after the first.
         let value = if self.is_current { 1.0 } else { 0.0 };
         metrics::gauge!(self.kind.is_current_metric).set(value);
