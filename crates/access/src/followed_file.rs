@@ -3,13 +3,9 @@
 use std::fmt::Display;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::follow::follow_files;
+use crate::follow::{follow_files, read_settled};
 use crate::token::TokenHash;
-
-/// A changed file is taken if it is the same after this time: half of it may have been written.
-const SETTLE_TIME: Duration = Duration::from_millis(300);
 
 /// What kind of file is followed.
 #[derive(Debug)]
@@ -76,14 +72,13 @@ impl FileFollower {
     }
 
     fn read_again(&mut self) -> ControlFlow<()> {
-        let key = content_key(&(self.read)(&self.path));
-        if Some(&key) != self.seen.as_ref() {
-            std::thread::sleep(SETTLE_TIME);
-            let read = (self.read)(&self.path);
-            // Else it is being written, and looked at again next time.
-            if content_key(&read) == key {
-                self.take(read);
-            }
+        let settled = read_settled(
+            || (self.read)(&self.path),
+            |read| self.seen.as_ref() == Some(&content_key(read)),
+            |one, other| one == other,
+        );
+        if let Some(read) = settled {
+            self.take(read);
         }
         // Set each time: the recorder is installed after the first.
         let value = if self.is_current { 1.0 } else { 0.0 };

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use http::HeaderValue;
 
-use crate::follow::follow_files;
+use crate::follow::{follow_files, read_settled};
 use crate::private_file::{PrivateFileError, read_private_file};
 
 /// Maximum size of a token file in bytes.
@@ -65,12 +65,24 @@ fn follow_token_file(
     last_error: &mut Option<String>,
 ) -> ControlFlow<()> {
     let Some(state) = followed.upgrade() else { return ControlFlow::Break(()) };
-    let error = match read_header(&state.path) {
+    let settled = read_settled(
+        || read_header(&state.path).map_err(|error| error.to_string()),
+        |read| match read {
+            Ok(header) => {
+                let current = state.header.read().unwrap_or_else(PoisonError::into_inner);
+                last_error.is_none() && *current == *header
+            }
+            Err(error) => last_error.as_ref() == Some(error),
+        },
+        |one, other| one == other,
+    );
+    let Some(read) = settled else { return ControlFlow::Continue(()) };
+    let error = match read {
         Ok(header) => {
             *state.header.write().unwrap_or_else(PoisonError::into_inner) = header;
             None
         }
-        Err(error) => Some(error.to_string()),
+        Err(error) => Some(error),
     };
     if error != *last_error
         && let Some(error) = &error

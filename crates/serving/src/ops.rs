@@ -63,7 +63,10 @@ impl ServerReadiness {
             state.probe.clone()
         };
         let Some(probe) = probe else { return Ok(()) };
-        let mut probed = self.0.probed.lock().await;
+        // Callers that went away may have left probes that nobody waited for.
+        let Ok(mut probed) = tokio::time::timeout(PROBE_TIMEOUT, self.0.probed.lock()).await else {
+            return Err("what the service depends on does not answer".to_owned());
+        };
         if let Some((at, answer)) = &*probed
             && at.elapsed() < PROBE_REUSE
         {
